@@ -1,0 +1,1 @@
+//! tidegate: one live feed in, a million sockets out.

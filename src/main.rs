@@ -1,0 +1,2 @@
+//! The `tidegate` binary: maps outcomes to exit codes.
+fn main() {}
