@@ -1,1 +1,12 @@
 //! tidegate: one live feed in, a million sockets out.
+//!
+//! Data flows along the row, imports go down the column: a module may name only modules declared above it
+//! (`tests/architecture.rs` holds the exact table). The idea everything follows from: a channel is a journal,
+//! a subscriber is a cursor. Start with `docs/ARCHITECTURE.md`, then `model/`, then `shard/turn.rs`.
+
+pub mod model;
+
+pub mod config;
+pub mod metrics;
+
+pub mod bus;
