@@ -6,6 +6,8 @@
 
 pub mod model;
 
+pub mod clock;
+
 pub mod config;
 pub mod metrics;
 
