@@ -9,6 +9,11 @@ pub mod model;
 pub mod clock;
 
 pub mod config;
+pub mod journal;
 pub mod metrics;
+
+pub mod hub;
+
+pub mod delivery;
 
 pub mod bus;
