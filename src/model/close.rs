@@ -145,8 +145,6 @@ vocabulary! {
         EndOfFile = 0, "eof";
         /// The connection was reset.
         Reset = 0, "reset";
-        /// The close handshake was not answered in time.
-        CloseTimeout = 0, "close_timeout";
         /// An HTTP connection that ended after its last answer, or idle.
         HttpDone = 0, "http_done";
     }
