@@ -1,0 +1,171 @@
+//! Finds where a request head ends, as its bytes arrive, and refuses at the byte that crosses a limit.
+//!
+//! Every byte is looked at once, however the head is split (FAULTS A2-A4). The scanner also settles how lines end:
+//! CR LF and nothing else, no folding, no control bytes (FAULTS A18, A22), so that nobody behind it can see
+//! another end than it saw. What the lines say is `request.rs`' business.
+
+use crate::config::limits::{HEAD_BYTES_MAX, HEAD_LINE_BYTES_MAX, HEADERS_MAX};
+use crate::model::RejectReason;
+
+/// What [`HeadScanner::scan`] found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scan {
+    /// All bytes belong to the head, and it goes on.
+    NeedMore,
+    /// The head ends after so many bytes of the slice just scanned; at least 1.
+    Complete(usize),
+}
+
+/// A head that is still arriving: eight bytes of state, made anew (or reused after [`Scan::Complete`]) per request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HeadScanner {
+    /// Bytes of the head so far, its line ends included.
+    head_bytes: u16,
+    /// Bytes of the current line so far, its line end excluded.
+    line_bytes: u16,
+    /// Header lines begun so far.
+    headers: u8,
+    place: Place,
+}
+
+/// ```text
+/// Start ─┬─────────────────────────► RequestLine ─CR─► LineEnd ─LF─► LineStart ─┬─► Header ─CR─► LineEnd
+///        └CR► BlankEnd ─LF► Started ─┘                                          └CR► HeadEnd ─LF─► done
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Place {
+    /// Nothing seen yet; one empty line may precede the request (RFC 9112 §2.2).
+    Start,
+    /// After the CR of that empty line.
+    BlankEnd,
+    /// After that empty line.
+    Started,
+    /// Inside the request line.
+    RequestLine,
+    /// Inside a header line.
+    Header,
+    /// After the CR of a line.
+    LineEnd,
+    /// After a line.
+    LineStart,
+    /// After the CR of the last, empty line.
+    HeadEnd,
+}
+
+const _: () = assert!(HEAD_BYTES_MAX < u16::MAX as usize, "head_bytes counts to the limit plus one");
+const _: () = assert!(HEAD_LINE_BYTES_MAX < u16::MAX as usize && HEADERS_MAX < u8::MAX as usize);
+const HEAD_MAX: u16 = HEAD_BYTES_MAX as u16;
+const LINE_MAX: u16 = HEAD_LINE_BYTES_MAX as u16;
+const LINES_MAX: u8 = HEADERS_MAX as u8;
+
+impl Default for HeadScanner {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl HeadScanner {
+    /// A scanner before the first byte of a request.
+    pub const fn new() -> Self {
+        Self { head_bytes: 0, line_bytes: 0, headers: 0, place: Place::Start }
+    }
+
+    /// Whether any byte of a request has been seen: a client that falls silent now owes the rest of it (408), one
+    /// that falls silent before is merely done.
+    pub const fn has_begun(&self) -> bool {
+        self.head_bytes > 0
+    }
+
+    /// Looks at the next bytes of the connection. On [`Scan::Complete`] the rest of the slice is untouched and the
+    /// scanner is as new. Linear in the bytes taken.
+    ///
+    /// # Errors
+    /// A head that is too big or cannot become a request: answer with the reason, then close; the scanner is spent.
+    pub fn scan(&mut self, bytes: &[u8]) -> Result<Scan, RejectReason> {
+        for (index, &byte) in bytes.iter().enumerate() {
+            if self.step(byte)? {
+                *self = Self::new();
+                return Ok(Scan::Complete(index + 1));
+            }
+        }
+        Ok(Scan::NeedMore)
+    }
+
+    /// Takes one byte; true when it was the last of the head.
+    #[inline]
+    fn step(&mut self, byte: u8) -> Result<bool, RejectReason> {
+        if self.head_bytes == HEAD_MAX {
+            return Err(RejectReason::HeadTooBig);
+        }
+        self.head_bytes += 1;
+        match self.place {
+            Place::Header => self.inside_header(byte)?,
+            Place::RequestLine => self.inside_request_line(byte)?,
+            Place::Start if byte == b'\r' => self.place = Place::BlankEnd,
+            Place::Start | Place::Started => {
+                self.place = Place::RequestLine;
+                self.inside_request_line(byte)?;
+                if self.place == Place::LineEnd {
+                    return Err(RejectReason::RequestLine);
+                }
+            }
+            Place::LineStart => self.begin_line(byte)?,
+            Place::BlankEnd if byte == b'\n' => self.place = Place::Started,
+            Place::BlankEnd => return Err(RejectReason::RequestLine),
+            Place::LineEnd if byte == b'\n' => self.place = Place::LineStart,
+            Place::LineEnd if self.headers == 0 => return Err(RejectReason::RequestLine),
+            Place::HeadEnd if byte == b'\n' => return Ok(true),
+            Place::LineEnd | Place::HeadEnd => return Err(RejectReason::HeaderSyntax),
+        }
+        Ok(false)
+    }
+
+    #[inline]
+    fn inside_header(&mut self, byte: u8) -> Result<(), RejectReason> {
+        match byte {
+            b'\t' | b' '..=b'~' | 0x80.. if self.line_bytes == LINE_MAX => Err(RejectReason::HeadTooBig),
+            b'\t' | b' '..=b'~' | 0x80.. => {
+                self.line_bytes += 1;
+                Ok(())
+            }
+            b'\r' => {
+                self.place = Place::LineEnd;
+                Ok(())
+            }
+            _ => Err(RejectReason::HeaderSyntax),
+        }
+    }
+
+    #[inline]
+    fn inside_request_line(&mut self, byte: u8) -> Result<(), RejectReason> {
+        match byte {
+            b' '..=b'~' if self.line_bytes == LINE_MAX => Err(RejectReason::TargetTooLong),
+            b' '..=b'~' => {
+                self.line_bytes += 1;
+                Ok(())
+            }
+            b'\r' => {
+                self.place = Place::LineEnd;
+                Ok(())
+            }
+            _ => Err(RejectReason::RequestLine),
+        }
+    }
+
+    fn begin_line(&mut self, byte: u8) -> Result<(), RejectReason> {
+        match byte {
+            b'\r' => {
+                self.place = Place::HeadEnd;
+                return Ok(());
+            }
+            // Folding: a line that continues the one before it (RFC 9112 §5.2).
+            b' ' | b'\t' => return Err(RejectReason::HeaderSyntax),
+            _ if self.headers == LINES_MAX => return Err(RejectReason::TooManyHeaders),
+            _ => {}
+        }
+        self.headers += 1;
+        self.line_bytes = 0;
+        self.place = Place::Header;
+        self.inside_header(byte)
+    }
+}
