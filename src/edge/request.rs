@@ -84,36 +84,36 @@ impl<'a> Request<'a> {
     }
 }
 
-/// What a head that httparse refuses is answered with.
+/// What a head that httparse refuses is answered with. Tokens and line ends fail in the request line only: the
+/// scanner has seen to the others.
 fn reason_for(error: httparse::Error, head: &[u8]) -> RejectReason {
-    match error {
-        httparse::Error::TooManyHeaders => RejectReason::TooManyHeaders,
-        httparse::Error::HeaderName | httparse::Error::HeaderValue => RejectReason::HeaderSyntax,
-        httparse::Error::Token
-        | httparse::Error::Version
-        | httparse::Error::NewLine
-        | httparse::Error::Status => {
-            if names_other_version(head) {
-                RejectReason::HttpVersion
-            } else {
-                RejectReason::RequestLine
-            }
-        }
-    }
+    let names_other_version = match error {
+        httparse::Error::TooManyHeaders => return RejectReason::TooManyHeaders,
+        httparse::Error::HeaderName | httparse::Error::HeaderValue => return RejectReason::HeaderSyntax,
+        httparse::Error::Version => is_versioned(head),
+        httparse::Error::Token | httparse::Error::NewLine | httparse::Error::Status => is_http_0_9(head),
+    };
+    if names_other_version { RejectReason::HttpVersion } else { RejectReason::RequestLine }
 }
 
-/// Whether the request line is well-formed but for a version that is not spoken here: `PRI * HTTP/2.0`, or the
-/// `GET /` of HTTP/0.9.
-fn names_other_version(head: &[u8]) -> bool {
+/// The words of the request line.
+fn request_line(head: &[u8]) -> impl Iterator<Item = &[u8]> {
     let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
-    let mut words = line.split(|&byte| byte == b' ');
-    match (words.next(), words.next(), words.next(), words.next()) {
-        (Some(b"GET"), Some([b'/', ..]), None, None) => true,
-        (Some(_), Some(_), Some([b'H', b'T', b'T', b'P', b'/', version @ ..]), None) => {
-            !version.is_empty() && version.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.')
-        }
-        _ => false,
-    }
+    line.split(|&byte| byte == b' ')
+}
+
+/// Whether the request line ends in some version: `PRI * HTTP/2.0`.
+fn is_versioned(head: &[u8]) -> bool {
+    let version = request_line(head).nth(2).and_then(|word| word.strip_prefix(b"HTTP/"));
+    version.is_some_and(|version| {
+        !version.is_empty() && version.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.')
+    })
+}
+
+/// Whether the request line is that of HTTP/0.9: `GET /`.
+fn is_http_0_9(head: &[u8]) -> bool {
+    let mut words = request_line(head);
+    matches!((words.next(), words.next(), words.next()), (Some(b"GET"), Some([b'/', ..]), None))
 }
 
 const fn is_target_byte(byte: u8) -> bool {

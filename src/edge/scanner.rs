@@ -26,6 +26,9 @@ pub struct HeadScanner {
     /// Header lines begun so far.
     headers: u8,
     place: Place,
+    /// Bytes looked at since the scanner was made.
+    #[cfg(test)]
+    steps: u64,
 }
 
 /// ```text
@@ -67,7 +70,14 @@ impl Default for HeadScanner {
 impl HeadScanner {
     /// A scanner before the first byte of a request.
     pub const fn new() -> Self {
-        Self { head_bytes: 0, line_bytes: 0, headers: 0, place: Place::Start }
+        Self {
+            head_bytes: 0,
+            line_bytes: 0,
+            headers: 0,
+            place: Place::Start,
+            #[cfg(test)]
+            steps: 0,
+        }
     }
 
     /// Whether any byte of a request has been seen: a client that falls silent now owes the rest of it (408), one
@@ -91,9 +101,19 @@ impl HeadScanner {
         Ok(Scan::NeedMore)
     }
 
+    /// Bytes looked at since the scanner was made.
+    #[cfg(test)]
+    pub(super) const fn steps(&self) -> u64 {
+        self.steps
+    }
+
     /// Takes one byte; true when it was the last of the head.
     #[inline]
     fn step(&mut self, byte: u8) -> Result<bool, RejectReason> {
+        #[cfg(test)]
+        {
+            self.steps += 1;
+        }
         if self.head_bytes == HEAD_MAX {
             return Err(RejectReason::HeadTooBig);
         }
