@@ -110,6 +110,10 @@ fn a4_no_byte_is_looked_at_twice() {
         scanner.scan(std::slice::from_ref(byte)).unwrap();
     }
     assert!(!scanner.has_begun(), "ready for the next request");
+    let (_, all_but_the_last) = head.split_last().unwrap();
+    assert_eq!(scanner.scan(all_but_the_last), Ok(Scan::NeedMore));
+    assert_eq!(scanner.steps(), all_but_the_last.len() as u64, "in one piece as well");
+    assert!(scanner.has_begun());
 }
 
 #[test]
