@@ -159,7 +159,7 @@ impl RejectReason {
                 "send header lines of the form `Name: value`, without folding or control bytes"
             }
             Self::DuplicateHeader => {
-                "send Host, Content-Length, Transfer-Encoding, Origin and the Sec-WebSocket-Key and -Version headers once"
+                "send Host, Content-Length, Transfer-Encoding, Content-Type, Origin, Authorization and the Sec-WebSocket-Key and -Version headers once"
             }
             Self::Framing => "send either one Content-Length or `Transfer-Encoding: chunked`",
             Self::BodyOnUpgrade => "send the upgrade request without a body",
