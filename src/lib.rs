@@ -11,4 +11,6 @@ pub mod clock;
 pub mod config;
 pub mod metrics;
 
+pub mod session;
+
 pub mod bus;
