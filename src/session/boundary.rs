@@ -271,3 +271,233 @@ impl Boundary {
 pub const fn is_legal_close_code(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use std::io::{self, ErrorKind, Read, Write};
+    use tungstenite::Error;
+    use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+
+    /// The masked frame with this first byte, in the shortest length form.
+    pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let form = if payload.len() > 0xffff { 127 } else { payload.len().min(126) as u8 };
+        let mut bytes = header(first, form, payload.len() as u64);
+        bytes.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        bytes
+    }
+
+    /// The header of a masked frame whose length takes the form `form` says: 126, 127, or the length itself.
+    pub fn header(first: u8, form: u8, length: u64) -> Vec<u8> {
+        let mut bytes = vec![first, 0x80 | form];
+        match form {
+            126 => bytes.extend((length as u16).to_be_bytes()),
+            127 => bytes.extend(length.to_be_bytes()),
+            _ => {}
+        }
+        bytes.extend(MASK);
+        bytes
+    }
+
+    const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+    /// `bytes` cut after every length of `cuts`, over and over; the rest is the last piece.
+    pub fn pieces<'a>(bytes: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
+        let mut rest = bytes;
+        let mut pieces = Vec::new();
+        for cut in cuts.iter().cycle().take(bytes.len() + 1) {
+            let (piece, more) = rest.split_at((*cut).min(rest.len()));
+            pieces.push(piece);
+            rest = more;
+        }
+        pieces.push(rest);
+        pieces
+    }
+
+    /// Frames that may follow one another: fragmented messages with control frames between the fragments.
+    pub fn conversation() -> impl Strategy<Value = Vec<Vec<u8>>> {
+        let control = (prop_oneof![Just(0x89_u8), Just(0x8a)], vec(any::<u8>(), 0..=125));
+        let fragment = (vec(any::<u8>(), 0..300), vec(control, 0..3));
+        let message = (prop_oneof![Just(0x1_u8), Just(0x2)], vec(fragment, 1..4));
+        vec(message, 0..4).prop_map(|messages| {
+            let mut frames = Vec::new();
+            for (kind, fragments) in messages {
+                let last = fragments.len() - 1;
+                for (index, (payload, controls)) in fragments.into_iter().enumerate() {
+                    let fin = if index == last { 0x80 } else { 0 };
+                    let opcode = if index == 0 { kind } else { CONTINUATION };
+                    let payload: Vec<u8> = match kind {
+                        TEXT => payload.iter().map(|byte| byte & 0x7f).collect(),
+                        _ => payload,
+                    };
+                    frames.push(frame(fin | opcode, &payload));
+                    frames.extend(controls.iter().map(|(first, payload)| frame(*first, payload)));
+                }
+            }
+            frames
+        })
+    }
+
+    /// A conversation in which some bytes may be wrong.
+    pub fn noise() -> impl Strategy<Value = Vec<u8>> {
+        let close = prop_oneof![Just(vec![]), Just(frame(0x88, &[])), Just(frame(0x88, b"\x03\xe8bye"))];
+        let damage = vec((any::<prop::sample::Index>(), any::<u8>()), 0..3);
+        let conversation = (conversation(), close, damage).prop_map(|(frames, close, damage)| {
+            let mut bytes = frames.concat();
+            bytes.extend(close);
+            for (index, value) in damage {
+                if !bytes.is_empty() {
+                    let index = index.index(bytes.len());
+                    bytes[index] = value;
+                }
+            }
+            bytes
+        });
+        prop_oneof![4 => conversation, 1 => vec(any::<u8>(), 0..60)]
+    }
+
+    /// tungstenite alone, over memory.
+    struct Codec {
+        context: WebSocketContext,
+    }
+
+    struct Memory<'a>(&'a [u8]);
+
+    impl Read for Memory<'_> {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            if self.0.is_empty() { Err(ErrorKind::WouldBlock.into()) } else { self.0.read(out) }
+        }
+    }
+
+    impl Write for Memory<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Codec {
+        fn new(message_bytes_max: usize) -> Self {
+            let config = WebSocketConfig::default()
+                .read_buffer_size(512)
+                .max_message_size(Some(message_bytes_max))
+                .max_frame_size(Some(message_bytes_max.max(125)));
+            Self { context: WebSocketContext::new(Role::Server, Some(config)) }
+        }
+
+        /// How many messages and control frames came out, or what was wrong.
+        fn feed(&mut self, input: &[u8]) -> Result<usize, Error> {
+            let mut memory = Memory(input);
+            let mut events = 0;
+            loop {
+                match self.context.read(&mut memory) {
+                    Ok(message) if message.is_close() => return Ok(events + 1),
+                    Ok(_) => events += 1,
+                    Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => return Ok(events),
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_tracker_is_no_larger_than_24_bytes() {
+        assert!(size_of::<Boundary>() <= 24);
+    }
+
+    #[test]
+    fn a_frame_of_every_length_form_is_followed_to_its_last_byte() {
+        for length in [0, 1, 125, 126, 127, 65_535, 65_536, 70_000] {
+            let bytes = frame(0x82, &vec![7; length]);
+            let mut boundary = Boundary::default();
+            assert!(boundary.is_at_rest());
+            assert_eq!(boundary.feed(&bytes[..bytes.len() - 1], 70_000), Ok(None));
+            assert!(!boundary.is_at_rest() && boundary.is_mid_message());
+            assert_eq!(boundary.feed(&bytes[bytes.len() - 1..], 70_000), Ok(None));
+            assert!(boundary.is_at_rest() && !boundary.is_mid_message());
+        }
+    }
+
+    #[test]
+    fn nothing_after_a_close_frame_is_looked_at() {
+        let mut bytes = frame(0x88, b"\x0f\xa0bye");
+        let end = bytes.len();
+        bytes.extend([0xff; 20]);
+        let mut boundary = Boundary::default();
+        assert_eq!(boundary.feed(&bytes, 100), Ok(Some(end)));
+        assert_eq!(boundary.feed(&[0xff; 20], 100), Ok(None));
+        assert!(boundary.is_over() && !boundary.is_at_rest() && !boundary.is_mid_message());
+        assert_eq!(boundary.close_code(), Some(4000));
+    }
+
+    #[test]
+    fn a_message_of_four_gigabytes_is_refused_whatever_the_limit() {
+        let mut bytes = frame(0x02, b"a");
+        bytes.extend(header(0x80, 127, u64::from(u32::MAX)));
+        let fault = Boundary::default().feed(&bytes, usize::MAX).unwrap_err();
+        assert_eq!(fault, Fault { reason: CloseReason::MessageTooBig, at: bytes.len() - 5 });
+    }
+
+    proptest! {
+        /// Byte by byte, with what tungstenite makes of the same bytes.
+        #[test]
+        fn rest_is_where_tungstenite_has_nothing_begun(frames in conversation()) {
+            let mut boundary = Boundary::default();
+            let mut codec = Codec::new(100_000);
+            let mut is_open = false;
+            for frame in &frames {
+                let is_data = frame[0] & 0x08 == 0;
+                let is_final = frame[0] & 0x80 != 0;
+                for (index, byte) in frame.iter().enumerate() {
+                    let is_last = index + 1 == frame.len();
+                    is_open = if is_data && is_last { !is_final } else { is_open };
+                    prop_assert_eq!(boundary.feed(&[*byte], 100_000), Ok(None));
+                    prop_assert_eq!(boundary.is_at_rest(), is_last && !is_open);
+                    let events = codec.feed(&[*byte]).unwrap();
+                    prop_assert_eq!(events, usize::from(is_last && is_final));
+                }
+            }
+        }
+
+        #[test]
+        fn splits_change_nothing(bytes in noise(), cuts in vec(1..40_usize, 1..5), limit in 0..700_usize) {
+            let mut whole = Boundary::default();
+            let expected = whole.feed(&bytes, limit);
+            let mut split = Boundary::default();
+            let mut before = 0;
+            let mut got = Ok(None);
+            for piece in pieces(&bytes, &cuts) {
+                got = split.feed(piece, limit)
+                    .map(|end| end.map(|end| before + end))
+                    .map_err(|fault| Fault { at: before + fault.at, ..fault });
+                before += piece.len();
+                if got != Ok(None) {
+                    break;
+                }
+            }
+            prop_assert_eq!(got, expected);
+            if got.is_ok() {
+                prop_assert_eq!(split, whole);
+            }
+        }
+
+        /// Both ways: what the tracker lets pass tungstenite takes, and what tungstenite refuses the tracker refused.
+        #[test]
+        fn tungstenite_never_disagrees(bytes in noise(), limit in 0..700_usize) {
+            let verdict = Boundary::default().feed(&bytes, limit);
+            let passed = match verdict {
+                Ok(end) => end.unwrap_or(bytes.len()),
+                Err(fault) => fault.at,
+            };
+            let taken = Codec::new(limit).feed(&bytes[..passed]);
+            prop_assert!(matches!(taken, Ok(_) | Err(Error::Utf8(_))), "{:?} after {:?}", taken, verdict);
+            if let Err(error) = Codec::new(limit).feed(&bytes) && !matches!(error, Error::Utf8(_)) {
+                prop_assert!(verdict.is_err(), "{:?} went unnoticed", error);
+            }
+        }
+    }
+}

@@ -10,5 +10,5 @@ pub mod boundary;
 pub mod liveness;
 pub mod websocket;
 
-pub use liveness::{Liveness, LivenessRules, Verdict};
+pub use liveness::{Liveness, LivenessRules, Phases, Verdict};
 pub use websocket::{Event, SessionLimits, WebSocket, append_close_frame, append_ping};
