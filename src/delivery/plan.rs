@@ -37,6 +37,7 @@ impl Plan {
         Self {
             pieces: [Piece::Own { bytes: 0 }; SLICES_MAX],
             count: 0,
+            slices: 0,
             bytes: 0,
             is_truncated: false,
             overtaken: None,

@@ -122,7 +122,8 @@ impl<R: Reactor> Shard<R> {
     fn answer_through_spare(&mut self) {
         for _ in 0..self.config.accepts_per_turn {
             let Some(mut socket) = self.reactor.accept_with_spare() else { break };
-            let answer = self.edge.refusal(RejectReason::DescriptorsExhausted, Some(self.retry_after_seconds()));
+            let retry_after_s = self.retry_after_seconds();
+            let answer = self.edge.refusal(RejectReason::DescriptorsExhausted, Some(retry_after_s));
             self.counters.count_reject(RejectReason::DescriptorsExhausted);
             // The socket is new and its buffer empty; a client that is gone already needs no answer.
             let _ = socket.write(&[io::IoSlice::new(&answer)]);
@@ -133,10 +134,11 @@ impl<R: Reactor> Shard<R> {
         self.reactor.restore_spare();
     }
 
-    fn take_in(&mut self, mut socket: R::Socket) {
+    pub(super) fn take_in(&mut self, mut socket: R::Socket) {
         self.counters.accepted.add(1);
         if !self.budget.try_take() {
-            let answer = self.edge.refusal(RejectReason::ConnectionLimit, Some(self.retry_after_seconds()));
+            let retry_after_s = self.retry_after_seconds();
+            let answer = self.edge.refusal(RejectReason::ConnectionLimit, Some(retry_after_s));
             self.counters.count_reject(RejectReason::ConnectionLimit);
             let _ = socket.write(&[io::IoSlice::new(&answer)]);
             socket.shutdown_write();

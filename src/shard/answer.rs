@@ -66,7 +66,8 @@ impl<R: Reactor> Shard<R> {
             state: connection.state_name(),
             channels: subscriptions.len() as u32,
             lag_bytes: lag.sum(),
-            silent_for_ms: u64::try_from(connection.liveness.silent_for(self.now).as_millis()).unwrap_or(u64::MAX),
+            silent_for_ms: u64::try_from(connection.liveness.silent_for(self.now).as_millis())
+                .unwrap_or(u64::MAX),
         })
     }
 }

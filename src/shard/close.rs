@@ -26,8 +26,9 @@ impl<R: Reactor> Shard<R> {
         let Some(connection) = self.slots.get_mut(slot) else { return };
         match &mut connection.phase {
             Phase::Open(open) => {
-                let mut websocket =
-                    open.take().map_or_else(|| Box::new(WebSocket::new(limits)), |open| Box::new(open.websocket));
+                let mut websocket = open
+                    .take()
+                    .map_or_else(|| Box::new(WebSocket::new(limits)), |open| Box::new(open.websocket));
                 websocket.on_close_sent();
                 let mut frame = Vec::new();
                 append_close_frame(reason, detail, &mut frame);
@@ -106,7 +107,14 @@ impl<R: Reactor> Shard<R> {
     pub(super) fn count_refusal(&mut self, slot: u32, reason: RejectReason) {
         self.counters.count_reject(reason);
         let peer = self.slots.get(slot).and_then(|connection| connection.socket.peer());
-        tracing::debug!(event = "reject", reason = reason.token(), status = reason.status(), shard = self.id.0, conn = slot, ?peer);
+        tracing::debug!(
+            event = "reject",
+            reason = reason.token(),
+            status = reason.status(),
+            shard = self.id.0,
+            conn = slot,
+            ?peer
+        );
     }
 
     /// A refusal caused by time, not by bytes: the head took too long.

@@ -214,6 +214,10 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_small() {
-        assert!(size_of::<Connection<crate::net::Tcp>>() <= 96, "{}", size_of::<Connection<crate::net::Tcp>>());
+        assert!(
+            size_of::<Connection<crate::net::Tcp>>() <= 96,
+            "{}",
+            size_of::<Connection<crate::net::Tcp>>()
+        );
     }
 }

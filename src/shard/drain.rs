@@ -49,8 +49,14 @@ impl<R: Reactor> Shard<R> {
     /// A drain begins, or is given another schedule: the second signal hurries.
     pub(super) fn begin_drain(&mut self, schedule: DrainSchedule) {
         let is_accepting = self.drain.as_ref().is_none_or(|drain| drain.is_accepting);
-        self.drain =
-            Some(Drain { schedule, is_accepting, total: None, closed: 0, next_slot: 0, stepped_at: Time::ZERO });
+        self.drain = Some(Drain {
+            schedule,
+            is_accepting,
+            total: None,
+            closed: 0,
+            next_slot: 0,
+            stepped_at: Time::ZERO,
+        });
     }
 
     pub(super) fn step_drain(&mut self) {

@@ -6,7 +6,7 @@ use super::connection::Phase;
 use super::reactor::Reactor;
 use super::turn::Shard;
 use crate::config::limits::TIMERS_PER_TURN;
-use crate::model::{Blame, CloseReason, Time};
+use crate::model::{Blame, CloseReason};
 use crate::net::Transport;
 use crate::session::{Verdict, append_ping};
 
@@ -29,7 +29,7 @@ impl<R: Reactor> Shard<R> {
         }
         self.timers = timers;
         self.step_drain();
-        if self.now >= self.next_sweep {
+        if self.has_sweep_to_do() && self.now >= self.next_sweep {
             self.sweep();
         }
     }
@@ -46,7 +46,9 @@ impl<R: Reactor> Shard<R> {
                     self.end(slot, CloseReason::HttpDone, Blame::Us);
                 }
             }
-            Phase::Joining(joining) if now >= joining.deadline => self.end(slot, CloseReason::Internal, Blame::Us),
+            Phase::Joining(joining) if now >= joining.deadline => {
+                self.end(slot, CloseReason::Internal, Blame::Us)
+            }
             Phase::Closing(closing) if now >= closing.deadline => {
                 let (reason, by) = (closing.reason, closing.by);
                 connection.socket.reset_on_close();
@@ -91,8 +93,12 @@ impl<R: Reactor> Shard<R> {
     /// Lets go of messages that have grown too old, and of what was kept for readers that have caught up.
     fn sweep(&mut self) {
         self.next_sweep = self.now.after(SWEEP);
-        let channels: Vec<_> =
-            self.feeds.iter().filter(|(_, feed)| !feed.journal.is_empty()).map(|(channel, _)| channel).collect();
+        let channels: Vec<_> = self
+            .feeds
+            .iter()
+            .filter(|(_, feed)| !feed.journal.is_empty())
+            .map(|(channel, _)| channel)
+            .collect();
         let mut bytes = 0;
         for channel in channels {
             let Some(feed) = self.feeds.get_mut(channel) else { continue };
@@ -111,8 +117,8 @@ impl<R: Reactor> Shard<R> {
 
     /// Has the next sweep happen soon: a journal has something to let go of.
     pub(super) fn note_journal_growth(&mut self, bytes: u64) {
-        if self.counters.journal_bytes.get() == 0 {
-            self.next_sweep = self.next_sweep.max(self.now.after(SWEEP)).min(Time::NEVER);
+        if !self.has_sweep_to_do() {
+            self.next_sweep = self.now.after(SWEEP);
         }
         self.counters.journal_bytes.add(bytes);
     }

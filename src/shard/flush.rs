@@ -101,7 +101,8 @@ impl<R: Reactor> Shard<R> {
             }
         }
         if !plan.is_empty() {
-            let (now, feeds, runs, histograms) = (self.now, &self.feeds, &mut self.runs, &mut self.histograms);
+            let (now, feeds, runs, histograms) =
+                (self.now, &self.feeds, &mut self.runs, &mut self.histograms);
             let progress = connection.owed.apply(&plan, written, feeds, now, |channel, from, next| {
                 runs.note(channel, from, next, feeds, now, histograms);
             });

@@ -23,7 +23,11 @@ impl<R: Reactor> Shard<R> {
                 Offset(0)
             };
             let Some(connection) = self.slots.get_mut(slot) else { return };
-            connection.owed.subscribe(Subscription { channel: joined.channel, member: joined.member, cursor });
+            connection.owed.subscribe(Subscription {
+                channel: joined.channel,
+                member: joined.member,
+                cursor,
+            });
             self.counters.subscriptions.add(1);
         }
         if awaiting == 0 {
@@ -68,7 +72,7 @@ impl<R: Reactor> Shard<R> {
 
     /// Every channel is live: answers 101 and speaks WebSocket from here on.
     fn open(&mut self, slot: u32, response: &[u8]) {
-        let phase = self.reactor.random() as u16;
+        let phase = self.phases.next_phase();
         let Some(connection) = self.slots.get_mut(slot) else { return };
         connection.phase = Phase::Open(None::<Box<Open>>);
         connection.liveness = Liveness::new(self.now, phase);
@@ -100,7 +104,9 @@ impl<R: Reactor> Shard<R> {
             feed.on_leave(left.members, self.now);
         }
         if let Some(moved) = left.moved {
-            if let Some(place) = self.slots.get_mut(moved).and_then(|other| other.owed.subscription_mut(channel)) {
+            if let Some(place) =
+                self.slots.get_mut(moved).and_then(|other| other.owed.subscription_mut(channel))
+            {
                 place.member = member;
             }
             // The pass may have gone by the place it has now: visit it directly.
@@ -133,8 +139,8 @@ impl<R: Reactor> Shard<R> {
             }
             let has_members = !self.hub.members(channel).is_empty();
             let is_detached = self.hub.attachment(channel) == Attachment::Detached;
-            let has_retained =
-                !is_detached && self.feeds.get(channel).is_some_and(|feed| feed.has_history() && !feed.journal.is_empty());
+            let has_retained = !is_detached
+                && self.feeds.get(channel).is_some_and(|feed| feed.has_history() && !feed.journal.is_empty());
             if !has_members && !has_retained {
                 self.feeds.remove(channel);
             }

@@ -33,7 +33,9 @@ impl<R: Reactor> Shard<R> {
         let mut left = READ_BYTES_PER_TURN;
         while let Some(connection) = self.slots.get_mut(slot) {
             // A joining or paused connection is listed again when it goes on.
-            if connection.unpublished > 0 || matches!(connection.phase, Phase::Joining(_) | Phase::Ended { .. }) {
+            if connection.unpublished > 0
+                || matches!(connection.phase, Phase::Joining(_) | Phase::Ended { .. })
+            {
                 return;
             }
             let room = buffer.len().min(left);
@@ -122,7 +124,12 @@ impl<R: Reactor> Shard<R> {
                         self.count_refusal(slot, reason);
                     }
                     if closes {
-                        return self.bid_farewell(slot, CloseReason::HttpDone, Blame::Peer, Farewell::Answer(bytes));
+                        return self.bid_farewell(
+                            slot,
+                            CloseReason::HttpDone,
+                            Blame::Peer,
+                            Farewell::Answer(bytes),
+                        );
                     }
                     let Some(connection) = self.slots.get_mut(slot) else { return };
                     if connection.owed.push_own(&bytes).is_err() {

@@ -50,7 +50,9 @@ impl<R: Reactor> Shard<R> {
     fn handle_order(&mut self, order: Order) {
         match order {
             Order::Deliver(numbered) => self.handle_delivery(&numbered),
-            Order::Interest { channel, from, members, ticket } => self.handle_interest(&channel, from, members, ticket),
+            Order::Interest { channel, from, members, ticket } => {
+                self.handle_interest(&channel, from, members, ticket)
+            }
             Order::Attach(attach) => self.handle_attach(&attach),
             Order::Ask(question, on_answer) => self.answer(question, on_answer),
             Order::Drain(schedule) => self.begin_drain(schedule),
@@ -100,11 +102,15 @@ impl<R: Reactor> Shard<R> {
         let Some(feed) = self.feeds.get_mut(channel) else { return };
         let was_over = feed.pass.is_over();
         feed.append(offset, publication, members, self.now);
+        let is_kept = !feed.journal.is_empty();
         if feed.is_congested() && !self.congested.contains(&channel) {
             self.congested.push(channel);
         }
         if was_over && members > 0 {
             self.list_news(channel);
+        }
+        if is_kept {
+            self.note_journal_growth(publication.frame.len() as u64);
         }
     }
 
@@ -125,7 +131,8 @@ impl<R: Reactor> Shard<R> {
         if outcome == InterestOutcome::Attach {
             let Some(numbering) = self.hub.numbering(channel) else { return };
             let (epoch, next) = (numbering.epoch(), numbering.next());
-            let attach = Attach { channel: name.clone(), ticket, epoch, next, retained: self.retained(channel, name) };
+            let attach =
+                Attach { channel: name.clone(), ticket, epoch, next, retained: self.retained(channel, name) };
             self.outbox.send(&self.bus, from, Order::Attach(Box::new(attach)));
         }
     }
@@ -141,7 +148,10 @@ impl<R: Reactor> Shard<R> {
                 let entry = journal.entry(offset)?;
                 let frame = journal.frame(offset)?;
                 let (accepted_at, origin) = (entry.accepted_at, entry.origin);
-                Some(Numbered { offset, publication: Publication { channel: name.clone(), frame, accepted_at, origin } })
+                Some(Numbered {
+                    offset,
+                    publication: Publication { channel: name.clone(), frame, accepted_at, origin },
+                })
             })
             .collect()
     }

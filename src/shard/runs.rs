@@ -15,7 +15,15 @@ pub struct Runs {
 
 impl Runs {
     /// Notes that one write delivered `from..next` of `channel`. Constant time while the run is the same.
-    pub fn note(&mut self, channel: ChannelIndex, from: Offset, next: Offset, feeds: &Feeds, now: Time, histograms: &mut Histograms) {
+    pub fn note(
+        &mut self,
+        channel: ChannelIndex,
+        from: Offset,
+        next: Offset,
+        feeds: &Feeds,
+        now: Time,
+        histograms: &mut Histograms,
+    ) {
         if self.run != Some((channel, from, next)) {
             self.settle(now, histograms);
             self.run = Some((channel, from, next));

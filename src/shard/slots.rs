@@ -65,11 +65,6 @@ impl<T> Slots<T> {
         self.values.len()
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.values.is_empty()
-    }
-
     /// One more than the highest slot ever used.
     pub fn slot_end(&self) -> u32 {
         self.generations.len() as u32

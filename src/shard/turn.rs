@@ -26,7 +26,7 @@ use crate::hub::Hub;
 use crate::metrics::{Histograms, ShardCounters};
 use crate::model::{ChannelIndex, ConnectionId, Origin, ShardId, Time};
 use crate::net::ConnectionBudget;
-use crate::session::{Event, LivenessRules, SessionLimits};
+use crate::session::{Event, LivenessRules, Phases, SessionLimits};
 
 /// What a shard is made of, the reactor aside.
 pub struct ShardParts {
@@ -61,6 +61,7 @@ pub struct Shard<R: Reactor> {
     pub(super) feeds: Feeds,
     pub(super) edge: Edge,
     pub(super) liveness_rules: LivenessRules,
+    pub(super) phases: Phases,
     pub(super) session_limits: SessionLimits,
     /// Sockets that may have more to read.
     pub(super) read_list: ReadyList,
@@ -115,6 +116,7 @@ impl<R: Reactor> Shard<R> {
                 pong_timeout: config.pong_timeout,
                 idle_timeout: config.idle_timeout,
             },
+            phases: Phases::starting_at(seed as u16),
             session_limits: SessionLimits {
                 max_message: config.max_message,
                 own_frames_bytes_max: OWN_FRAMES_BYTES_MAX,
