@@ -7,8 +7,10 @@
 
 pub mod channel;
 pub mod limits;
+pub mod options;
 pub mod source;
 pub mod units;
+pub mod value;
 
 pub use channel::{ChannelRule, ChannelRules, ChannelSettings, LagPolicy};
 pub use source::{ConfigError, Source};
