@@ -6,13 +6,19 @@
 //! key and fix. Read next: `options.rs`, `load.rs`.
 
 pub mod channel;
+pub mod file;
 pub mod limits;
+pub mod load;
 pub mod options;
+mod relations;
+pub mod report;
+pub mod settings;
 pub mod source;
 pub mod units;
 pub mod value;
 
 pub use channel::{ChannelRule, ChannelRules, ChannelSettings, LagPolicy};
+pub use load::{Inputs, Loaded, load};
 pub use source::{ConfigError, Source};
 
 use std::net::SocketAddr;
