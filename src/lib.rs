@@ -23,3 +23,4 @@ pub mod net;
 pub mod bus;
 
 pub mod shard;
+pub mod cli;
