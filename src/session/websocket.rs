@@ -84,7 +84,7 @@ pub struct WebSocket {
 }
 
 impl WebSocket {
-    /// A connection at a message boundary. Costs two allocations and under 100 ns.
+    /// A connection at a message boundary. One allocation; with the box that the caller puts it in about 85 ns.
     pub fn new(limits: SessionLimits) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
@@ -396,6 +396,11 @@ mod tests {
     /// Our own frame with this first byte and a payload below 126 bytes.
     fn ours(first: u8, payload: &[u8]) -> Vec<u8> {
         [&[first, payload.len() as u8], payload].concat()
+    }
+
+    #[test]
+    fn a_message_under_way_costs_about_three_hundred_bytes() {
+        assert!(size_of::<WebSocket>() <= 320, "{}", size_of::<WebSocket>());
     }
 
     #[test]
