@@ -12,3 +12,5 @@ pub mod config;
 pub mod metrics;
 
 pub mod bus;
+
+pub mod feeds;
