@@ -14,3 +14,5 @@ pub mod metrics;
 pub mod bus;
 
 pub mod feeds;
+
+pub mod admin;
