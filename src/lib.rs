@@ -9,9 +9,20 @@ pub mod model;
 pub mod clock;
 
 pub mod config;
+pub mod journal;
 pub mod metrics;
 
+pub mod edge;
+pub mod hub;
+pub mod session;
+
+pub mod delivery;
+
+pub mod net;
+
 pub mod bus;
+
+pub mod shard;
 
 pub mod feeds;
 

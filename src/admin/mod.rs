@@ -33,9 +33,7 @@ pub use shards::Shards;
 
 use crate::clock::Clock;
 use crate::feeds::Publisher;
-use crate::model::Time;
 use counters::AdminCounters;
-use health::Exhaustion;
 use listing::Pace;
 use scrape::LastReports;
 
@@ -79,7 +77,6 @@ pub struct Admin {
     descriptors_max: u64,
     patience: Patience,
     counters: AdminCounters,
-    exhaustion: Exhaustion,
     is_draining: AtomicBool,
     last_reports: LastReports,
     pace: Pace,
@@ -98,7 +95,6 @@ impl Admin {
             descriptors_max,
             patience,
             counters: AdminCounters::default(),
-            exhaustion: Exhaustion::default(),
             is_draining: AtomicBool::new(false),
             pace: Pace::default(),
         }
@@ -107,11 +103,6 @@ impl Admin {
     /// `/readyz` says 503 `draining` from here on. Messages are still taken (FAULTS P12).
     pub fn set_draining(&self) {
         self.is_draining.store(true, Ordering::Relaxed);
-    }
-
-    /// Looks at the shards as of `now`: call it about once a second.
-    pub fn observe(&self, now: Time) {
-        self.exhaustion.observe(now, self.shards.accept_errors_exhausted());
     }
 
     fn is_draining(&self) -> bool {

@@ -52,11 +52,6 @@ impl Shards {
         self.ids().map(|shard| self.bus.depth(shard) as u64).collect()
     }
 
-    /// How often an accept failed for want of descriptors, in all shards together.
-    pub fn accept_errors_exhausted(&self) -> u64 {
-        self.counters.iter().map(|shard| shard.accept_errors_exhausted.get()).sum()
-    }
-
     /// Asks one shard; `None` when it is too busy to take the question or to answer it in time.
     pub async fn ask(&self, shard: ShardId, question: Question) -> Option<Answer> {
         let answer = self.send(shard, question)?;

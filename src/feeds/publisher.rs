@@ -54,7 +54,7 @@ impl Publisher {
 
     /// The shard that numbers `channel`.
     pub fn home_of(&self, channel: &ChannelName) -> ShardId {
-        self.bus.home_of(channel)
+        ShardId::home_of(channel, self.bus.shard_count())
     }
 
     /// Encodes `payload` for `channel`: one allocation, one copy. The same message for a further channel is

@@ -82,9 +82,6 @@ const GAUGES: &[(&str, Option<Unit>, &str, Read)] = &[
     ("connections_lagging", None, "Connections whose socket takes no more for now", |c| &c.lagging),
     ("outbox", None, "Orders that wait for room in another shard's inbox", |c| &c.outbox),
     ("journal", Some(Unit::Bytes), "Memory of journals", |c| &c.journal_bytes),
-    ("connection", Some(Unit::Bytes), "Own frames, interrupted entries, unfinished input", |c| {
-        &c.connection_bytes
-    }),
 ];
 
 /// Counters that are summed over shards.
@@ -190,6 +187,9 @@ impl Snapshot {
                 .encode_descriptor(name, help, unit.as_ref(), MetricType::Counter)
                 .and_then(|mut metric| count(&mut metric, self.sum(|shard| read(shard).get())))?;
         }
+        let waited = self.shards.iter().map(|shard| shard.descriptors_exhausted_seconds.get()).max();
+        let help = "For how long connections have waited for a free descriptor";
+        gauge(encoder, "descriptors_exhausted", Some(&Unit::Seconds), help, waited.unwrap_or_default())?;
         let help = "Accept calls that failed: exhausted is for want of descriptors or memory";
         let mut metric = encoder.encode_descriptor("accept_errors", help, None, MetricType::Counter)?;
         let kinds: [(&str, Read); 2] =

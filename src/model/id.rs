@@ -1,11 +1,36 @@
 //! Who is who inside one process: shards, connections, and where a relayed message came from.
 
+use super::channel::ChannelName;
+
 /// Index of a shard thread, from 0.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct ShardId(pub u16);
 
 impl ShardId {
     /// The same, as an index into per-shard tables.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl ShardId {
+    /// The shard that numbers `channel` among `shards`: FNV-1a of the name, the same in every run.
+    pub fn home_of(channel: &ChannelName, shards: usize) -> Self {
+        let hash = channel.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        // The low bits of FNV mix badly for short names; fold the high half in.
+        let folded = hash ^ (hash >> 32);
+        Self((folded % shards.max(1) as u64) as u16)
+    }
+}
+
+/// A channel's place on one shard; valid until the shard forgets the channel.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub struct ChannelIndex(pub u32);
+
+impl ChannelIndex {
+    /// The same, as an index into per-channel tables.
     pub const fn index(self) -> usize {
         self.0 as usize
     }
@@ -46,6 +71,16 @@ pub struct Origin {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn homes_are_stable_and_spread() {
+        let mut counts = [0; 4];
+        for index in 0..4000 {
+            let channel = ChannelName::parse(&format!("news.{index}")).unwrap();
+            counts[ShardId::home_of(&channel, 4).index()] += 1;
+        }
+        assert!(counts.iter().all(|count| (800..1200).contains(count)), "{counts:?}");
+    }
 
     #[test]
     fn a_packed_connection_id_unpacks_to_itself() {

@@ -15,7 +15,7 @@ pub mod time;
 
 pub use channel::{ChannelError, ChannelName};
 pub use close::{Blame, CloseReason, RejectReason};
-pub use id::{ConnectionId, Origin, ShardId};
+pub use id::{ChannelIndex, ConnectionId, Origin, ShardId};
 pub use pattern::{Pattern, PatternError};
 pub use position::{Epoch, Offset, Position};
 pub use publication::{PayloadKind, Publication};

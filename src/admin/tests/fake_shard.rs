@@ -13,20 +13,20 @@ use crate::model::{ChannelName, Epoch, Offset, Position, ShardId};
 const EPOCH: Epoch = Epoch(0xab);
 
 /// Wakes a [`FakeShard`].
-pub struct Waker(mpsc::Sender<()>);
+pub struct Waker(mpsc::SyncSender<()>);
 
 impl Waker {
     /// The waker, and what the shard sleeps on.
-    pub fn pair() -> (Box<dyn Wake>, (mpsc::Sender<()>, mpsc::Receiver<()>)) {
-        let (sender, receiver) = mpsc::channel();
+    pub fn pair() -> (Box<dyn Wake>, (mpsc::SyncSender<()>, mpsc::Receiver<()>)) {
+        let (sender, receiver) = mpsc::sync_channel(1);
         (Box::new(Self(sender.clone())), (sender, receiver))
     }
 }
 
 impl Wake for Waker {
     fn wake(&self) {
-        // A test that ends lets its shards go first.
-        let _ = self.0.send(());
+        // Full means that a wake waits already.
+        let _ = self.0.try_send(());
     }
 }
 
@@ -36,7 +36,7 @@ type Taken = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
 pub struct FakeShard {
     bus: Bus,
     id: ShardId,
-    wake: mpsc::Sender<()>,
+    wake: mpsc::SyncSender<()>,
     sleeper: Option<mpsc::Receiver<()>>,
     connections: u32,
     taken: Taken,
@@ -48,7 +48,7 @@ impl FakeShard {
     pub fn new(
         bus: &Bus,
         index: usize,
-        (wake, sleeper): (mpsc::Sender<()>, mpsc::Receiver<()>),
+        (wake, sleeper): (mpsc::SyncSender<()>, mpsc::Receiver<()>),
         connections: u32,
     ) -> Self {
         Self {
@@ -99,7 +99,7 @@ impl FakeShard {
 impl Drop for FakeShard {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::SeqCst);
-        let _ = self.wake.send(());
+        let _ = self.wake.try_send(());
     }
 }
 

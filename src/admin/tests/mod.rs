@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::config::limits::PUBLISH_BYTES_MAX;
 use crate::feeds::Publisher;
 use crate::metrics::ShardCounters;
-use crate::model::{ChannelName, Time};
+use crate::model::ChannelName;
 use fake_shard::{FakeShard, Waker};
 use http::{Client, Reply};
 
@@ -316,12 +316,13 @@ async fn readiness_goes_first_when_draining_and_messages_are_still_taken() {
 #[tokio::test]
 async fn c1_lasting_exhaustion_of_descriptors_takes_readiness_away() {
     let world = awake(Shape::default()).await;
-    for second in 0..=5 {
-        world.counters[1].accept_errors_exhausted.add(10);
-        world.admin.observe(Time::from_millis(second * 1000));
-        assert_eq!(world.get("/readyz").await.status, 200, "the clock of the process has just started");
-    }
-    assert!(world.admin.exhaustion.lasts(Time::from_millis(5000)));
+    world.counters[1].descriptors_exhausted_seconds.set(5);
+    assert_eq!(world.get("/readyz").await.status, 200, "not yet longer than five seconds");
+    world.counters[1].descriptors_exhausted_seconds.set(6);
+    expect(&world.get("/readyz").await, Refusal::DescriptorsExhausted);
+    assert!(world.get("/metrics").await.text().contains("tidegate_descriptors_exhausted_seconds 6\n"));
+    world.counters[1].descriptors_exhausted_seconds.set(0);
+    assert_eq!(world.get("/readyz").await.status, 200);
 }
 
 #[tokio::test]
