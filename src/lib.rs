@@ -27,3 +27,5 @@ pub mod shard;
 pub mod feeds;
 
 pub mod admin;
+
+pub mod gateway;
