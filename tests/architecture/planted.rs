@@ -17,7 +17,8 @@ fn purity(path: &str, text: &str) -> Vec<usize> {
 
 #[test]
 fn a_forbidden_import_is_found_with_file_line_and_cure() {
-    let source = Source::new("src/hub/member.rs", "//! Members.\nuse crate::model::Id;\nuse crate::net::Tcp;\n");
+    let source =
+        Source::new("src/hub/member.rs", "//! Members.\nuse crate::model::Id;\nuse crate::net::Tcp;\n");
     let findings = rules::imports(&source);
     assert_eq!(lines(&findings), [3]);
     let message = findings[0].to_string();
@@ -27,7 +28,10 @@ fn a_forbidden_import_is_found_with_file_line_and_cure() {
 
 #[test]
 fn an_import_is_found_in_a_group_inline_and_through_super() {
-    assert_eq!(imports("src/edge/mod.rs", "use crate::{\n    config::{Limits, self},\n    hub::Hub,\n};\n"), [1]);
+    assert_eq!(
+        imports("src/edge/mod.rs", "use crate::{\n    config::{Limits, self},\n    hub::Hub,\n};\n"),
+        [1]
+    );
     assert_eq!(imports("src/edge/mod.rs", "\nfn f() -> crate::shard::Turn { todo() }\n"), [2]);
     assert_eq!(imports("src/edge/head.rs", "use super::super::net::Tcp;\n"), [1]);
     assert_eq!(imports("src/bus.rs", "use super::shard::Turn;\n"), [1]);
@@ -37,9 +41,20 @@ fn an_import_is_found_in_a_group_inline_and_through_super() {
 
 #[test]
 fn allowed_imports_and_look_alikes_pass() {
-    assert!(imports("src/hub/mod.rs", "use crate::hub::Member;\nuse crate::{model::Id, journal::Journal};\n").is_empty());
-    assert!(imports("src/edge/mod.rs", "//! See `crate::net`.\n// use crate::net;\nconst X: &str = \"crate::net\";\n").is_empty());
-    assert!(imports("src/edge/mod.rs", "#[cfg(test)]\nmod tests {\n    use crate::net::Tcp;\n}\n").is_empty());
+    assert!(
+        imports("src/hub/mod.rs", "use crate::hub::Member;\nuse crate::{model::Id, journal::Journal};\n")
+            .is_empty()
+    );
+    assert!(
+        imports(
+            "src/edge/mod.rs",
+            "//! See `crate::net`.\n// use crate::net;\nconst X: &str = \"crate::net\";\n"
+        )
+        .is_empty()
+    );
+    assert!(
+        imports("src/edge/mod.rs", "#[cfg(test)]\nmod tests {\n    use crate::net::Tcp;\n}\n").is_empty()
+    );
     assert!(imports("src/edge/tests.rs", "use crate::net::Tcp;\n").is_empty());
     assert!(imports("src/edge/mod.rs", "use other_crate::net::Tcp;\nuse super::head::Head;\n").is_empty());
     assert!(imports("src/main.rs", "use tidegate::cli;\n").is_empty());
@@ -62,7 +77,10 @@ fn impure_words_are_found_in_pure_stations_only() {
     assert_eq!(purity("src/hub/mod.rs", text), [2, 3]);
     assert!(purity("src/shard/turn.rs", text).is_empty());
     assert_eq!(purity("src/journal/mod.rs", "use std::net::{IpAddr, TcpStream};\n"), [1]);
-    assert_eq!(purity("src/session/mod.rs", "use std::{thread, time};\nfn f() { thread::yield_now(); }\n"), [2]);
+    assert_eq!(
+        purity("src/session/mod.rs", "use std::{thread, time};\nfn f() { thread::yield_now(); }\n"),
+        [2]
+    );
     assert_eq!(purity("src/model/id.rs", "fn f(t: T) { t.elapsed(); }\n"), [1]);
 }
 
@@ -80,7 +98,9 @@ fn the_poll_and_unsafe_are_found_outside_their_files() {
     assert_eq!(owners("src/net/tcp.rs", "fn f(poll: &mio::Poll) {}\nfn g() { unsafe { h() } }\n"), [1, 2]);
     assert!(owners("src/shard/reactor.rs", "use mio::Poll;\n").is_empty());
     assert!(owners("src/net/sys.rs", "fn g() { unsafe { h() } }\n").is_empty());
-    assert!(owners("src/lib.rs", "#![deny(unsafe_code)]\nuse std::task::Poll;\nuse mio::Token;\n").is_empty());
+    assert!(
+        owners("src/lib.rs", "#![deny(unsafe_code)]\nuse std::task::Poll;\nuse mio::Token;\n").is_empty()
+    );
 }
 
 #[test]
@@ -102,11 +122,21 @@ fn a_file_without_a_header_is_found() {
 
 #[test]
 fn a_document_that_names_a_missing_file_is_found() {
-    let exists = |path: &str| ["src/bus.rs", "docs/PROTOCOL.md", "scripts/measure", "src/hub/"].contains(&path);
+    let exists =
+        |path: &str| ["src/bus.rs", "docs/PROTOCOL.md", "scripts/measure", "src/hub/"].contains(&path);
     let named = |path: &str, text: &str| lines(&rules::named_files(&Source::new(path, text), &exists));
     assert_eq!(named("README.md", "See `src/bus.rs`, `src/hub/`\nand `src/gone.rs`.\n"), [2]);
-    assert!(named("README.md", "Run `scripts/measure --quick`, read `src/bus.rs:12`, `src/**/*.rs`, `cargo test`.\n").is_empty());
+    assert!(
+        named(
+            "README.md",
+            "Run `scripts/measure --quick`, read `src/bus.rs:12`, `src/**/*.rs`, `cargo test`.\n"
+        )
+        .is_empty()
+    );
     assert!(named("README.md", "```\n`src/gone.rs`\n```\n").is_empty());
-    assert_eq!(named("docs/OPERATIONS.md", "[bus](../src/bus.rs), [gone](gone.md)\n[p](PROTOCOL.md#close)\n"), [1]);
+    assert_eq!(
+        named("docs/OPERATIONS.md", "[bus](../src/bus.rs), [gone](gone.md)\n[p](PROTOCOL.md#close)\n"),
+        [1]
+    );
     assert!(named("README.md", "[w](https://example.org/x) [m](mailto:a@b.c) [here](#there)\n").is_empty());
 }

@@ -19,14 +19,20 @@ const IMPORT_TABLE: &[(&str, &[&str])] = &[
     ("delivery", &["model", "config", "journal"]),
     ("net", &["model", "config"]),
     ("bus", &["model", "metrics"]),
-    ("shard", &["model", "clock", "config", "metrics", "journal", "edge", "session", "hub", "delivery", "net", "bus"]),
+    (
+        "shard",
+        &[
+            "model", "clock", "config", "metrics", "journal", "edge", "session", "hub", "delivery", "net",
+            "bus",
+        ],
+    ),
     ("feeds", &["model", "config", "metrics", "bus", "clock"]),
     ("admin", &["model", "config", "metrics", "bus", "clock"]),
     (
         "gateway",
         &[
-            "model", "clock", "config", "metrics", "journal", "edge", "session", "hub", "delivery", "net", "bus",
-            "shard", "feeds", "admin",
+            "model", "clock", "config", "metrics", "journal", "edge", "session", "hub", "delivery", "net",
+            "bus", "shard", "feeds", "admin",
         ],
     ),
     ("cli", &["config", "gateway", "model", "net"]),
@@ -92,20 +98,29 @@ pub fn imports(source: &Source) -> Vec<Finding> {
     }
     let Some((_, allowed)) = IMPORT_TABLE.iter().find(|(name, _)| *name == module) else {
         let what = format!("module `{module}` is not in the import table");
-        return vec![finding(source, 0, what, "put the file into a station, or decide its row in the table first")];
+        return vec![finding(
+            source,
+            0,
+            what,
+            "put the file into a station, or decide its row in the table first",
+        )];
     };
     crate_paths(source)
         .into_iter()
         .filter(|(_, target)| target != module && !allowed.contains(&target.as_str()))
         .filter_map(|(position, target)| match target.as_str() {
             "self" | "*" => Some((position, "the whole crate".to_owned())),
-            _ if IMPORT_TABLE.iter().any(|(name, _)| *name == target) => Some((position, format!("`{target}`"))),
+            _ if IMPORT_TABLE.iter().any(|(name, _)| *name == target) => {
+                Some((position, format!("`{target}`")))
+            }
             _ => None,
         })
         .map(|(position, target)| {
             let what = format!("`{module}` names {target}, which the import table does not allow");
             let cure = match allowed {
-                [] => format!("`{module}` may name no other module: pass the value in, or move the noun to `model`"),
+                [] => format!(
+                    "`{module}` may name no other module: pass the value in, or move the noun to `model`"
+                ),
                 _ => format!(
                     "`{module}` may name only {}: let `shard` carry the value, or move the noun to `model`",
                     allowed.join(", ")
@@ -133,7 +148,10 @@ fn crate_paths(source: &Source) -> Vec<(usize, String)> {
             find_words(code, &to_root).into_iter().map(|position| (position, position + to_root.len())),
         );
     }
-    starts.iter().flat_map(|(start, behind)| first_names(code, *behind).into_iter().map(|name| (*start, name))).collect()
+    starts
+        .iter()
+        .flat_map(|(start, behind)| first_names(code, *behind).into_iter().map(|name| (*start, name)))
+        .collect()
 }
 
 /// The first names of what follows `crate::`: one, or each of a group in braces.
@@ -200,7 +218,12 @@ pub fn single_owners(source: &Source) -> Vec<Finding> {
     if source.path != "src/net/sys.rs" {
         for position in source.find_words("unsafe") {
             let what = "`unsafe` outside `src/net/sys.rs`".to_owned();
-            findings.push(finding(source, position, what, "use the safe wrapper there, or add one with its reason"));
+            findings.push(finding(
+                source,
+                position,
+                what,
+                "use the safe wrapper there, or add one with its reason",
+            ));
         }
     }
     findings
@@ -222,7 +245,12 @@ pub fn header(source: &Source) -> Vec<Finding> {
         return Vec::new();
     }
     let what = "the first line is no `//!` header".to_owned();
-    vec![finding(source, 0, what, "open with what the file is, owns and promises, and which file to read next")]
+    vec![finding(
+        source,
+        0,
+        what,
+        "open with what the file is, owns and promises, and which file to read next",
+    )]
 }
 
 /// Folders whose files a document names by their path.

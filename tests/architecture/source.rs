@@ -101,7 +101,9 @@ fn blank_comments_and_literals(text: &str) -> String {
             b'/' if bytes[at..].starts_with(b"//") => line_end(bytes, at),
             b'/' if bytes[at..].starts_with(b"/*") => block_comment_end(bytes, at),
             b'"' => string_end(bytes, at),
-            b'r' if !(at > 0 && is_identifier(bytes[at - 1]) && bytes[at - 1] != b'b') => raw_string_end(bytes, at),
+            b'r' if !(at > 0 && is_identifier(bytes[at - 1]) && bytes[at - 1] != b'b') => {
+                raw_string_end(bytes, at)
+            }
             b'\'' => character_end(bytes, at),
             _ => at,
         };
@@ -171,7 +173,9 @@ fn raw_string_end(bytes: &[u8], start: usize) -> usize {
 /// The end of a character literal; `start` itself for a lifetime.
 fn character_end(bytes: &[u8], start: usize) -> usize {
     match bytes.get(start + 1) {
-        Some(b'\\') => bytes[start + 3..].iter().position(|byte| *byte == b'\'').map_or(start, |o| start + 4 + o),
+        Some(b'\\') => {
+            bytes[start + 3..].iter().position(|byte| *byte == b'\'').map_or(start, |o| start + 4 + o)
+        }
         Some(byte) => {
             let width = match byte {
                 0..=0x7f => 1,

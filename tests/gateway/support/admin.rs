@@ -34,7 +34,8 @@ impl Admin {
     /// Any request, with `headers` as whole lines.
     #[track_caller]
     pub fn request(&self, method: &str, path: &str, headers: &[&str], body: &[u8]) -> Response {
-        let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", self.address);
+        let mut request =
+            format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", self.address);
         for line in headers {
             request.push_str(line);
             request.push_str("\r\n");

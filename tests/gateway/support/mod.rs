@@ -4,7 +4,11 @@
 //! Nothing here shares code with the gateway, so a mistake there cannot hide behind the same mistake here. Start with
 //! `process.rs`, then `websocket.rs`; `raw.rs` is for tests that break the protocol on purpose.
 
-#![allow(dead_code, unused_imports, reason = "several test binaries include this module, each uses a part of it")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "several test binaries include this module, each uses a part of it"
+)]
 
 pub mod admin;
 pub mod frame;

@@ -3,7 +3,6 @@
 
 use super::process::Gateway;
 use super::wait::{PATIENCE, pause, wait_until};
-use super::websocket::WebSocketClient;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -65,7 +64,7 @@ impl Oracles {
                 }
                 pause(CANARY_GAP);
             }
-            leave(client);
+            client.close();
             watched
         });
         Oracles {
@@ -123,13 +122,11 @@ impl Oracles {
 }
 
 impl Drop for Oracles {
+    /// Of a test that failed before its check: the canary leaves while the gateway is still there.
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+        let _ = self.canary.take().map(JoinHandle::join);
     }
-}
-
-fn leave(client: WebSocketClient) {
-    client.close();
 }
 
 /// Finds a busy loop: of three seconds, one must be quiet.

@@ -199,7 +199,8 @@ impl Gateway {
     pub fn processor_time(&self) -> Duration {
         let stat = self.proc("stat");
         // The name may hold spaces; fields are counted behind its closing bracket. Fields 14 and 15, in ticks of 10 ms.
-        let fields: Vec<&str> = stat.rsplit_once(')').expect("a name in brackets").1.split_whitespace().collect();
+        let fields: Vec<&str> =
+            stat.rsplit_once(')').expect("a name in brackets").1.split_whitespace().collect();
         let ticks = |index: usize| fields[index].parse::<u64>().expect("a number of ticks");
         Duration::from_millis((ticks(11) + ticks(12)) * 10)
     }
@@ -224,15 +225,17 @@ impl Drop for Gateway {
 
 /// `serve`, then the defaults that `arguments` does not set, then `arguments`.
 fn serve(arguments: &[&str]) -> Vec<String> {
-    let named = |flag: &str| {
-        arguments.iter().any(|given| *given == flag || given.starts_with(&format!("{flag}=")))
-    };
+    let named =
+        |flag: &str| arguments.iter().any(|given| *given == flag || given.starts_with(&format!("{flag}=")));
     let defaults = DEFAULTS.iter().filter(|(flag, _)| !named(flag)).flat_map(|(flag, value)| [*flag, *value]);
     ["serve"].into_iter().chain(defaults).chain(arguments.iter().copied()).map(str::to_owned).collect()
 }
 
 /// Starts `command` with its lines in a channel and its log in a string, and none of the caller's `TIDEGATE_` variables.
-fn spawn(mut command: Command, prepare: impl FnOnce(&mut Command)) -> (Child, Receiver<String>, Arc<Mutex<String>>) {
+fn spawn(
+    mut command: Command,
+    prepare: impl FnOnce(&mut Command),
+) -> (Child, Receiver<String>, Arc<Mutex<String>>) {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEGATE_")) {
         command.env_remove(name);
     }
@@ -296,5 +299,7 @@ fn address_on(word: &str, printed: &[String]) -> SocketAddr {
 /// Waits until the gateway says that it is ready for traffic.
 #[track_caller]
 pub fn wait_ready(gateway: &Gateway) {
-    wait_for("/readyz to answer 200", PATIENCE, || (gateway.admin().get("/readyz").status == 200).then_some(()));
+    wait_for("/readyz to answer 200", PATIENCE, || {
+        (gateway.admin().get("/readyz").status == 200).then_some(())
+    });
 }

@@ -39,7 +39,8 @@ impl RawClient {
     /// If the gateway does not accept within [`PATIENCE`].
     #[track_caller]
     pub fn connect(address: SocketAddr, options: RawOptions) -> RawClient {
-        RawClient::try_connect(address, options).unwrap_or_else(|error| panic!("connect to {address}: {error}"))
+        RawClient::try_connect(address, options)
+            .unwrap_or_else(|error| panic!("connect to {address}: {error}"))
     }
 
     /// Connects, or says why not.

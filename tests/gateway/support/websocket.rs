@@ -34,7 +34,12 @@ impl WebSocketClient {
 
     /// As [`WebSocketClient::join`], with socket options and extra header lines.
     #[track_caller]
-    pub fn join_with(address: SocketAddr, target: &str, options: RawOptions, extra: &[&str]) -> WebSocketClient {
+    pub fn join_with(
+        address: SocketAddr,
+        target: &str,
+        options: RawOptions,
+        extra: &[&str],
+    ) -> WebSocketClient {
         let mut raw = RawClient::connect(address, options);
         raw.send(&upgrade_request(target, &address.to_string(), extra));
         let response = raw.response();
@@ -77,7 +82,9 @@ impl WebSocketClient {
             let frame = self.next_frame();
             assert!(frame.fin && frame.rsv == 0, "the gateway sends whole, plain frames: {frame:?}");
             match frame.opcode {
-                Opcode::Text => return Message::Text(String::from_utf8(frame.payload).expect("text in UTF-8")),
+                Opcode::Text => {
+                    return Message::Text(String::from_utf8(frame.payload).expect("text in UTF-8"));
+                }
                 Opcode::Binary => return Message::Binary(frame.payload),
                 Opcode::Ping => self.raw.send(&masked_frame(Opcode::Pong, &frame.payload)),
                 Opcode::Pong => {}
