@@ -1,1 +1,19 @@
 //! tidegate: one live feed in, a million sockets out.
+//!
+//! Data flows along the row, imports go down the column: a module may name only modules declared above it
+//! (`tests/architecture.rs` holds the exact table). The idea everything follows from: a channel is a journal,
+//! a subscriber is a cursor. Start with `docs/ARCHITECTURE.md`, then `model/`, then `shard/turn.rs`.
+
+pub mod model;
+
+pub mod clock;
+
+pub mod config;
+pub mod journal;
+pub mod metrics;
+
+pub mod hub;
+
+pub mod delivery;
+
+pub mod bus;

@@ -1,0 +1,343 @@
+//! The only bridge between threads: one bounded inbox per shard, woken only when it sleeps.
+//!
+//! Two lanes an inbox. *Publishes* are messages on their way to the shard that numbers them; a shard whose own
+//! output is backed up stops taking them, the lane fills and the publisher is pushed back. *Orders* are everything
+//! else and are always taken, so two shards can never wait for each other. Both lanes are FIFO per producer.
+//! A wake costs a hundred pushes, so a producer wakes only a shard that says it sleeps.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+use crossbeam_queue::ArrayQueue;
+
+use crate::metrics::report::ShardReport;
+use crate::model::{ChannelName, Epoch, Offset, Position, Publication, ShardId, Time};
+
+/// What the publisher learns once the home shard has numbered its message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Receipt {
+    /// The message's place in its stream.
+    pub position: Position,
+    /// Subscribers of the channel in the whole process at that moment.
+    pub subscribers: u64,
+}
+
+/// Called once, on the home shard's thread: must not block.
+pub type OnReceipt = Box<dyn FnOnce(Receipt) + Send>;
+
+/// A message on its way to its home shard.
+pub struct Publish {
+    /// The message.
+    pub publication: Publication,
+    /// Who wants to know its position.
+    pub on_receipt: Option<OnReceipt>,
+}
+
+/// A message with its number, on its way from the home shard to the subscribers' shards.
+#[derive(Clone, Debug)]
+pub struct Numbered {
+    /// Its number in the stream of `publication.channel`.
+    pub offset: Offset,
+    /// The message.
+    pub publication: Publication,
+}
+
+/// The home's answer to a first subscriber: where the stream stands, and what it retains.
+#[derive(Clone, Debug)]
+pub struct Attach {
+    /// Which channel.
+    pub channel: ChannelName,
+    /// The ticket of the interest this answers; an answer to an older interest is void.
+    pub ticket: u64,
+    /// The numbering that holds.
+    pub epoch: Epoch,
+    /// The number of the next message; those of `retained` come right before it.
+    pub next: Offset,
+    /// What the home retains, oldest first.
+    pub retained: Vec<Numbered>,
+}
+
+/// Everything that is not a publish.
+pub enum Order {
+    /// `from` has `members` subscribers of `channel` now; 0 withdraws. A new ticket asks for an [`Attach`].
+    Interest {
+        /// Which channel.
+        channel: ChannelName,
+        /// Whose subscribers.
+        from: ShardId,
+        /// How many.
+        members: u32,
+        /// Number of the interest; the same for updates of the count.
+        ticket: u64,
+    },
+    /// The answer to a new interest.
+    Attach(Box<Attach>),
+    /// A message for this shard's subscribers.
+    Deliver(Numbered),
+    /// A question of the control thread.
+    Ask(Question, OnAnswer),
+    /// Stop taking new connections and close the others by the schedule.
+    Drain(DrainSchedule),
+    /// End the loop now: whatever is still open is cut.
+    Stop,
+}
+
+/// When a drain does what.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DrainSchedule {
+    /// No new connections from here on.
+    pub stop_accepting_at: Time,
+    /// The first close.
+    pub closes_begin_at: Time,
+    /// The last close; connections that are still there a close time-out later are cut.
+    pub closes_end_at: Time,
+}
+
+/// What the control thread may ask a shard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Question {
+    /// Histograms and sizes, for a metrics scrape.
+    Report,
+    /// Up to `limit` channels homed here.
+    Channels {
+        /// Rows at most.
+        limit: usize,
+    },
+    /// Up to `limit` connections in slots from `from_slot`.
+    Connections {
+        /// First slot to look at.
+        from_slot: u32,
+        /// Rows at most.
+        limit: usize,
+    },
+}
+
+/// What a shard answers.
+#[derive(Debug)]
+pub enum Answer {
+    /// To [`Question::Report`].
+    Report(Box<ShardReport>),
+    /// To [`Question::Channels`].
+    Channels(Vec<ChannelRow>),
+    /// To [`Question::Connections`]; the second is the slot to go on from, if there is more.
+    Connections(Vec<ConnectionRow>, Option<u32>),
+}
+
+/// Called once, on the shard's thread: must not block.
+pub type OnAnswer = Box<dyn FnOnce(Answer) + Send>;
+
+/// One channel as its home sees it.
+#[derive(Clone, Debug)]
+pub struct ChannelRow {
+    /// Its name.
+    pub channel: ChannelName,
+    /// Where the stream stands: the newest message's place, offset 0 before the first.
+    pub position: Position,
+    /// Subscribers in the whole process.
+    pub subscribers: u64,
+    /// Messages retained.
+    pub retained_messages: u64,
+    /// Their encoded bytes.
+    pub retained_bytes: u64,
+}
+
+/// One connection as its shard sees it.
+#[derive(Clone, Debug)]
+pub struct ConnectionRow {
+    /// Shard and slot, unique while the connection lives.
+    pub shard: ShardId,
+    /// Slot and generation packed.
+    pub id: u64,
+    /// The client's address, if the kernel still knows it.
+    pub peer: Option<std::net::SocketAddr>,
+    /// `http`, `open` or `closing`.
+    pub state: &'static str,
+    /// Channels joined.
+    pub channels: u32,
+    /// Encoded bytes behind the newest message of its channels.
+    pub lag_bytes: u64,
+    /// How long ago anything was heard from it.
+    pub silent_for_ms: u64,
+}
+
+/// Ends a shard's sleep. Called from any thread; cheap when nothing sleeps is not required.
+pub trait Wake: Send + Sync {
+    /// Makes the shard's wait return.
+    fn wake(&self);
+}
+
+/// The lane is full; try again later, with what is handed back.
+pub struct Full<T>(pub T);
+
+impl<T> fmt::Debug for Full<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Full")
+    }
+}
+
+struct Inbox {
+    publishes: ArrayQueue<Publish>,
+    orders: ArrayQueue<Order>,
+    is_asleep: AtomicBool,
+    waker: Box<dyn Wake>,
+}
+
+/// The sending side for everybody. Cheap to clone.
+#[derive(Clone)]
+pub struct Bus {
+    inboxes: Arc<[Inbox]>,
+}
+
+impl Bus {
+    /// One inbox for each waker, `lane_capacity` messages a lane.
+    pub fn new(wakers: Vec<Box<dyn Wake>>, lane_capacity: usize) -> Self {
+        let inboxes = wakers.into_iter().map(|waker| Inbox {
+            publishes: ArrayQueue::new(lane_capacity),
+            orders: ArrayQueue::new(lane_capacity),
+            is_asleep: AtomicBool::new(false),
+            waker,
+        });
+        Self { inboxes: inboxes.collect() }
+    }
+
+    /// Shards of the process.
+    pub fn shard_count(&self) -> usize {
+        self.inboxes.len()
+    }
+
+    /// Sends a message to the home of its channel.
+    ///
+    /// # Errors
+    /// [`Full`] hands it back: the home is overloaded. Push back on whoever sent it.
+    pub fn publish(&self, publish: Publish) -> Result<(), Full<Publish>> {
+        let home = ShardId::home_of(&publish.publication.channel, self.inboxes.len());
+        let inbox = &self.inboxes[home.index()];
+        inbox.publishes.push(publish).map_err(Full)?;
+        inbox.wake_if_asleep();
+        Ok(())
+    }
+
+    /// Sends an order to one shard.
+    ///
+    /// # Errors
+    /// [`Full`] hands it back: the shard is behind. Keep it, and its order among your orders, and try again.
+    pub fn order(&self, to: ShardId, order: Order) -> Result<(), Full<Order>> {
+        let inbox = &self.inboxes[to.index()];
+        inbox.orders.push(order).map_err(Full)?;
+        inbox.wake_if_asleep();
+        Ok(())
+    }
+
+    /// Messages that wait for `shard`, both lanes.
+    pub fn depth(&self, shard: ShardId) -> usize {
+        let inbox = &self.inboxes[shard.index()];
+        inbox.publishes.len() + inbox.orders.len()
+    }
+
+    /// The receiving side of one shard; exactly one thread uses it.
+    pub fn receiver(&self, shard: ShardId) -> Receiver {
+        Receiver { bus: self.clone(), shard }
+    }
+}
+
+impl Inbox {
+    fn wake_if_asleep(&self) {
+        // The push must be visible before the flag is read: the sleeper sets the flag, then looks at its lanes.
+        fence(Ordering::SeqCst);
+        if self.is_asleep.load(Ordering::Relaxed) && self.is_asleep.swap(false, Ordering::AcqRel) {
+            self.waker.wake();
+        }
+    }
+}
+
+/// One shard's end of the bus.
+pub struct Receiver {
+    bus: Bus,
+    shard: ShardId,
+}
+
+impl Receiver {
+    fn inbox(&self) -> &Inbox {
+        &self.bus.inboxes[self.shard.index()]
+    }
+
+    /// The next order, if any.
+    pub fn next_order(&self) -> Option<Order> {
+        self.inbox().orders.pop()
+    }
+
+    /// The next publish, if any.
+    pub fn next_publish(&self) -> Option<Publish> {
+        self.inbox().publishes.pop()
+    }
+
+    /// Announces sleep; false when something waits already and the shard must not sleep.
+    ///
+    /// `takes_publishes` is false while the shard refuses publishes: then only orders keep it awake.
+    pub fn try_sleep(&self, takes_publishes: bool) -> bool {
+        let inbox = self.inbox();
+        inbox.is_asleep.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        let is_empty = inbox.orders.is_empty() && (!takes_publishes || inbox.publishes.is_empty());
+        if !is_empty {
+            self.awake();
+        }
+        is_empty
+    }
+
+    /// Announces that the shard runs: nobody needs to wake it.
+    pub fn awake(&self) {
+        self.inbox().is_asleep.store(false, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::PayloadKind;
+    use std::sync::atomic::AtomicUsize;
+
+    struct CountWakes(Arc<AtomicUsize>);
+
+    impl Wake for CountWakes {
+        fn wake(&self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn bus(shards: usize, capacity: usize) -> (Bus, Arc<AtomicUsize>) {
+        let wakes = Arc::new(AtomicUsize::new(0));
+        let wakers = (0..shards).map(|_| Box::new(CountWakes(Arc::clone(&wakes))) as Box<dyn Wake>);
+        (Bus::new(wakers.collect(), capacity), wakes)
+    }
+
+    fn publish(text: &str) -> Publish {
+        let channel = ChannelName::parse("c").unwrap();
+        let publication = Publication::encode(channel, PayloadKind::Text, text.as_bytes(), Time::ZERO, None);
+        Publish { publication, on_receipt: None }
+    }
+
+    #[test]
+    fn only_a_sleeping_shard_is_woken_and_only_once() {
+        let (bus, wakes) = bus(1, 8);
+        bus.publish(publish("a")).unwrap();
+        assert_eq!(wakes.load(Ordering::SeqCst), 0);
+        let receiver = bus.receiver(ShardId(0));
+        assert!(!receiver.try_sleep(true), "a message waits");
+        assert!(receiver.next_publish().is_some());
+        assert!(receiver.try_sleep(true));
+        bus.publish(publish("b")).unwrap();
+        bus.publish(publish("c")).unwrap();
+        assert_eq!(wakes.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn a_full_lane_hands_the_message_back_and_leaves_the_other_lane_free() {
+        let (bus, _) = bus(1, 1);
+        bus.publish(publish("a")).unwrap();
+        let Full(back) = bus.publish(publish("b")).unwrap_err();
+        assert!(back.publication.frame.ends_with(b"b"));
+        assert!(bus.order(ShardId(0), Order::Ask(Question::Report, Box::new(|_| ()))).is_ok());
+    }
+}

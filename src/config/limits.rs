@@ -1,0 +1,50 @@
+//! Every maximum that is not an option: its name, unit, reason, and what happens when it is reached.
+
+use std::time::Duration;
+
+/// Bytes of a request head; beyond: 431 `head_too_big`.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of one line of a request head; beyond: 414 `target_too_long` or 431 `head_too_big`.
+pub const HEAD_LINE_BYTES_MAX: usize = 8 * 1024;
+/// Header lines of a request; beyond: 431 `too_many_headers`.
+pub const HEADERS_MAX: usize = 64;
+/// Bytes of a request method; beyond: 400 `request_line`.
+pub const METHOD_BYTES_MAX: usize = 16;
+/// Channels that one connection may join; beyond: 400 `channel_limit`.
+pub const CHANNELS_PER_CONNECTION_MAX: usize = 128;
+/// Requests answered on one keep-alive connection; the last says `Connection: close`.
+pub const REQUESTS_PER_CONNECTION_MAX: u32 = 1000;
+/// Time between two requests on a keep-alive connection; then it is closed.
+pub const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(60);
+/// From our close frame to the client's; then the socket is reset (FAULTS B18).
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+/// From the first byte of a message to its last; beyond: 1008 `stalled_msg` (FAULTS B9).
+pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of own frames (pong, close, replies) that wait for one connection; beyond: 1008 `ctl_flood`.
+pub const OWN_FRAMES_BYTES_MAX: usize = 64 * 1024;
+/// Bytes handed to one socket in one write, so that a control frame finds a boundary soon (FAULTS B21).
+pub const WRITE_BYTES_MAX: usize = 64 * 1024;
+/// Bytes read from one connection per turn; the rest waits on the ready list (FAULTS B13).
+pub const READ_BYTES_PER_TURN: usize = 64 * 1024;
+/// Publications taken from the bus per turn and shard.
+pub const PUBLISHES_PER_TURN: usize = 256;
+/// Orders taken from the bus per turn and shard.
+pub const ORDERS_PER_TURN: usize = 1024;
+/// Timers looked at per turn and shard.
+pub const TIMERS_PER_TURN: usize = 4096;
+/// Messages a bus lane holds; a full publish lane pushes back on the publisher.
+pub const BUS_LANE_MESSAGES: usize = 1024;
+/// Bytes of a published message through the admin listener; beyond: 413 `body_too_big`.
+pub const PUBLISH_BYTES_MAX: usize = 1024 * 1024;
+/// Messages of one batch publish; beyond: 413 `body_too_big`.
+pub const PUBLISH_BATCH_MAX: usize = 1000;
+/// Rows of one page of an admin listing.
+pub const PAGE_ROWS_MAX: usize = 1000;
+/// Shard threads.
+pub const SHARDS_MAX: usize = 256;
+/// Descriptors kept for listeners, wakers, the admin side and the spare one (FAULTS C3).
+pub const DESCRIPTORS_RESERVED: usize = 64;
+/// Shortest and longest duration an option takes, unless it says otherwise (FAULTS D5).
+pub const DURATION_MIN: Duration = Duration::from_millis(1);
+/// See [`DURATION_MIN`].
+pub const DURATION_MAX: Duration = Duration::from_secs(30 * 24 * 3600);

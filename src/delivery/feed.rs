@@ -1,0 +1,144 @@
+//! A channel as this shard delivers it: its journal, what is kept of it, and the pass over its members.
+
+use super::pass::Pass;
+use crate::config::ChannelSettings;
+use crate::journal::{Journal, Need, Window};
+use crate::model::{ChannelIndex, Epoch, Offset, Publication, Time};
+
+/// One channel's journal and where its delivery stands.
+#[derive(Debug)]
+pub struct Feed {
+    /// The messages.
+    pub journal: Journal,
+    /// The numbering they belong to.
+    pub epoch: Epoch,
+    /// What holds for the channel.
+    pub settings: ChannelSettings,
+    /// The visit of its members.
+    pub pass: Pass,
+    needed_from: Offset,
+    unflushed_bytes: u64,
+}
+
+impl Feed {
+    /// A feed whose first message will be `next` of `epoch`.
+    pub fn new(settings: ChannelSettings, epoch: Epoch, next: Offset) -> Self {
+        Self {
+            journal: Journal::new(next),
+            epoch,
+            settings,
+            pass: Pass::default(),
+            needed_from: next,
+            unflushed_bytes: 0,
+        }
+    }
+
+    /// Whether history keeps anything for those who come later.
+    pub fn has_history(&self) -> bool {
+        self.settings.history_messages > 0
+    }
+
+    /// Adds a message and begins a pass over `members`.
+    pub fn append(&mut self, offset: Offset, publication: &Publication, members: u32, now: Time) {
+        if members == 0 {
+            self.needed_from = offset.next();
+        }
+        self.journal.append(offset, publication);
+        if members > 0 {
+            self.unflushed_bytes += publication.frame.len() as u64;
+            self.pass.restart(members, now);
+        }
+        self.retain(now);
+    }
+
+    /// Whether so much waits for a pass over healthy members that taking more could overtake one of them: the
+    /// shard takes nothing from the bus until the pass has gone round, and the publisher is paced.
+    pub fn is_congested(&self) -> bool {
+        !self.pass.is_over() && self.unflushed_bytes > self.settings.max_lag_bytes / 2
+    }
+
+    /// Notes where a visited member stands; lets go of what nobody needs once all were seen.
+    pub fn note_visit(&mut self, cursor: Offset, members: u32, now: Time) {
+        if let Some(least) = self.pass.note_cursor(cursor, members) {
+            self.needed_from = self.needed_from.max(least);
+            self.retain(now);
+        }
+        if self.pass.is_over() {
+            self.unflushed_bytes = 0;
+        }
+    }
+
+    /// A member joined at `cursor`.
+    pub fn on_join(&mut self, cursor: Offset, members: u32) {
+        self.needed_from = self.needed_from.min(cursor);
+        self.pass.on_join(members);
+    }
+
+    /// A member left.
+    pub fn on_leave(&mut self, members: u32, now: Time) {
+        self.pass.on_leave(members);
+        if members == 0 {
+            self.needed_from = self.journal.next();
+            self.unflushed_bytes = 0;
+            self.retain(now);
+        }
+    }
+
+    /// Lets go of what age and bounds no longer keep.
+    pub fn retain(&mut self, now: Time) {
+        let window = Window {
+            messages: self.settings.history_messages,
+            bytes: self.settings.history_bytes,
+            age: self.settings.history_age,
+        };
+        let need = Need { from: self.needed_from, bytes_max: self.settings.max_lag_bytes };
+        self.journal.retain(window, need, now);
+    }
+
+    /// Whether more is kept than history asks for, though no pass runs: some member lags or has just caught up,
+    /// and a round over all of them would tell.
+    pub fn wants_round(&self) -> bool {
+        self.pass.is_over() && !self.journal.is_empty() && self.needed_from < self.journal.next()
+    }
+}
+
+/// The feeds of one shard, by channel.
+#[derive(Debug, Default)]
+pub struct Feeds {
+    slots: Vec<Option<Box<Feed>>>,
+}
+
+impl Feeds {
+    /// The channel's feed, if it has one.
+    pub fn get(&self, channel: ChannelIndex) -> Option<&Feed> {
+        self.slots.get(channel.index())?.as_deref()
+    }
+
+    /// The channel's feed, if it has one.
+    pub fn get_mut(&mut self, channel: ChannelIndex) -> Option<&mut Feed> {
+        self.slots.get_mut(channel.index())?.as_deref_mut()
+    }
+
+    /// Gives the channel a feed; an older one is dropped.
+    pub fn insert(&mut self, channel: ChannelIndex, feed: Feed) -> &mut Feed {
+        if self.slots.len() <= channel.index() {
+            self.slots.resize_with(channel.index() + 1, || None);
+        }
+        self.slots[channel.index()].insert(Box::new(feed))
+    }
+
+    /// Drops the channel's feed.
+    pub fn remove(&mut self, channel: ChannelIndex) {
+        if let Some(slot) = self.slots.get_mut(channel.index()) {
+            *slot = None;
+        }
+    }
+
+    /// Every feed there is.
+    pub fn iter(&self) -> impl Iterator<Item = (ChannelIndex, &Feed)> {
+        self.slots
+            .iter()
+            .enumerate()
+            .filter_map(|(index, slot)| Some((ChannelIndex(index as u32), slot.as_deref()?)))
+    }
+}

@@ -1,0 +1,348 @@
+//! What one connection owes its client: the rest of an interrupted entry, own frames, and its cursors.
+//!
+//! A healthy idle connection is its subscriptions and nothing else: 24 bytes, no allocation for a single channel. The
+//! backlog box exists only while an entry is cut, own frames wait, or the socket refuses. Own frames go out at the
+//! next entry boundary whatever waits behind them, so pings, pongs and closes never queue behind data (FAULTS B22).
+
+use std::io::IoSlice;
+
+use bytes::{Buf, Bytes};
+
+use super::feed::Feeds;
+use super::plan::{Piece, Plan, Progress, SLICES_MAX};
+use crate::config::limits::{OWN_FRAMES_BYTES_MAX, WRITE_BYTES_MAX};
+use crate::model::{ChannelIndex, Offset, Origin, Time};
+
+/// One channel that a connection reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Subscription {
+    /// Which channel.
+    pub channel: ChannelIndex,
+    /// Index among its members.
+    pub member: u32,
+    /// The next message.
+    pub cursor: Offset,
+}
+
+#[derive(Debug, Default)]
+enum Subscriptions {
+    #[default]
+    None,
+    One(Subscription),
+    Many(Box<Vec<Subscription>>),
+}
+
+#[derive(Debug, Default)]
+struct Backlog {
+    rest: Bytes,
+    own: Vec<u8>,
+    own_taken: usize,
+    blocked_since: Option<Time>,
+}
+
+/// The own frames would exceed their cap; none of the refused unit was taken (FAULTS C9).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OwnFull;
+
+/// Everything that one connection still has to be sent.
+#[derive(Debug, Default)]
+pub struct Owed {
+    subscriptions: Subscriptions,
+    backlog: Option<Box<Backlog>>,
+}
+
+impl Owed {
+    /// The channels it reads.
+    pub fn subscriptions(&self) -> &[Subscription] {
+        match &self.subscriptions {
+            Subscriptions::None => &[],
+            Subscriptions::One(one) => std::slice::from_ref(one),
+            Subscriptions::Many(many) => many,
+        }
+    }
+
+    /// The channels it reads, for moving cursors and member indices.
+    pub fn subscriptions_mut(&mut self) -> &mut [Subscription] {
+        match &mut self.subscriptions {
+            Subscriptions::None => &mut [],
+            Subscriptions::One(one) => std::slice::from_mut(one),
+            Subscriptions::Many(many) => many,
+        }
+    }
+
+    /// The subscription to `channel`, if there is one.
+    pub fn subscription_mut(&mut self, channel: ChannelIndex) -> Option<&mut Subscription> {
+        self.subscriptions_mut().iter_mut().find(|subscription| subscription.channel == channel)
+    }
+
+    /// Adds a subscription.
+    pub fn subscribe(&mut self, subscription: Subscription) {
+        self.subscriptions = match std::mem::take(&mut self.subscriptions) {
+            Subscriptions::None => Subscriptions::One(subscription),
+            Subscriptions::One(one) => Subscriptions::Many(Box::new(vec![one, subscription])),
+            Subscriptions::Many(mut many) => {
+                many.push(subscription);
+                Subscriptions::Many(many)
+            }
+        };
+    }
+
+    /// Gives up every subscription; the caller takes them off the channels.
+    pub fn take_subscriptions(&mut self) -> Vec<Subscription> {
+        match std::mem::take(&mut self.subscriptions) {
+            Subscriptions::None => Vec::new(),
+            Subscriptions::One(one) => vec![one],
+            Subscriptions::Many(many) => *many,
+        }
+    }
+
+    /// Queues complete own frames as a unit.
+    ///
+    /// # Errors
+    /// [`OwnFull`] when they would exceed the cap: the peer asks for more replies than it reads; close it.
+    pub fn push_own(&mut self, frames: &[u8]) -> Result<(), OwnFull> {
+        if frames.is_empty() {
+            return Ok(());
+        }
+        let backlog = self.backlog.get_or_insert_default();
+        if backlog.own.len() - backlog.own_taken + frames.len() > OWN_FRAMES_BYTES_MAX {
+            return Err(OwnFull);
+        }
+        backlog.own.extend_from_slice(frames);
+        Ok(())
+    }
+
+    /// Queues the last frame (or HTTP answer) this connection will ever get. It always fits: waiting data is not
+    /// sent any more, because the subscriptions are gone by now.
+    pub fn push_last(&mut self, frame: &[u8]) {
+        debug_assert!(self.subscriptions().is_empty(), "a close replaces waiting data");
+        if !frame.is_empty() {
+            self.backlog.get_or_insert_default().own.extend_from_slice(frame);
+        }
+    }
+
+    /// Whether the socket refused bytes and has not yet said that it takes more.
+    pub fn is_blocked(&self) -> bool {
+        self.backlog.as_ref().is_some_and(|backlog| backlog.blocked_since.is_some())
+    }
+
+    /// Since when the socket has taken nothing, if it is blocked.
+    pub fn blocked_since(&self) -> Option<Time> {
+        self.backlog.as_ref().and_then(|backlog| backlog.blocked_since)
+    }
+
+    /// The socket says that it takes more.
+    pub fn unblock(&mut self) {
+        if let Some(backlog) = &mut self.backlog {
+            backlog.blocked_since = None;
+        }
+    }
+
+    /// Whether own frames or the rest of an entry wait; cursors aside.
+    pub fn has_own(&self) -> bool {
+        self.backlog
+            .as_ref()
+            .is_some_and(|backlog| !backlog.rest.is_empty() || backlog.own.len() > backlog.own_taken)
+    }
+
+    /// Bytes of memory held beyond the connection itself.
+    pub fn memory_bytes(&self) -> usize {
+        let backlog = self
+            .backlog
+            .as_ref()
+            .map_or(0, |backlog| size_of::<Backlog>() + backlog.rest.len() + backlog.own.capacity());
+        let subscriptions = match &self.subscriptions {
+            Subscriptions::Many(many) => many.capacity() * size_of::<Subscription>(),
+            _ => 0,
+        };
+        backlog + subscriptions
+    }
+
+    /// Plans the next write and fills `slices` with its bytes: at most [`WRITE_BYTES_MAX`] and [`SLICES_MAX`] pieces.
+    ///
+    /// `me`: set when this connection has sent messages itself, which its own cursor then steps over.
+    pub fn gather<'a>(
+        &'a self,
+        feeds: &'a Feeds,
+        me: Option<Origin>,
+        slices: &mut [IoSlice<'a>; SLICES_MAX],
+    ) -> Plan {
+        let mut plan = Plan::new();
+        if let Some(backlog) = &self.backlog {
+            if !backlog.rest.is_empty() {
+                let end = backlog.rest.len().min(WRITE_BYTES_MAX);
+                add(&mut plan, slices, Piece::Rest { bytes: end }, &backlog.rest[..end]);
+                if end < backlog.rest.len() {
+                    plan.is_truncated = true;
+                    return plan;
+                }
+            }
+            if backlog.own.len() > backlog.own_taken {
+                let own = &backlog.own[backlog.own_taken..];
+                add(&mut plan, slices, Piece::Own { bytes: own.len() }, own);
+            }
+        }
+        for (index, subscription) in self.subscriptions().iter().enumerate() {
+            self.gather_entries(feeds, me, index, *subscription, &mut plan, slices);
+            if plan.is_truncated {
+                break;
+            }
+        }
+        plan
+    }
+
+    fn gather_entries<'a>(
+        &'a self,
+        feeds: &'a Feeds,
+        me: Option<Origin>,
+        index: usize,
+        subscription: Subscription,
+        plan: &mut Plan,
+        slices: &mut [IoSlice<'a>; SLICES_MAX],
+    ) {
+        let Some(feed) = feeds.get(subscription.channel) else { return };
+        let journal = &feed.journal;
+        let mut from = subscription.cursor;
+        if from < journal.first() {
+            plan.overtaken = Some(subscription.channel);
+            return;
+        }
+        while from < journal.next() {
+            if plan.is_full() || plan.bytes >= WRITE_BYTES_MAX {
+                plan.is_truncated = true;
+                return;
+            }
+            let own = me.and_then(|me| journal.next_sent_by(me, from));
+            if own == Some(from) {
+                from = from.next();
+                plan.push(Piece::StepOver { subscription: index, next: from });
+                continue;
+            }
+            let span = journal.span(from, own.unwrap_or(journal.next()), WRITE_BYTES_MAX - plan.bytes);
+            let is_cut = span.next == from;
+            if is_cut && plan.bytes > 0 {
+                // Begin a large entry with a write of its own, so that what is before it completes.
+                plan.is_truncated = true;
+                return;
+            }
+            let piece = Piece::Entries {
+                subscription: index,
+                channel: subscription.channel,
+                from,
+                next: span.next,
+                bytes: span.bytes.len(),
+            };
+            add(plan, slices, piece, span.bytes);
+            if is_cut {
+                plan.is_truncated = true;
+                return;
+            }
+            from = span.next;
+        }
+    }
+
+    /// Applies what the socket took of `plan`'s bytes: moves cursors, keeps the rest of a cut entry.
+    ///
+    /// `on_delivered` is told of every run of entries that went out completely, for the latency figures. `now` stamps
+    /// the block, or the last progress made while blocked.
+    pub fn apply(
+        &mut self,
+        plan: &Plan,
+        written: usize,
+        feeds: &Feeds,
+        now: Time,
+        mut on_delivered: impl FnMut(ChannelIndex, Offset, Offset),
+    ) -> Progress {
+        let mut progress = Progress { is_blocked: written < plan.bytes, ..Progress::default() };
+        let mut left = written;
+        for piece in plan.pieces() {
+            match *piece {
+                Piece::Rest { bytes } => {
+                    let taken = left.min(bytes);
+                    left -= taken;
+                    if let Some(backlog) = &mut self.backlog {
+                        backlog.rest.advance(taken);
+                        progress.delivered += u64::from(backlog.rest.is_empty());
+                    }
+                    if taken < bytes {
+                        break;
+                    }
+                }
+                Piece::Own { bytes } => {
+                    let taken = left.min(bytes);
+                    left -= taken;
+                    if let Some(backlog) = &mut self.backlog {
+                        backlog.own_taken += taken;
+                        if taken == bytes {
+                            backlog.own = Vec::new();
+                            backlog.own_taken = 0;
+                        }
+                    }
+                    if taken < bytes {
+                        break;
+                    }
+                }
+                Piece::StepOver { subscription, next } => {
+                    progress.stepped_over += 1;
+                    self.move_cursor(subscription, next);
+                }
+                Piece::Entries { subscription, channel, from, next, bytes } => {
+                    let taken = left.min(bytes);
+                    left -= taken;
+                    if taken == bytes && next != from {
+                        progress.delivered += next.0 - from.0;
+                        self.move_cursor(subscription, next);
+                        on_delivered(channel, from, next);
+                        continue;
+                    }
+                    let (reached, rest) =
+                        feeds.get(channel).map_or((from, None), |feed| feed.journal.interrupted(from, taken));
+                    let whole = Offset(reached.0 - u64::from(rest.is_some()));
+                    progress.delivered += whole.0 - from.0;
+                    if whole > from {
+                        on_delivered(channel, from, whole);
+                    }
+                    self.move_cursor(subscription, reached);
+                    if let Some(rest) = rest {
+                        self.backlog.get_or_insert_default().rest = rest;
+                    }
+                    break;
+                }
+            }
+        }
+        self.settle(&progress, written, now);
+        progress.has_more = !progress.is_blocked && plan.is_truncated;
+        progress
+    }
+
+    fn settle(&mut self, progress: &Progress, written: usize, now: Time) {
+        if progress.is_blocked {
+            let backlog = self.backlog.get_or_insert_default();
+            if written > 0 || backlog.blocked_since.is_none() {
+                backlog.blocked_since = Some(now);
+            }
+        } else if self.backlog.is_some() {
+            self.unblock();
+            if !self.has_own() {
+                self.backlog = None;
+            }
+        }
+    }
+
+    fn move_cursor(&mut self, subscription: usize, next: Offset) {
+        if let Some(subscription) = self.subscriptions_mut().get_mut(subscription) {
+            subscription.cursor = next;
+        }
+    }
+}
+
+fn add<'a>(plan: &mut Plan, slices: &mut [IoSlice<'a>; SLICES_MAX], piece: Piece, bytes: &'a [u8]) {
+    if let Some(slice) = slices.get_mut(plan.pieces().len()) {
+        *slice = IoSlice::new(bytes);
+        plan.push(piece);
+        plan.bytes += bytes.len();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! The order in which a channel's members are visited: round and round, everyone once after each new message.
+//!
+//! The place in the ring is kept from pass to pass and moved on by a golden-ratio stride when a pass begins, so that
+//! nobody is always last. A message that arrives during a pass makes it go once round from where it stands: those
+//! still to come get both messages in one write.
+
+use crate::model::{Offset, Time};
+
+/// Where the visit of one channel's members stands. `members` is always their present number.
+#[derive(Debug)]
+pub struct Pass {
+    next: u32,
+    remaining: u32,
+    circle_left: u32,
+    circle_min: Offset,
+    began_at: Time,
+}
+
+impl Default for Pass {
+    fn default() -> Self {
+        Self { next: 0, remaining: 0, circle_left: 0, circle_min: Offset(u64::MAX), began_at: Time::ZERO }
+    }
+}
+
+impl Pass {
+    /// Whether nobody is left to visit.
+    pub fn is_over(&self) -> bool {
+        self.remaining == 0
+    }
+
+    /// When the present pass, or the last one, began.
+    pub fn began_at(&self) -> Time {
+        self.began_at
+    }
+
+    /// There is news: everyone is to be visited from here on.
+    pub fn restart(&mut self, members: u32, now: Time) {
+        if self.remaining == 0 {
+            self.began_at = now;
+            let stride = (u64::from(members) * 618 / 1000) as u32 + 1;
+            self.next = (self.next + stride) % members.max(1);
+        }
+        self.remaining = members;
+    }
+
+    /// The index of the next member to visit; `None` when the pass is over.
+    pub fn next_member(&mut self, members: u32) -> Option<u32> {
+        if self.remaining == 0 || members == 0 {
+            self.remaining = 0;
+            return None;
+        }
+        let index = if self.next < members { self.next } else { 0 };
+        self.next = index + 1;
+        self.remaining -= 1;
+        Some(index)
+    }
+
+    /// Notes the cursor that a visited member has now. At the end of a full circle gives the least of them: no
+    /// member is behind that.
+    pub fn note_cursor(&mut self, cursor: Offset, members: u32) -> Option<Offset> {
+        if self.circle_left == 0 {
+            self.restart_circle(members);
+        }
+        self.circle_min = self.circle_min.min(cursor);
+        self.circle_left -= 1;
+        (self.circle_left == 0).then(|| std::mem::replace(&mut self.circle_min, Offset(u64::MAX)))
+    }
+
+    /// A member was added at the end of the ring; `members` counts it.
+    pub fn on_join(&mut self, members: u32) {
+        if self.remaining > 0 {
+            self.remaining = (self.remaining + 1).min(members);
+        }
+        self.restart_circle(members);
+    }
+
+    /// A member was taken out and the last one put in its place, which may have jumped the visit: whoever calls
+    /// this visits that one directly unless the pass is over.
+    pub fn on_leave(&mut self, members: u32) {
+        self.remaining = self.remaining.min(members);
+        self.restart_circle(members);
+    }
+
+    fn restart_circle(&mut self, members: u32) {
+        self.circle_left = members.max(1);
+        self.circle_min = Offset(u64::MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::rngs::SmallRng;
+    use rand::{Rng, SeedableRng};
+
+    fn visit_all(pass: &mut Pass, members: u32) -> Vec<u32> {
+        std::iter::from_fn(|| pass.next_member(members)).collect()
+    }
+
+    #[test]
+    fn a_pass_visits_everyone_once_and_the_next_one_begins_elsewhere() {
+        let mut pass = Pass::default();
+        pass.restart(10, Time::ZERO);
+        let first = visit_all(&mut pass, 10);
+        pass.restart(10, Time::ZERO);
+        let second = visit_all(&mut pass, 10);
+        assert_ne!(first.last(), second.last());
+        for mut visited in [first, second] {
+            visited.sort_unstable();
+            assert_eq!(visited, (0..10).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn news_in_the_middle_goes_once_round_from_there() {
+        let mut pass = Pass::default();
+        pass.restart(4, Time::ZERO);
+        let first = pass.next_member(4).unwrap();
+        pass.restart(4, Time::ZERO);
+        let rest = visit_all(&mut pass, 4);
+        assert_eq!(rest.len(), 4);
+        assert_eq!(rest.last(), Some(&first));
+    }
+
+    #[test]
+    fn a_full_circle_gives_the_least_cursor() {
+        let mut pass = Pass::default();
+        assert_eq!(pass.note_cursor(Offset(7), 3), None);
+        assert_eq!(pass.note_cursor(Offset(5), 3), None);
+        assert_eq!(pass.note_cursor(Offset(9), 3), Some(Offset(5)));
+        assert_eq!(pass.note_cursor(Offset(8), 2), None);
+        pass.on_leave(1);
+        assert_eq!(pass.note_cursor(Offset(9), 1), Some(Offset(9)));
+    }
+
+    /// Members come and go during passes; with the moved ones visited directly, everyone sees every message.
+    #[test]
+    fn nobody_is_left_out_however_members_come_and_go() {
+        for seed in 0..200 {
+            let mut random = SmallRng::seed_from_u64(seed);
+            let mut pass = Pass::default();
+            let mut seen: Vec<u64> = vec![0; 5];
+            let mut head = 0_u64;
+            for _ in 0..400 {
+                match random.random_range(0..10) {
+                    0 => {
+                        head += 1;
+                        pass.restart(seen.len() as u32, Time::ZERO);
+                    }
+                    1 => {
+                        seen.push(head);
+                        pass.on_join(seen.len() as u32);
+                    }
+                    2 if seen.len() > 1 => {
+                        let gone = random.random_range(0..seen.len());
+                        seen.swap_remove(gone);
+                        pass.on_leave(seen.len() as u32);
+                        if let Some(moved) = seen.get_mut(gone) {
+                            *moved = head;
+                        }
+                    }
+                    _ => {
+                        if let Some(index) = pass.next_member(seen.len() as u32) {
+                            seen[index as usize] = head;
+                        }
+                    }
+                }
+            }
+            while let Some(index) = pass.next_member(seen.len() as u32) {
+                seen[index as usize] = head;
+            }
+            assert!(seen.iter().all(|seen| *seen == head), "seed {seed}: {seen:?} of {head}");
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! Membership of this shard's connections, and interest between shards.
+//!
+//! A shard that is not a channel's home is attached to it while it has members: the first member raises an interest
+//! with a fresh ticket, the home's answer with the same ticket makes the attachment live, the last member's leaving
+//! withdraws. Joiners of a channel that is not live yet wait, so that nothing accepted after their reply is missed
+//! (FAULTS E10).
+
+use std::collections::HashMap;
+
+use slab::Slab;
+
+use super::numbering::{InterestOutcome, Numbering};
+use crate::model::{ChannelIndex, ChannelName, Epoch, ShardId};
+
+/// ```text
+///            first member joins                    home answers with the ticket
+/// (absent) ─────────────────────► Awaiting{ticket} ─────────────────────────────► Live{ticket}
+///     ▲                              │ last member leaves                            │
+///     └──────────────────────────────┴───────────────────────────────────────────────┘
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Attachment {
+    /// This shard is the channel's home.
+    Home,
+    /// No members here, nothing asked for.
+    Detached,
+    /// Interest was raised; what arrives before the answer belongs to an earlier interest and is dropped.
+    Awaiting {
+        /// Of the interest.
+        ticket: u64,
+    },
+    /// Messages arrive in order.
+    Live {
+        /// Of the interest.
+        ticket: u64,
+    },
+}
+
+#[derive(Debug)]
+struct Channel {
+    name: ChannelName,
+    members: Vec<u32>,
+    waiting: Vec<u32>,
+    attachment: Attachment,
+    numbering: Option<Box<Numbering>>,
+    is_change_listed: bool,
+    has_raised_interest: bool,
+}
+
+/// A new member's place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Joined {
+    /// The channel.
+    pub channel: ChannelIndex,
+    /// Index among the channel's members; changes when another leaves ([`Left::moved`]).
+    pub member: u32,
+    /// Whether messages arrive already; if not, the joiner is named by [`Hub::attach`] later.
+    pub is_live: bool,
+}
+
+/// What leaving changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Left {
+    /// The connection slot that took the leaver's place among the members.
+    pub moved: Option<u32>,
+    /// Members that are left.
+    pub members: u32,
+}
+
+/// A count that the home must learn.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InterestChange {
+    /// Which channel.
+    pub channel: ChannelName,
+    /// Members here; 0 withdraws.
+    pub members: u32,
+    /// Ticket of the interest.
+    pub ticket: u64,
+}
+
+/// Everything one shard knows of channels.
+#[derive(Debug)]
+pub struct Hub {
+    me: ShardId,
+    shards: usize,
+    channels: Slab<Channel>,
+    by_name: HashMap<ChannelName, ChannelIndex>,
+    changed: Vec<ChannelIndex>,
+    next_ticket: u64,
+    epoch_state: u64,
+}
+
+impl Hub {
+    /// An empty hub of shard `me` among `shards`; `seed` makes its epochs.
+    pub fn new(me: ShardId, shards: usize, seed: u64) -> Self {
+        Self {
+            me,
+            shards,
+            channels: Slab::new(),
+            by_name: HashMap::new(),
+            changed: Vec::new(),
+            next_ticket: 1,
+            epoch_state: seed,
+        }
+    }
+
+    /// Channels known here.
+    pub fn len(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// Whether none is known.
+    pub fn is_empty(&self) -> bool {
+        self.channels.is_empty()
+    }
+
+    /// The channel of this name, if it is known.
+    pub fn find(&self, name: &ChannelName) -> Option<ChannelIndex> {
+        self.by_name.get(name).copied()
+    }
+
+    /// The channel of this name, made if it is new. The home's numbering begins with it.
+    pub fn open(&mut self, name: &ChannelName) -> ChannelIndex {
+        if let Some(index) = self.find(name) {
+            return index;
+        }
+        let is_home = ShardId::home_of(name, self.shards) == self.me;
+        let numbering = is_home.then(|| Box::new(Numbering::new(self.fresh_epoch())));
+        let attachment = if is_home { Attachment::Home } else { Attachment::Detached };
+        let index = ChannelIndex(self.channels.insert(Channel {
+            name: name.clone(),
+            members: Vec::new(),
+            waiting: Vec::new(),
+            attachment,
+            numbering,
+            is_change_listed: false,
+            has_raised_interest: false,
+        }) as u32);
+        self.by_name.insert(name.clone(), index);
+        index
+    }
+
+    /// Adds the connection in `slot` to the members of `name`. Constant time.
+    pub fn join(&mut self, name: &ChannelName, slot: u32) -> Joined {
+        let index = self.open(name);
+        let ticket = self.next_ticket;
+        let channel = &mut self.channels[index.index()];
+        channel.members.push(slot);
+        let member = channel.members.len() as u32 - 1;
+        if channel.attachment == Attachment::Detached {
+            channel.attachment = Attachment::Awaiting { ticket };
+            self.next_ticket += 1;
+        }
+        let is_live = matches!(channel.attachment, Attachment::Home | Attachment::Live { .. });
+        if !is_live {
+            channel.waiting.push(slot);
+        }
+        self.list_change(index);
+        Joined { channel: index, member, is_live }
+    }
+
+    /// Takes the `member`-th member off `index`. Constant time, unless it was still waiting.
+    pub fn leave(&mut self, index: ChannelIndex, member: u32) -> Left {
+        let channel = &mut self.channels[index.index()];
+        let slot = channel.members.swap_remove(member as usize);
+        if !channel.waiting.is_empty() {
+            channel.waiting.retain(|waiting| *waiting != slot);
+        }
+        let left = Left {
+            moved: channel.members.get(member as usize).copied(),
+            members: channel.members.len() as u32,
+        };
+        self.list_change(index);
+        left
+    }
+
+    /// Slots of the members, in no order that means anything.
+    pub fn members(&self, index: ChannelIndex) -> &[u32] {
+        &self.channels[index.index()].members
+    }
+
+    /// The channel's name.
+    pub fn name(&self, index: ChannelIndex) -> &ChannelName {
+        &self.channels[index.index()].name
+    }
+
+    /// How this shard gets the channel's messages.
+    pub fn attachment(&self, index: ChannelIndex) -> Attachment {
+        self.channels[index.index()].attachment
+    }
+
+    /// The numbering, if this shard is the home.
+    pub fn numbering(&self, index: ChannelIndex) -> Option<&Numbering> {
+        self.channels[index.index()].numbering.as_deref()
+    }
+
+    /// The numbering, if this shard is the home.
+    pub fn numbering_mut(&mut self, index: ChannelIndex) -> Option<&mut Numbering> {
+        self.channels[index.index()].numbering.as_deref_mut()
+    }
+
+    /// Subscribers in the whole process, as far as the home has heard.
+    pub fn subscribers(&self, index: ChannelIndex) -> u64 {
+        let channel = &self.channels[index.index()];
+        channel.members.len() as u64
+            + channel.numbering.as_ref().map_or(0, |numbering| numbering.remote_members())
+    }
+
+    /// Every channel known here.
+    pub fn channels(&self) -> impl Iterator<Item = ChannelIndex> {
+        self.channels.iter().map(|(index, _)| ChannelIndex(index as u32))
+    }
+
+    /// At the home: notes that `from` has `members` subscribers of `name`. Makes the channel if it is new.
+    pub fn note_interest(
+        &mut self,
+        name: &ChannelName,
+        from: ShardId,
+        members: u32,
+        ticket: u64,
+    ) -> (ChannelIndex, InterestOutcome) {
+        let index = self.open(name);
+        let outcome = self
+            .numbering_mut(index)
+            .map_or(InterestOutcome::Noted, |numbering| numbering.note_interest(from, members, ticket));
+        (index, outcome)
+    }
+
+    /// The home answered interest `ticket`: the attachment is live, if it is still the one that was asked for.
+    /// Returns the slots that waited for it.
+    pub fn attach(&mut self, name: &ChannelName, ticket: u64) -> Option<(ChannelIndex, Vec<u32>)> {
+        let index = self.find(name)?;
+        let channel = &mut self.channels[index.index()];
+        if channel.attachment != (Attachment::Awaiting { ticket }) {
+            return None;
+        }
+        channel.attachment = Attachment::Live { ticket };
+        Some((index, std::mem::take(&mut channel.waiting)))
+    }
+
+    /// What changed since the last call, a channel once however often it changed. Withdrawals detach.
+    pub fn take_interest_changes(&mut self) -> Vec<InterestChange> {
+        let mut changes = Vec::new();
+        for index in std::mem::take(&mut self.changed) {
+            let Some(channel) = self.channels.get_mut(index.index()) else { continue };
+            channel.is_change_listed = false;
+            let (Attachment::Awaiting { ticket } | Attachment::Live { ticket }) = channel.attachment else {
+                continue;
+            };
+            let members = channel.members.len() as u32;
+            if members == 0 {
+                channel.attachment = Attachment::Detached;
+                if !std::mem::take(&mut channel.has_raised_interest) {
+                    continue;
+                }
+            } else {
+                channel.has_raised_interest = true;
+            }
+            changes.push(InterestChange { channel: channel.name.clone(), members, ticket });
+        }
+        changes
+    }
+
+    /// Forgets the channel if nobody here or elsewhere needs it; `has_retained`: messages are kept for later.
+    pub fn forget_if_idle(&mut self, index: ChannelIndex, has_retained: bool) -> bool {
+        let channel = &self.channels[index.index()];
+        let is_idle = channel.members.is_empty()
+            && !has_retained
+            && !channel.is_change_listed
+            && matches!(channel.attachment, Attachment::Home | Attachment::Detached)
+            && !channel.numbering.as_ref().is_some_and(|numbering| numbering.has_interests());
+        if is_idle {
+            let channel = self.channels.remove(index.index());
+            self.by_name.remove(&channel.name);
+        }
+        is_idle
+    }
+
+    fn list_change(&mut self, index: ChannelIndex) {
+        let channel = &mut self.channels[index.index()];
+        if channel.attachment != Attachment::Home && !channel.is_change_listed {
+            channel.is_change_listed = true;
+            self.changed.push(index);
+        }
+    }
+
+    /// splitmix64 over the seed the shard was given: unguessable as far as the seed is.
+    fn fresh_epoch(&mut self) -> Epoch {
+        self.epoch_state = self.epoch_state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.epoch_state;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Epoch(mixed ^ (mixed >> 31))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Offset;
+
+    fn name(text: &str) -> ChannelName {
+        ChannelName::parse(text).unwrap()
+    }
+
+    /// A channel that is homed at shard `home` of two.
+    fn homed(home: u16) -> ChannelName {
+        (0..)
+            .map(|index| name(&format!("c{index}")))
+            .find(|name| ShardId::home_of(name, 2) == ShardId(home))
+            .unwrap()
+    }
+
+    #[test]
+    fn at_home_a_joiner_is_live_at_once_and_numbers_are_consecutive() {
+        let mut hub = Hub::new(ShardId(0), 2, 1);
+        let joined = hub.join(&homed(0), 5);
+        assert!(joined.is_live);
+        let numbering = hub.numbering_mut(joined.channel).unwrap();
+        let first = numbering.take_next();
+        assert_eq!((first.offset, numbering.take_next().offset), (Offset(1), Offset(2)));
+        assert!(hub.take_interest_changes().is_empty());
+    }
+
+    #[test]
+    fn away_from_home_joiners_wait_for_the_answer_to_their_own_interest() {
+        let channel = homed(1);
+        let mut hub = Hub::new(ShardId(0), 2, 1);
+        assert!(!hub.join(&channel, 5).is_live);
+        let first = hub.take_interest_changes();
+        assert_eq!(first.iter().map(|change| change.members).collect::<Vec<_>>(), [1]);
+        // It leaves and another comes before the answer: the first answer is void.
+        let index = hub.find(&channel).unwrap();
+        hub.leave(index, 0);
+        assert_eq!(hub.take_interest_changes()[0].members, 0);
+        assert!(!hub.join(&channel, 6).is_live);
+        let second = hub.take_interest_changes();
+        assert_ne!(first[0].ticket, second[0].ticket);
+        assert_eq!(hub.attach(&channel, first[0].ticket), None);
+        assert_eq!(hub.attach(&channel, second[0].ticket), Some((index, vec![6])));
+        assert!(hub.join(&channel, 7).is_live);
+    }
+
+    #[test]
+    fn the_home_answers_a_new_ticket_once_and_counts_members() {
+        let channel = homed(0);
+        let mut home = Hub::new(ShardId(0), 2, 1);
+        let (index, outcome) = home.note_interest(&channel, ShardId(1), 1, 7);
+        assert_eq!(outcome, InterestOutcome::Attach);
+        assert_eq!(home.note_interest(&channel, ShardId(1), 3, 7).1, InterestOutcome::Noted);
+        assert_eq!(home.subscribers(index), 3);
+        assert!(!home.forget_if_idle(index, false));
+        home.note_interest(&channel, ShardId(1), 0, 7);
+        assert!(!home.forget_if_idle(index, true));
+        assert!(home.forget_if_idle(index, false));
+        assert!(home.is_empty());
+    }
+
+    #[test]
+    fn the_last_member_takes_the_place_of_the_one_that_left() {
+        let mut hub = Hub::new(ShardId(0), 1, 1);
+        let index = hub.join(&name("c"), 10).channel;
+        hub.join(&name("c"), 11);
+        hub.join(&name("c"), 12);
+        assert_eq!(hub.leave(index, 0), Left { moved: Some(12), members: 2 });
+        assert_eq!(hub.members(index), [12, 11]);
+        assert_eq!(hub.leave(index, 1), Left { moved: None, members: 1 });
+    }
+
+    #[test]
+    fn a_join_and_leave_within_one_turn_tells_the_home_nothing() {
+        let mut hub = Hub::new(ShardId(0), 2, 1);
+        let joined = hub.join(&homed(1), 1);
+        hub.leave(joined.channel, joined.member);
+        assert!(hub.take_interest_changes().is_empty());
+        assert!(hub.forget_if_idle(joined.channel, false));
+    }
+}

@@ -1,0 +1,94 @@
+//! What the home shard knows of a channel: the next offset, and which shards want to hear.
+
+use crate::model::{Epoch, Offset, Position, ShardId};
+
+/// One stream's numbering and the shards (other than the home) that have subscribers.
+#[derive(Debug)]
+pub struct Numbering {
+    epoch: Epoch,
+    next: Offset,
+    interests: Vec<Interest>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Interest {
+    shard: ShardId,
+    members: u32,
+    ticket: u64,
+}
+
+/// What the home does about an interest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum InterestOutcome {
+    /// A new one: answer with where the stream stands and what is retained.
+    Attach,
+    /// Only the count changed, or it was withdrawn.
+    Noted,
+}
+
+impl Numbering {
+    /// A stream that begins: its first message will be [`Offset::FIRST`].
+    pub(super) fn new(epoch: Epoch) -> Self {
+        Self { epoch, next: Offset::FIRST, interests: Vec::new() }
+    }
+
+    /// The numbering's name.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The number of the next message.
+    pub fn next(&self) -> Offset {
+        self.next
+    }
+
+    /// The place of the newest message; offset 0 before the first.
+    pub fn newest(&self) -> Position {
+        Position { epoch: self.epoch, offset: Offset(self.next.0 - 1) }
+    }
+
+    /// Gives the next message its number.
+    pub fn take_next(&mut self) -> Position {
+        let position = Position { epoch: self.epoch, offset: self.next };
+        self.next = self.next.next();
+        position
+    }
+
+    /// Shards that want what is numbered here, the home itself not among them.
+    pub fn interested_shards(&self) -> impl Iterator<Item = ShardId> {
+        self.interests.iter().map(|interest| interest.shard)
+    }
+
+    /// Subscribers on other shards.
+    pub fn remote_members(&self) -> u64 {
+        self.interests.iter().map(|interest| u64::from(interest.members)).sum()
+    }
+
+    /// Notes that `shard` has `members` subscribers; 0 withdraws.
+    pub(super) fn note_interest(&mut self, shard: ShardId, members: u32, ticket: u64) -> InterestOutcome {
+        let place = self.interests.iter().position(|interest| interest.shard == shard);
+        match (place, members) {
+            (Some(index), 0) => {
+                self.interests.swap_remove(index);
+                InterestOutcome::Noted
+            }
+            (None, 0) => InterestOutcome::Noted,
+            (Some(index), _) if self.interests[index].ticket == ticket => {
+                self.interests[index].members = members;
+                InterestOutcome::Noted
+            }
+            (Some(index), _) => {
+                self.interests[index] = Interest { shard, members, ticket };
+                InterestOutcome::Attach
+            }
+            (None, _) => {
+                self.interests.push(Interest { shard, members, ticket });
+                InterestOutcome::Attach
+            }
+        }
+    }
+
+    pub(super) fn has_interests(&self) -> bool {
+        !self.interests.is_empty()
+    }
+}

@@ -1,0 +1,328 @@
+//! The index of a channel's strip: messages by offset, and what may be let go.
+//!
+//! Kept is what history promises to those who come later, and what subscribers still need, the latter within a
+//! strict bound: a reader further behind than that is overtaken, and its channel's lag policy acts. Offsets are
+//! consecutive; `first..next` are here.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::strip::Strip;
+use crate::model::{Offset, Origin, Publication, Time};
+
+/// One message of a journal.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    start: u64,
+    /// Wire bytes.
+    pub bytes: u32,
+    /// When the gateway took it.
+    pub accepted_at: Time,
+    /// The connection that sent it, if one did.
+    pub origin: Option<Origin>,
+}
+
+/// What history promises: entries within all three bounds are kept for those who come later.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Window {
+    /// Most entries; 0 keeps none.
+    pub messages: u64,
+    /// Most bytes.
+    pub bytes: u64,
+    /// Oldest.
+    pub age: Duration,
+}
+
+/// What the present subscribers still need: entries from `from` on, as far as they fit in `bytes_max`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Need {
+    /// No subscriber's cursor is before this.
+    pub from: Offset,
+    /// Strict bound on the bytes held for them; the newest entry is always kept.
+    pub bytes_max: u64,
+}
+
+/// A run of entries as bytes: contiguous, starting and ending at an entry boundary or at `bytes_max`.
+#[derive(Clone, Copy, Debug)]
+pub struct Span<'a> {
+    /// The wire bytes.
+    pub bytes: &'a [u8],
+    /// The entry after the last whole one in `bytes`.
+    pub next: Offset,
+}
+
+/// A channel's entries `first..next` and their bytes. Empty, it owns no memory.
+#[derive(Debug)]
+pub struct Journal {
+    strip: Strip,
+    entries: VecDeque<Entry>,
+    next: Offset,
+}
+
+impl Journal {
+    /// An empty journal whose first entry will be `next`.
+    pub fn new(next: Offset) -> Self {
+        Self { strip: Strip::default(), entries: VecDeque::new(), next }
+    }
+
+    /// The oldest entry kept; equals [`Journal::next`] when there is none.
+    pub fn first(&self) -> Offset {
+        Offset(self.next.0 - self.entries.len() as u64)
+    }
+
+    /// The offset of the next entry to come: where a subscriber that wants only what comes starts.
+    pub fn next(&self) -> Offset {
+        self.next
+    }
+
+    /// Entries kept.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether none is kept.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Wire bytes of the entries kept.
+    pub fn bytes(&self) -> u64 {
+        self.entries.front().map_or(0, |entry| self.strip.end() - entry.start)
+    }
+
+    /// Bytes of memory held, index included.
+    pub fn memory_bytes(&self) -> usize {
+        self.strip.memory_bytes() + self.entries.capacity() * size_of::<Entry>()
+    }
+
+    /// Adds `publication` as entry `offset`. Amortised linear in its bytes.
+    ///
+    /// An `offset` other than [`Journal::next`] begins anew there: what was kept before belongs to another numbering
+    /// or lies across a hole, and is let go.
+    pub fn append(&mut self, offset: Offset, publication: &Publication) {
+        if offset != self.next {
+            self.entries.clear();
+            self.strip.trim(self.strip.end());
+        }
+        self.entries.push_back(Entry {
+            start: self.strip.end(),
+            bytes: u32::try_from(publication.frame.len()).unwrap_or(u32::MAX),
+            accepted_at: publication.accepted_at,
+            origin: publication.origin,
+        });
+        self.strip.append(&publication.frame);
+        self.next = offset.next();
+    }
+
+    /// The entry at `offset`, if it is kept.
+    pub fn entry(&self, offset: Offset) -> Option<&Entry> {
+        self.entries.get(self.index(offset)?)
+    }
+
+    /// Wire bytes from `cursor` to the newest entry; what was let go counts as one byte an entry.
+    pub fn bytes_behind(&self, cursor: Offset) -> u64 {
+        match self.entry(cursor) {
+            Some(entry) => self.strip.end() - entry.start,
+            None if cursor >= self.next => 0,
+            None => self.bytes() + (self.first().0 - cursor.0),
+        }
+    }
+
+    /// The contiguous bytes from entry `from` on, at most `bytes_max` and not beyond entry `until`.
+    ///
+    /// Ends at an entry boundary unless not even one entry fits: then it is that entry's first `bytes_max` bytes and
+    /// `next` is still `from`. Empty when `from` is not kept. Constant time unless the bound cuts.
+    pub fn span(&self, from: Offset, until: Offset, bytes_max: usize) -> Span<'_> {
+        let Some(entry) = self.entry(from) else { return Span { bytes: &[], next: from } };
+        let slice = self.strip.slice(entry.start);
+        let segment_end = entry.start + slice.len() as u64;
+        let until_start = self.entry(until).map_or(self.strip.end(), |entry| entry.start);
+        if slice.len() <= bytes_max && segment_end <= until_start {
+            let next = if segment_end == self.strip.end() { self.next } else { self.offset_at(segment_end) };
+            return Span { bytes: slice, next };
+        }
+        let limit = segment_end.min(until_start).min(entry.start + bytes_max as u64);
+        let next = self.offset_at(limit);
+        let end =
+            if next == from { limit } else { self.entry(next).map_or(self.strip.end(), |entry| entry.start) };
+        Span { bytes: slice.get(..(end - entry.start) as usize).unwrap_or(slice), next }
+    }
+
+    /// The first entry from `from` on that `origin` sent. Linear in the entries between.
+    pub fn next_sent_by(&self, origin: Origin, from: Offset) -> Option<Offset> {
+        let start = self.index(from)?;
+        let place = self.entries.range(start..).position(|entry| entry.origin == Some(origin))?;
+        Some(Offset(from.0 + place as u64))
+    }
+
+    /// Which entry a write that stopped `taken` bytes after the start of entry `from` got to: the entry that
+    /// comes next for the subscriber, and the rest of the one that was cut, if it was.
+    pub fn interrupted(&self, from: Offset, taken: usize) -> (Offset, Option<Bytes>) {
+        let Some(first) = self.entry(from) else { return (from, None) };
+        let place = first.start + taken as u64;
+        let cut = self.offset_at(place);
+        match self.entry(cut) {
+            Some(entry) if entry.start < place => {
+                let rest = (entry.start + u64::from(entry.bytes) - place) as usize;
+                (cut.next(), Some(self.strip.share(place, rest)))
+            }
+            _ => (cut, None),
+        }
+    }
+
+    /// The complete wire bytes of the entry at `offset`, for sending it on to another shard.
+    pub fn frame(&self, offset: Offset) -> Option<Bytes> {
+        let entry = self.entry(offset)?;
+        Some(self.strip.share(entry.start, entry.bytes as usize))
+    }
+
+    /// Lets go of what neither history nor the subscribers keep. Linear in what goes.
+    pub fn retain(&mut self, window: Window, need: Need, now: Time) {
+        while let Some(front) = self.entries.front() {
+            let offset = self.first();
+            let bytes_from_here = self.strip.end() - front.start;
+            let is_history = (self.entries.len() as u64) <= window.messages
+                && bytes_from_here <= window.bytes
+                && now.since(front.accepted_at) <= window.age;
+            let is_needed =
+                offset >= need.from && (bytes_from_here <= need.bytes_max || offset.next() == self.next);
+            if is_history || is_needed {
+                break;
+            }
+            self.entries.pop_front();
+        }
+        match self.entries.front() {
+            Some(front) => self.strip.trim(front.start),
+            None => {
+                self.strip.release();
+                self.entries = VecDeque::new();
+            }
+        }
+    }
+
+    fn index(&self, offset: Offset) -> Option<usize> {
+        let index = offset.0.checked_sub(self.first().0)?;
+        usize::try_from(index).ok().filter(|index| *index < self.entries.len())
+    }
+
+    /// The entry that `place` lies in or begins.
+    fn offset_at(&self, place: u64) -> Offset {
+        let index = self.entries.partition_point(|entry| entry.start <= place);
+        let is_past_the_end = place >= self.strip.end();
+        let index = if is_past_the_end { self.entries.len() } else { index.saturating_sub(1) };
+        Offset(self.first().0 + index as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ChannelName, PayloadKind};
+
+    const EVERYTHING: Window = Window { messages: u64::MAX, bytes: u64::MAX, age: Duration::MAX };
+    const NOTHING: Window = Window { messages: 0, bytes: 0, age: Duration::ZERO };
+
+    fn publication(bytes: usize, at: Time) -> Publication {
+        let channel = ChannelName::parse("c").unwrap();
+        Publication::encode(channel, PayloadKind::Binary, &vec![bytes as u8; bytes], at, None)
+    }
+
+    fn journal(sizes: &[usize]) -> Journal {
+        let mut journal = Journal::new(Offset(1));
+        for (index, size) in sizes.iter().enumerate() {
+            journal.append(Offset(index as u64 + 1), &publication(*size, Time::from_millis(index as u64)));
+        }
+        journal
+    }
+
+    #[test]
+    fn one_span_carries_everything_from_the_cursor_to_the_head() {
+        let journal = journal(&[10, 20, 30]);
+        let span = journal.span(Offset(2), Offset(99), 1000);
+        assert_eq!((span.bytes.len(), span.next), (22 + 32, Offset(4)));
+        assert!(journal.span(Offset(4), Offset(99), 1000).bytes.is_empty());
+        assert!(journal.span(Offset(0), Offset(99), 1000).bytes.is_empty());
+    }
+
+    #[test]
+    fn a_bounded_span_ends_at_an_entry_boundary_unless_not_one_entry_fits() {
+        let journal = journal(&[10, 20, 30]);
+        for (bytes_max, expected, next) in [
+            (11, 11, Offset(1)),
+            (12, 12, Offset(2)),
+            (33, 12, Offset(2)),
+            (34, 34, Offset(3)),
+            (66, 66, Offset(4)),
+        ] {
+            let span = journal.span(Offset(1), Offset(99), bytes_max);
+            assert_eq!((span.bytes.len(), span.next), (expected, next), "at most {bytes_max}");
+        }
+        let until = journal.span(Offset(1), Offset(3), 1000);
+        assert_eq!((until.bytes.len(), until.next), (34, Offset(3)));
+    }
+
+    #[test]
+    fn spans_stop_where_a_large_frame_begins_and_ends() {
+        let journal = journal(&[10, 9000, 20]);
+        assert_eq!(journal.span(Offset(1), Offset(99), 1 << 20).next, Offset(2));
+        assert_eq!(journal.span(Offset(2), Offset(99), 1 << 20).next, Offset(3));
+        assert_eq!(journal.span(Offset(3), Offset(99), 1 << 20).next, Offset(4));
+    }
+
+    #[test]
+    fn an_interrupted_write_resumes_at_every_byte() {
+        let journal = journal(&[10, 20, 9000]);
+        let whole: Vec<u8> = (1..=3).flat_map(|offset| journal.frame(Offset(offset)).unwrap()).collect();
+        for taken in 0..=whole.len() {
+            let (next, rest) = journal.interrupted(Offset(1), taken);
+            let mut seen = whole[..taken].to_vec();
+            seen.extend_from_slice(&rest.unwrap_or_default());
+            for offset in next.0..4 {
+                seen.extend_from_slice(&journal.frame(Offset(offset)).unwrap());
+            }
+            assert_eq!(seen, whole, "cut after {taken} bytes");
+        }
+    }
+
+    #[test]
+    fn history_keeps_by_count_bytes_and_age() {
+        let nobody = Need { from: Offset(u64::MAX), bytes_max: 0 };
+        let now = Time::from_millis(9);
+        for (window, kept) in [
+            (EVERYTHING, 10),
+            (Window { messages: 3, ..EVERYTHING }, 3),
+            (Window { bytes: 12 * 4 + 11, ..EVERYTHING }, 4),
+            (Window { age: Duration::from_millis(4), ..EVERYTHING }, 5),
+            (NOTHING, 0),
+        ] {
+            let mut journal = journal(&[10; 10]);
+            journal.retain(window, nobody, now);
+            assert_eq!((journal.len(), journal.next()), (kept, Offset(11)), "{window:?}");
+        }
+    }
+
+    #[test]
+    fn what_subscribers_need_is_kept_within_its_strict_bound() {
+        let mut journal = journal(&[10; 10]);
+        journal.retain(NOTHING, Need { from: Offset(4), bytes_max: 1000 }, Time::ZERO);
+        assert_eq!(journal.first(), Offset(4));
+        journal.retain(NOTHING, Need { from: Offset(4), bytes_max: 24 }, Time::ZERO);
+        assert_eq!(journal.first(), Offset(9));
+        journal.retain(NOTHING, Need { from: Offset(1), bytes_max: 1 }, Time::ZERO);
+        assert_eq!(journal.first(), Offset(10), "the newest stays");
+        journal.retain(NOTHING, Need { from: Offset(11), bytes_max: 1 }, Time::ZERO);
+        assert!(journal.is_empty());
+        assert_eq!((journal.memory_bytes(), journal.next()), (0, Offset(11)));
+    }
+
+    #[test]
+    fn a_jump_in_numbering_begins_anew() {
+        let mut journal = journal(&[10, 10]);
+        journal.append(Offset(7), &publication(5, Time::ZERO));
+        assert_eq!((journal.first(), journal.next(), journal.bytes()), (Offset(7), Offset(8), 7));
+        assert!(journal.entry(Offset(2)).is_none());
+        assert_eq!(journal.bytes_behind(Offset(2)), 7 + 5);
+    }
+}

@@ -1,0 +1,22 @@
+//! The nouns that every station shares: names, positions, publications, reasons.
+//!
+//! Plain values without behaviour that could block, allocate much or fail later: whatever is wrong is refused
+//! when the value is made (parse once at the border; inside, the type is the proof). Imports nothing of the crate.
+//! Read `publication.rs` first: it is what flows through the house.
+
+pub mod channel;
+pub mod close;
+pub mod encoding;
+pub mod id;
+pub mod pattern;
+pub mod position;
+pub mod publication;
+pub mod time;
+
+pub use channel::{ChannelError, ChannelName};
+pub use close::{Blame, CloseReason, RejectReason};
+pub use id::{ChannelIndex, ConnectionId, Origin, ShardId};
+pub use pattern::{Pattern, PatternError};
+pub use position::{Epoch, Offset, Position};
+pub use publication::{PayloadKind, Publication};
+pub use time::Time;

@@ -1,0 +1,45 @@
+//! One message on its way from a publisher to a channel's home shard and from there to every subscriber.
+
+use bytes::Bytes;
+
+use super::channel::ChannelName;
+use super::encoding;
+use super::id::Origin;
+use super::time::Time;
+
+/// Whether a message travels as a WebSocket text or binary message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum PayloadKind {
+    /// Valid UTF-8, checked by whoever made the publication.
+    Text,
+    /// Any bytes.
+    Binary,
+}
+
+/// A message, encoded once before it crosses the bus. Cloning it shares the bytes.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    /// Where it goes.
+    pub channel: ChannelName,
+    /// The complete wire bytes of its unmasked WebSocket frame.
+    pub frame: Bytes,
+    /// When the gateway took it, for the publish-to-write latency.
+    pub accepted_at: Time,
+    /// The client that sent it, if one did: it does not get its own message back.
+    pub origin: Option<Origin>,
+}
+
+impl Publication {
+    /// Encodes `payload` for `channel`. One allocation and one copy of the payload.
+    pub fn encode(
+        channel: ChannelName,
+        kind: PayloadKind,
+        payload: &[u8],
+        accepted_at: Time,
+        origin: Option<Origin>,
+    ) -> Self {
+        let mut frame = Vec::with_capacity(payload.len() + encoding::FRAME_HEADER_BYTES_MAX);
+        encoding::append_data_frame(kind, payload, &mut frame);
+        Self { channel, frame: Bytes::from(frame), accepted_at, origin }
+    }
+}
