@@ -24,7 +24,7 @@ apt_install() {
   local try
   for try in 1 2; do
     if as_root env DEBIAN_FRONTEND=noninteractive \
-      apt-get install -y -qq --no-install-recommends "$@" >"$log" 2>&1; then rm -f "$log"; return 0; fi
+      apt-get -o DPkg::Lock::Timeout=120 install -y -qq --no-install-recommends "$@" >"$log" 2>&1; then rm -f "$log"; return 0; fi
   done
   tail -n 5 "$log"; rm -f "$log"
   say "apt-get could not install $*"
