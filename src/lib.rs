@@ -12,8 +12,14 @@ pub mod config;
 pub mod journal;
 pub mod metrics;
 
+pub mod edge;
 pub mod hub;
+pub mod session;
 
 pub mod delivery;
 
+pub mod net;
+
 pub mod bus;
+
+pub mod shard;

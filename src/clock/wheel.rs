@@ -63,6 +63,11 @@ impl Wheel {
         tick as u32
     }
 
+    /// Whether an entry armed for `due` would come up before `tick`, as [`Wheel::arm`] gave it (`u32::MAX`: never armed).
+    pub fn is_before(&self, due: Time, tick: u32) -> bool {
+        due < Time::NEVER && tick_at_or_after(due).max(self.next_tick) < u64::from(tick)
+    }
+
     /// Moves entries due at or before `now` to `out`, oldest tick first, at most `budget`; false when the budget
     /// ran out before the work did. Linear in what comes up, plus one step a 64 ticks passed.
     pub fn expire(&mut self, now: Time, budget: usize, out: &mut Vec<Timer>) -> bool {

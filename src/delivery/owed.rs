@@ -337,8 +337,9 @@ impl Owed {
 }
 
 fn add<'a>(plan: &mut Plan, slices: &mut [IoSlice<'a>; SLICES_MAX], piece: Piece, bytes: &'a [u8]) {
-    if let Some(slice) = slices.get_mut(plan.pieces().len()) {
+    if let Some(slice) = slices.get_mut(plan.slices) {
         *slice = IoSlice::new(bytes);
+        plan.slices += 1;
         plan.push(piece);
         plan.bytes += bytes.len();
     }

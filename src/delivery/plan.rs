@@ -23,6 +23,7 @@ pub(super) enum Piece {
 pub struct Plan {
     pieces: [Piece; SLICES_MAX],
     count: usize,
+    pub(super) slices: usize,
     /// Bytes in all.
     pub bytes: usize,
     /// More waits than this write carries.
@@ -36,6 +37,7 @@ impl Plan {
         Self {
             pieces: [Piece::Own { bytes: 0 }; SLICES_MAX],
             count: 0,
+            slices: 0,
             bytes: 0,
             is_truncated: false,
             overtaken: None,
@@ -56,6 +58,11 @@ impl Plan {
 
     pub(super) fn pieces(&self) -> &[Piece] {
         &self.pieces[..self.count]
+    }
+
+    /// Slices that carry bytes; they come first.
+    pub fn slice_count(&self) -> usize {
+        self.slices
     }
 
     /// Whether there is nothing to write and no cursor to move.

@@ -119,6 +119,11 @@ impl Hub {
         self.by_name.get(name).copied()
     }
 
+    /// Whether the channel is still known.
+    pub fn contains(&self, index: ChannelIndex) -> bool {
+        self.channels.contains(index.index())
+    }
+
     /// The channel of this name, made if it is new. The home's numbering begins with it.
     pub fn open(&mut self, name: &ChannelName) -> ChannelIndex {
         if let Some(index) = self.find(name) {

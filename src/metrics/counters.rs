@@ -114,8 +114,8 @@ counters! {
     outbox,
     /// Gauge: bytes of journals.
     journal_bytes,
-    /// Gauge: bytes of own frames, interrupted entries and unfinished input held for connections.
-    connection_bytes,
+    /// Gauge: for how many seconds, rounded up, connections have waited for a free descriptor; 0 when none does.
+    descriptors_exhausted_seconds,
 }
 
 impl ShardCounters {

@@ -145,8 +145,6 @@ vocabulary! {
         EndOfFile = 0, "eof";
         /// The connection was reset.
         Reset = 0, "reset";
-        /// The close handshake was not answered in time.
-        CloseTimeout = 0, "close_timeout";
         /// An HTTP connection that ended after its last answer, or idle.
         HttpDone = 0, "http_done";
     }
@@ -161,7 +159,7 @@ impl RejectReason {
                 "send header lines of the form `Name: value`, without folding or control bytes"
             }
             Self::DuplicateHeader => {
-                "send Host, Content-Length, Transfer-Encoding, Origin and the Sec-WebSocket-Key and -Version headers once"
+                "send Host, Content-Length, Transfer-Encoding, Content-Type, Origin, Authorization and the Sec-WebSocket-Key and -Version headers once"
             }
             Self::Framing => "send either one Content-Length or `Transfer-Encoding: chunked`",
             Self::BodyOnUpgrade => "send the upgrade request without a body",

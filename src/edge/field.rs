@@ -1,0 +1,155 @@
+//! Header lines, sorted in one pass into the few that matter; list elements, hosts and body framing.
+//!
+//! A field that may stand once is refused when it stands twice, equal values too (FAULTS A9). Lists are read
+//! over all their lines, element by element, quoted strings kept whole (FAULTS A6).
+
+use crate::model::RejectReason;
+
+/// Longest Content-Length in digits (FAULTS A11).
+const CONTENT_LENGTH_DIGITS_MAX: usize = 19;
+/// Longest host name in bytes (RFC 1035 §2.3.4).
+const HOST_BYTES_MAX: usize = 255;
+
+/// What the header lines say. Values without surrounding blanks, as they came.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Fields<'a> {
+    /// `Host`.
+    pub host: Option<&'a [u8]>,
+    /// `Sec-WebSocket-Key`.
+    pub key: Option<&'a [u8]>,
+    /// `Sec-WebSocket-Version`.
+    pub version: Option<&'a [u8]>,
+    /// A `Connection` line names `upgrade`.
+    pub connection_upgrade: bool,
+    /// A `Connection` line names `close`.
+    pub connection_close: bool,
+    /// An `Upgrade` line names `websocket`.
+    pub upgrade_websocket: bool,
+    /// There is an `Expect` line.
+    pub has_expectation: bool,
+    content_length: Option<&'a [u8]>,
+    transfer_encoding: Option<&'a [u8]>,
+    origin: Option<&'a [u8]>,
+    authorization: Option<&'a [u8]>,
+    content_type: Option<&'a [u8]>,
+}
+
+impl<'a> Fields<'a> {
+    /// Sorts the header lines of one request.
+    ///
+    /// # Errors
+    /// `DuplicateHeader` when a field that may stand once stands twice.
+    pub(super) fn collect(headers: &[httparse::Header<'a>]) -> Result<Self, RejectReason> {
+        let mut fields = Self::default();
+        for header in headers {
+            fields.take(header.name, header.value)?;
+        }
+        Ok(fields)
+    }
+
+    fn take(&mut self, name: &str, value: &'a [u8]) -> Result<(), RejectReason> {
+        if let Some(singleton) = self.singleton(name) {
+            return match singleton.replace(value) {
+                None => Ok(()),
+                Some(_) => Err(RejectReason::DuplicateHeader),
+            };
+        }
+        if name.eq_ignore_ascii_case("connection") {
+            self.connection_upgrade |= list_names(value, "upgrade");
+            self.connection_close |= list_names(value, "close");
+        } else if name.eq_ignore_ascii_case("upgrade") {
+            self.upgrade_websocket |= list_names(value, "websocket");
+        } else if name.eq_ignore_ascii_case("expect") {
+            self.has_expectation = true;
+        }
+        Ok(())
+    }
+
+    fn singleton(&mut self, name: &str) -> Option<&mut Option<&'a [u8]>> {
+        let is = |field: &str| name.eq_ignore_ascii_case(field);
+        match name.len() {
+            4 if is("host") => Some(&mut self.host),
+            6 if is("origin") => Some(&mut self.origin),
+            12 if is("content-type") => Some(&mut self.content_type),
+            13 if is("authorization") => Some(&mut self.authorization),
+            14 if is("content-length") => Some(&mut self.content_length),
+            17 if is("transfer-encoding") => Some(&mut self.transfer_encoding),
+            17 if is("sec-websocket-key") => Some(&mut self.key),
+            21 if is("sec-websocket-version") => Some(&mut self.version),
+            _ => None,
+        }
+    }
+
+    /// Whether a body follows the head.
+    ///
+    /// # Errors
+    /// `BodyOnUpgrade` for any body when the request is an upgrade (FAULTS A12), `Framing` when two readers could
+    /// disagree on where it ends (FAULTS A11).
+    pub(super) fn has_body(&self, is_upgrade: bool) -> Result<bool, RejectReason> {
+        if is_upgrade && self.transfer_encoding.is_some() {
+            return Err(RejectReason::BodyOnUpgrade);
+        }
+        let has_body = match (self.content_length, self.transfer_encoding) {
+            (None, None) => false,
+            (None, Some(coding)) if coding.eq_ignore_ascii_case(b"chunked") => true,
+            (Some(length), None) if is_content_length(length) => length.iter().any(|&digit| digit != b'0'),
+            _ => return Err(RejectReason::Framing),
+        };
+        if is_upgrade && has_body {
+            return Err(RejectReason::BodyOnUpgrade);
+        }
+        Ok(has_body)
+    }
+}
+
+fn is_content_length(value: &[u8]) -> bool {
+    (1..=CONTENT_LENGTH_DIGITS_MAX).contains(&value.len()) && value.iter().all(u8::is_ascii_digit)
+}
+
+/// Whether an element of the comma separated `list` is `token`, in any case.
+fn list_names(list: &[u8], token: &str) -> bool {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    list.split(|&byte| {
+        if is_escaped {
+            is_escaped = false;
+            return false;
+        }
+        match byte {
+            b'\\' if is_quoted => is_escaped = true,
+            b'"' => is_quoted = !is_quoted,
+            _ => {}
+        }
+        byte == b',' && !is_quoted
+    })
+    .any(|element| element.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// Whether `host` is a name, an IPv4 address or a bracketed IPv6 address, with or without a port
+/// (RFC 9110 §7.2); user information and an empty name are not taken.
+pub(super) fn is_valid_host(host: &[u8]) -> bool {
+    let (name_is_valid, after_name) = match host {
+        [b'[', rest @ ..] => {
+            let end = rest.iter().position(|&byte| byte == b']').unwrap_or(rest.len());
+            let (address, after) = rest.split_at(end);
+            let is_address = address.contains(&b':')
+                && address.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'));
+            match after {
+                [b']', after @ ..] => (is_address, after),
+                _ => (false, after),
+            }
+        }
+        _ => {
+            let end = host.iter().position(|&byte| byte == b':').unwrap_or(host.len());
+            let (name, after) = host.split_at(end);
+            let is_name_byte =
+                |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+            ((1..=HOST_BYTES_MAX).contains(&name.len()) && name.iter().all(is_name_byte), after)
+        }
+    };
+    name_is_valid
+        && match after_name {
+            [] => true,
+            [b':', port @ ..] => port.len() <= 5 && port.iter().all(u8::is_ascii_digit),
+            _ => false,
+        }
+}

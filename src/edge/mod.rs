@@ -1,0 +1,125 @@
+//! The edge: bytes in, decision out. Bounded HTTP/1.1 heads, one router, upgrade checks, fixed responses.
+//!
+//! Pure: no sockets, clocks, threads or randomness. The shard feeds a connection's first bytes to [`HeadScanner`],
+//! hands the complete head to [`Edge::decide`] and does what the [`Decision`] says; whatever is refused has a status
+//! and a token of `model/close.rs`. Order of reading: `scanner.rs`, `request.rs`, `router.rs`, `upgrade.rs`,
+//! `response.rs`; `page.rs` is the demo page.
+
+mod field;
+mod page;
+mod request;
+mod response;
+mod router;
+mod scanner;
+mod upgrade;
+
+#[cfg(test)]
+mod tests;
+
+pub use scanner::{HeadScanner, Scan};
+
+use crate::config::Config;
+use crate::model::{ChannelName, RejectReason};
+use page::Page;
+use request::{Method, Request};
+use response::{Manner, ends_connection, refusal};
+use router::{Route, route};
+
+/// What becomes of a request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Decision {
+    /// Send `bytes`; then close if `closes`, else wait for the next request.
+    Respond {
+        /// The complete response.
+        bytes: Vec<u8>,
+        /// Whether the connection ends with it; bytes that still arrive are then not read as requests.
+        closes: bool,
+        /// Set when it is a refusal, to be counted.
+        reject: Option<RejectReason>,
+    },
+    /// A WebSocket joins channels.
+    Join {
+        /// The complete 101 response.
+        response: Vec<u8>,
+        /// 1 to 128 channels, no duplicates, in the order named.
+        channels: Vec<ChannelName>,
+    },
+}
+
+/// Decides on requests. Made once per shard.
+#[derive(Debug)]
+pub struct Edge {
+    default_channel: ChannelName,
+    page: Page,
+}
+
+/// A request that is not refused.
+enum Answer {
+    Page(Option<ChannelName>),
+    Asset(page::Asset),
+    Join(Vec<u8>, Vec<ChannelName>),
+}
+
+impl Edge {
+    /// An edge for the default channel and the relay rules of `config`.
+    pub fn new(config: &Config) -> Self {
+        Self { default_channel: config.default_channel.clone(), page: Page::new(config) }
+    }
+
+    /// Decides on a request from its `head`, which [`HeadScanner`] found complete. `has_early_bytes`: bytes follow it
+    /// already, which an upgrade may not have (FAULTS A13). `is_last`: the connection may make no further request.
+    ///
+    /// Linear in the head; allocates the response and the channel names.
+    pub fn decide(&self, head: &[u8], has_early_bytes: bool, is_last: bool) -> Decision {
+        let without_body = head.trim_ascii_start().starts_with(b"HEAD ");
+        let request = Request::parse(head);
+        let (answer, wants_close) = match &request {
+            Ok(request) => (self.answer(request, has_early_bytes), request.wants_close || request.has_body),
+            Err(reason) => (Err(*reason), true),
+        };
+        let mut manner = Manner { closes: wants_close || is_last, without_body };
+        let (bytes, reject) = match answer {
+            Ok(Answer::Join(response, channels)) => return Decision::Join { response, channels },
+            Ok(Answer::Page(channel)) => (self.page.respond(channel.as_ref(), manner), None),
+            Ok(Answer::Asset(asset)) => (asset.respond(manner), None),
+            Err(reason) => {
+                manner.closes |= ends_connection(reason);
+                (refusal(reason, None, manner), Some(reason))
+            }
+        };
+        Decision::Respond { bytes, closes: manner.closes, reject }
+    }
+
+    /// The answer for a refusal decided elsewhere (timeouts, limits, draining), after which the connection is closed.
+    /// `retry_after_s` becomes a `Retry-After` header.
+    pub fn refusal(&self, reason: RejectReason, retry_after_s: Option<u32>) -> Vec<u8> {
+        refusal(reason, retry_after_s, Manner { closes: true, without_body: false })
+    }
+
+    fn answer(&self, request: &Request<'_>, has_early_bytes: bool) -> Result<Answer, RejectReason> {
+        if has_early_bytes && request.offer.is_complete() {
+            return Err(RejectReason::EarlyData);
+        }
+        if request.has_expectation {
+            return Err(RejectReason::Expectation);
+        }
+        let route = route(request.target)?;
+        if request.method == Method::Other {
+            return Err(RejectReason::Method);
+        }
+        if request.has_body {
+            return Err(RejectReason::Framing);
+        }
+        match route {
+            Route::Asset(asset) => Ok(Answer::Asset(asset)),
+            Route::Home(channel) if !request.offer.is_hinted() => Ok(Answer::Page(channel)),
+            // RFC 6455 §4.2.1: the method of an opening handshake is GET.
+            _ if request.method != Method::Get => Err(RejectReason::NotWebSocket),
+            Route::Home(channel) => {
+                let channel = channel.unwrap_or_else(|| self.default_channel.clone());
+                Ok(Answer::Join(request.offer.accept()?, vec![channel]))
+            }
+            Route::Channels(channels) => Ok(Answer::Join(request.offer.accept()?, channels)),
+        }
+    }
+}

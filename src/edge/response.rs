@@ -1,0 +1,141 @@
+//! Responses, byte by byte ours: the builder, the fixed refusals, and documents made once.
+//!
+//! A refusal's body is its token and its cure, nothing else (FAULTS J8). No `Server` header. Header values are
+//! visible ASCII by assertion: a response cannot be split (FAULTS A18).
+
+use std::borrow::Cow;
+
+use crate::model::RejectReason;
+
+/// The methods that any route knows.
+const ALLOWED_METHODS: &str = "GET, HEAD";
+
+/// A response head under construction.
+pub(super) struct Response {
+    bytes: Vec<u8>,
+}
+
+impl Response {
+    /// Begins with the status line.
+    pub(super) fn new(status: u16) -> Self {
+        let mut bytes = Vec::with_capacity(512);
+        bytes.extend_from_slice(format!("HTTP/1.1 {status} {}\r\n", phrase(status)).as_bytes());
+        Self { bytes }
+    }
+
+    /// Adds a header line.
+    ///
+    /// # Panics
+    /// When `value` holds anything but visible ASCII and spaces. No value comes from the network as it is.
+    pub(super) fn header(mut self, name: &'static str, value: &str) -> Self {
+        assert!(value.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{name} with control bytes");
+        for part in [name, ": ", value, "\r\n"] {
+            self.bytes.extend_from_slice(part.as_bytes());
+        }
+        self
+    }
+
+    /// The complete head.
+    pub(super) fn finish(mut self) -> Vec<u8> {
+        self.bytes.extend_from_slice(b"\r\n");
+        self.bytes
+    }
+}
+
+/// What is said around the content of a response.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Manner {
+    /// The connection ends with this response.
+    pub closes: bool,
+    /// The request was HEAD: the body is described but not sent.
+    pub without_body: bool,
+}
+
+/// Whether a connection ends with this refusal even if the client wants more: the rest of its bytes cannot be
+/// trusted to be a request, or the gateway wants to be rid of it.
+pub(super) const fn ends_connection(reason: RejectReason) -> bool {
+    !matches!(reason.status(), 404 | 405 | 417 | 426)
+}
+
+/// The complete response for a refusal.
+pub(super) fn refusal(reason: RejectReason, retry_after_s: Option<u32>, manner: Manner) -> Vec<u8> {
+    let body = format!("{}: {}\n", reason.token(), reason.cure());
+    let mut response = Response::new(reason.status())
+        .header("Content-Type", "text/plain; charset=utf-8")
+        .header("Content-Length", &body.len().to_string())
+        .header("Cache-Control", "no-store")
+        .header("X-Content-Type-Options", "nosniff");
+    if let Some(seconds) = retry_after_s {
+        response = response.header("Retry-After", &seconds.to_string());
+    }
+    response = match reason.status() {
+        405 => response.header("Allow", ALLOWED_METHODS),
+        426 => response.header("Upgrade", "websocket").header("Sec-WebSocket-Version", "13"),
+        _ => response,
+    };
+    // Whoever sends Upgrade names it in Connection (RFC 9110 §7.8).
+    response = match (reason.status() == 426, manner.closes) {
+        (true, true) => response.header("Connection", "Upgrade, close"),
+        (true, false) => response.header("Connection", "Upgrade"),
+        (false, true) => response.header("Connection", "close"),
+        (false, false) => response,
+    };
+    with_body(response, body.as_bytes(), manner)
+}
+
+/// Something served as it is: headers and body, made once.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Document {
+    /// Media type.
+    pub content_type: &'static str,
+    /// Headers beyond the usual ones.
+    pub headers: &'static [(&'static str, &'static str)],
+    /// The content.
+    pub body: Cow<'static, str>,
+}
+
+impl Document {
+    /// The complete response.
+    pub(super) fn respond(&self, manner: Manner) -> Vec<u8> {
+        let mut response = Response::new(200)
+            .header("Content-Type", self.content_type)
+            .header("Content-Length", &self.body.len().to_string())
+            .header("Cache-Control", "no-cache")
+            .header("X-Content-Type-Options", "nosniff")
+            .header("Referrer-Policy", "no-referrer");
+        for (name, value) in self.headers {
+            response = response.header(name, value);
+        }
+        if manner.closes {
+            response = response.header("Connection", "close");
+        }
+        with_body(response, self.body.as_bytes(), manner)
+    }
+}
+
+fn with_body(response: Response, body: &[u8], manner: Manner) -> Vec<u8> {
+    let mut bytes = response.finish();
+    if !manner.without_body {
+        bytes.extend_from_slice(body);
+    }
+    bytes
+}
+
+/// The words after a status code (RFC 9110 §15).
+const fn phrase(status: u16) -> &'static str {
+    match status {
+        101 => "Switching Protocols",
+        200 => "OK",
+        400 => "Bad Request",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        414 => "URI Too Long",
+        417 => "Expectation Failed",
+        426 => "Upgrade Required",
+        431 => "Request Header Fields Too Large",
+        503 => "Service Unavailable",
+        505 => "HTTP Version Not Supported",
+        _ => "Refused",
+    }
+}

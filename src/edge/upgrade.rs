@@ -1,0 +1,62 @@
+//! The opening handshake of a WebSocket (RFC 6455 §4.2): what is offered, whether it is one, and the 101.
+//!
+//! Subprotocols and extensions are declined by silence, as RFC 6455 §4.2.2 and RFC 7692 §5.1 have it.
+
+use super::response::Response;
+use crate::model::RejectReason;
+
+/// What a request head says about a WebSocket.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct Offer<'a> {
+    /// A Connection line names `upgrade`.
+    pub names_connection: bool,
+    /// An Upgrade line names `websocket`.
+    pub names_websocket: bool,
+    /// The value of Sec-WebSocket-Key.
+    pub key: Option<&'a [u8]>,
+    /// The value of Sec-WebSocket-Version.
+    pub version: Option<&'a [u8]>,
+}
+
+impl Offer<'_> {
+    /// Whether the head asks for an upgrade to WebSocket, valid or not.
+    pub(super) const fn is_complete(&self) -> bool {
+        self.names_connection && self.names_websocket
+    }
+
+    /// Whether any sign of a WebSocket client is there: one whose upgrade got lost on the way (a proxy that drops
+    /// hop-by-hop headers) is better told than shown a page.
+    pub(super) const fn is_hinted(&self) -> bool {
+        self.names_websocket || self.key.is_some() || self.version.is_some()
+    }
+
+    /// The complete 101 response. Allocates it and the accept key.
+    ///
+    /// # Errors
+    /// `NotWebSocket`, `WebSocketVersion` or `WebSocketKey`, to be answered.
+    pub(super) fn accept(&self) -> Result<Vec<u8>, RejectReason> {
+        if !self.is_complete() {
+            return Err(RejectReason::NotWebSocket);
+        }
+        if self.version != Some(b"13") {
+            return Err(RejectReason::WebSocketVersion);
+        }
+        let key = self.key.filter(|key| is_key(key)).ok_or(RejectReason::WebSocketKey)?;
+        Ok(Response::new(101)
+            .header("Connection", "Upgrade")
+            .header("Upgrade", "websocket")
+            .header("Sec-WebSocket-Accept", &tungstenite::handshake::derive_accept_key(key))
+            .finish())
+    }
+}
+
+/// Whether `key` is the canonical base64 of 16 bytes: 22 characters, of which the last carries two bits, and `==`.
+fn is_key(key: &[u8]) -> bool {
+    let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    match key {
+        [digits @ .., last, b'=', b'='] => {
+            digits.len() == 21 && digits.iter().all(is_base64) && matches!(last, b'A' | b'Q' | b'g' | b'w')
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,13 @@
+//! Sockets and nothing else: listeners and their options, the transport, the few raw system calls.
+//!
+//! No protocol and no policy live here. `listener.rs` sets every option once, on the listener, so that accepted
+//! sockets inherit it and accept needs no further system call; `sys.rs` is the crate's only `unsafe`.
+
+pub mod budget;
+pub mod listener;
+pub mod sys;
+pub mod transport;
+
+pub use budget::ConnectionBudget;
+pub use listener::Listener;
+pub use transport::{Tcp, Transport};

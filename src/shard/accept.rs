@@ -1,0 +1,165 @@
+//! Phase 3, *accept*: new sockets, a bounded number a turn; what happens when the limit or the descriptors are reached.
+//!
+//! At the connection limit a client is answered 503 and goes. Without descriptors the queue is left alone and tried
+//! again on every close and every 100 ms, without spinning; after a second of that, clients are answered one by one
+//! through the spare descriptor, so that none waits in the dark (FAULTS C1-C3).
+
+use std::io;
+use std::time::Duration;
+
+use super::connection::{Connection, Http};
+use super::reactor::Reactor;
+use super::turn::Shard;
+use crate::model::{RejectReason, Time};
+use crate::net::Transport;
+use crate::session::Liveness;
+
+/// Pause between two attempts while descriptors are short, or after an error nobody knows.
+const RETRY: Duration = Duration::from_millis(100);
+/// How long a queue may wait for descriptors before its clients are answered through the spare one.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Whether accepting works.
+#[derive(Debug, Default)]
+pub struct AcceptState {
+    /// No attempt before this, unless a connection closes.
+    paused_until: Option<Time>,
+    /// Since when descriptors have been short.
+    exhausted_since: Option<Time>,
+}
+
+impl<R: Reactor> Shard<R> {
+    pub(super) fn accept(&mut self) {
+        if self.accepting.paused_until.is_some_and(|until| until > self.now) || !self.reactor.may_accept() {
+            return;
+        }
+        self.accepting.paused_until = None;
+        for _ in 0..self.config.accepts_per_turn {
+            match self.reactor.accept() {
+                Ok(Some(socket)) => self.take_in(socket),
+                Ok(None) => break,
+                Err(error) => {
+                    if self.handle_accept_error(&error) {
+                        continue;
+                    }
+                    return;
+                }
+            }
+        }
+        self.set_exhausted(None);
+        self.reactor.restore_spare();
+    }
+
+    /// A connection ended: a descriptor is free, try at once.
+    pub(super) fn resume_accepting(&mut self) {
+        self.accepting.paused_until = None;
+    }
+
+    /// Whether the next turn can accept without waiting.
+    pub(super) fn can_accept_at_once(&self) -> bool {
+        self.accepting.paused_until.is_none() && self.reactor.may_accept()
+    }
+
+    /// When to try again after an error; [`Time::NEVER`] when nothing is paused.
+    pub(super) fn accept_retry_at(&self) -> Time {
+        self.accepting.paused_until.unwrap_or(Time::NEVER)
+    }
+
+    /// Whether the queue may be tried on at once after `error`.
+    fn handle_accept_error(&mut self, error: &io::Error) -> bool {
+        match error.raw_os_error() {
+            // The client, or the path to it, gave up while it was queued (accept(2)).
+            Some(
+                libc::ECONNABORTED
+                | libc::EPROTO
+                | libc::EINTR
+                | libc::ENETDOWN
+                | libc::EHOSTDOWN
+                | libc::EHOSTUNREACH
+                | libc::ENETUNREACH
+                | libc::EOPNOTSUPP
+                | libc::ENOPROTOOPT
+                | libc::ENONET
+                | libc::EPERM,
+            ) => {
+                self.counters.accept_errors_other.add(1);
+                true
+            }
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                self.counters.accept_errors_exhausted.add(1);
+                let since = self.accepting.exhausted_since.unwrap_or(self.now);
+                self.set_exhausted(Some(since));
+                if self.now.since(since) >= PATIENCE {
+                    self.answer_through_spare();
+                }
+                self.accepting.paused_until = Some(self.now.after(RETRY));
+                false
+            }
+            _ => {
+                self.counters.accept_errors_other.add(1);
+                tracing::warn!(event = "accept_failed", shard = self.id.0, %error);
+                self.accepting.paused_until = Some(self.now.after(RETRY));
+                false
+            }
+        }
+    }
+
+    fn set_exhausted(&mut self, since: Option<Time>) {
+        if since.is_some() && self.accepting.exhausted_since.is_none() {
+            tracing::error!(
+                event = "descriptors_exhausted",
+                shard = self.id.0,
+                connections = self.slots.len(),
+                "no descriptor for a new connection; raise the limit (ulimit -n, LimitNOFILE) or lower --max-connections"
+            );
+        }
+        self.accepting.exhausted_since = since;
+        let seconds = since.map_or(0, |since| self.now.since(since).as_secs() + 1);
+        self.counters.descriptors_exhausted_seconds.set(seconds);
+    }
+
+    /// Tells clients in the queue that there is no room, each over the spare descriptor.
+    fn answer_through_spare(&mut self) {
+        for _ in 0..self.config.accepts_per_turn {
+            let Some(mut socket) = self.reactor.accept_with_spare() else { break };
+            let retry_after_s = self.retry_after_seconds();
+            let answer = self.edge.refusal(RejectReason::DescriptorsExhausted, Some(retry_after_s));
+            self.counters.count_reject(RejectReason::DescriptorsExhausted);
+            // The socket is new and its buffer empty; a client that is gone already needs no answer.
+            let _ = socket.write(&[io::IoSlice::new(&answer)]);
+            socket.shutdown_write();
+            drop(socket);
+            self.reactor.restore_spare();
+        }
+        self.reactor.restore_spare();
+    }
+
+    pub(super) fn take_in(&mut self, mut socket: R::Socket) {
+        self.counters.accepted.add(1);
+        if !self.budget.try_take() {
+            let retry_after_s = self.retry_after_seconds();
+            let answer = self.edge.refusal(RejectReason::ConnectionLimit, Some(retry_after_s));
+            self.counters.count_reject(RejectReason::ConnectionLimit);
+            let _ = socket.write(&[io::IoSlice::new(&answer)]);
+            socket.shutdown_write();
+            // Reads what has arrived: closing with unread bytes would reset the connection under the answer.
+            let _ = socket.read(&mut self.read_buffer);
+            return;
+        }
+        let http = Http::new(self.now, self.config.handshake_timeout);
+        let id = self.slots.insert(Connection::new(socket, http, Liveness::new(self.now, 0)));
+        self.counters.connections.add(1);
+        let Some(connection) = self.slots.get_mut(id.slot) else { return };
+        if let Err(error) = self.reactor.register(&mut connection.socket, id) {
+            tracing::warn!(event = "register_failed", shard = self.id.0, %error);
+            self.end(id.slot, crate::model::CloseReason::Internal, crate::model::Blame::Us);
+            return;
+        }
+        self.arm(id.slot);
+    }
+
+    /// 2 to 10 seconds, so that those who were refused do not come back together.
+    pub(super) fn retry_after_seconds(&mut self) -> u32 {
+        2 + (self.reactor.random() % 9) as u32
+    }
+}

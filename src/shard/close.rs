@@ -1,0 +1,124 @@
+//! How connections end: every end has a reason, is counted once, logged, and gives its slot back in *reap*.
+
+use super::connection::{Awaits, Closing, Phase};
+use super::reactor::Reactor;
+use super::turn::Shard;
+use crate::model::{Blame, CloseReason, RejectReason};
+use crate::net::Transport;
+use crate::session::{WebSocket, append_close_frame};
+
+/// The last bytes a connection gets, and what is waited for after them.
+pub(super) enum Farewell {
+    /// An HTTP answer; then the peer's end is awaited, so that it can read the answer.
+    Answer(Vec<u8>),
+    /// The reply to the peer's close frame; then it is over.
+    CloseReply(Vec<u8>),
+    /// Our close frame; then the peer's is awaited.
+    CloseFrame(Vec<u8>, Box<WebSocket>),
+    /// Our close frame to a peer that broke the protocol; nothing it sends is looked at any more.
+    LastWord(Vec<u8>),
+}
+
+impl<R: Reactor> Shard<R> {
+    /// Begins the close handshake from our side with `reason`, `detail` after its token.
+    pub(super) fn close(&mut self, slot: u32, reason: CloseReason, detail: Option<&str>) {
+        let limits = self.session_limits;
+        let Some(connection) = self.slots.get_mut(slot) else { return };
+        match &mut connection.phase {
+            Phase::Open(open) => {
+                let mut websocket = open
+                    .take()
+                    .map_or_else(|| Box::new(WebSocket::new(limits)), |open| Box::new(open.websocket));
+                websocket.on_close_sent();
+                let mut frame = Vec::new();
+                append_close_frame(reason, detail, &mut frame);
+                self.bid_farewell(slot, reason, Blame::Us, Farewell::CloseFrame(frame, websocket));
+            }
+            Phase::Http(_) | Phase::Joining(_) => self.end(slot, reason, Blame::Us),
+            Phase::Closing(_) | Phase::Ended { .. } => {}
+        }
+    }
+
+    /// Tells a peer that broke the protocol so, and listens to it no longer.
+    pub(super) fn fail(&mut self, slot: u32, reason: CloseReason) {
+        let mut frame = Vec::new();
+        append_close_frame(reason, None, &mut frame);
+        self.bid_farewell(slot, reason, Blame::Us, Farewell::LastWord(frame));
+    }
+
+    /// Leaves all channels, queues the last bytes, and waits for what `farewell` says.
+    pub(super) fn bid_farewell(&mut self, slot: u32, reason: CloseReason, by: Blame, farewell: Farewell) {
+        self.leave_all(slot);
+        let now = self.now;
+        let Some(connection) = self.slots.get_mut(slot) else { return };
+        if matches!(connection.phase, Phase::Closing(_) | Phase::Ended { .. }) {
+            return;
+        }
+        if matches!(connection.phase, Phase::Open(_)) {
+            self.counters.open.sub(1);
+        }
+        let (bytes, awaits) = match farewell {
+            Farewell::Answer(bytes) | Farewell::LastWord(bytes) => (bytes, Awaits::EndOfInput),
+            Farewell::CloseReply(bytes) => (bytes, Awaits::Flush),
+            Farewell::CloseFrame(bytes, websocket) => (bytes, Awaits::PeerClose(websocket)),
+        };
+        connection.owed.push_last(&bytes);
+        connection.phase = Phase::Closing(Box::new(Closing::new(reason, by, awaits, now)));
+        self.list_write(slot);
+        self.arm(slot);
+    }
+
+    /// Everything a closing connection was owed is out: the next step of its farewell.
+    pub(super) fn after_last_flush(&mut self, slot: u32) {
+        let Some(connection) = self.slots.get_mut(slot) else { return };
+        let Phase::Closing(closing) = &mut connection.phase else { return };
+        match closing.awaits {
+            Awaits::PeerClose(_) => {}
+            Awaits::EndOfInput => {
+                if !std::mem::replace(&mut closing.is_shut_down, true) {
+                    connection.socket.shutdown_write();
+                }
+            }
+            Awaits::Flush => {
+                let (reason, by) = (closing.reason, closing.by);
+                self.end(slot, reason, by);
+            }
+        }
+    }
+
+    /// The connection is over: off its channels now, its slot free at the end of the turn.
+    pub(super) fn end(&mut self, slot: u32, reason: CloseReason, by: Blame) {
+        self.leave_all(slot);
+        let Some(connection) = self.slots.get_mut(slot) else { return };
+        match &connection.phase {
+            Phase::Ended { .. } => return,
+            Phase::Open(_) => self.counters.open.sub(1),
+            _ => {}
+        }
+        if connection.owed.is_blocked() {
+            self.counters.lagging.sub(1);
+            connection.owed.unblock();
+        }
+        connection.phase = Phase::Ended { reason, by };
+        self.ended.push(slot);
+    }
+
+    /// Counts and logs a refused request.
+    pub(super) fn count_refusal(&mut self, slot: u32, reason: RejectReason) {
+        self.counters.count_reject(reason);
+        let peer = self.slots.get(slot).and_then(|connection| connection.socket.peer());
+        tracing::debug!(
+            event = "reject",
+            reason = reason.token(),
+            status = reason.status(),
+            shard = self.id.0,
+            conn = slot,
+            ?peer
+        );
+    }
+
+    /// A refusal caused by time, not by bytes: the head took too long.
+    pub(super) fn refuse_late_head(&mut self, slot: u32) {
+        self.refuse(slot, RejectReason::HeadTimeout, None);
+    }
+}

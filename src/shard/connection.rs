@@ -1,0 +1,223 @@
+//! One connection: its socket, where it stands in its life, what it is still owed.
+//!
+//! ```text
+//!            head complete          channels attached           close frame queued
+//!  Http ───────────────────► Joining ───────────────► Open ─────────────────────────► Closing ──► Ended
+//!   │ refused, or done           │ client gone          │ client gone                    ▲            ▲
+//!   └────────────────────────────┴──────────────────────┴── answer or reply queued ──────┘            │
+//!                                                  end of file, reset, deadline ──────────────────────┘
+//! ```
+
+use std::time::Duration;
+
+use crate::config::limits::{CLOSE_TIMEOUT, KEEP_ALIVE_IDLE};
+use crate::delivery::{Feeds, Owed};
+use crate::edge::HeadScanner;
+use crate::model::{Blame, CloseReason, Time};
+use crate::session::{Liveness, LivenessRules, WebSocket};
+
+/// How long a refused or failed peer may go on sending before it is reset, so that it can read our answer.
+pub const LINGER: Duration = Duration::from_secs(1);
+
+/// Everything the shard knows of one client: 96 bytes or less while idle.
+#[derive(Debug)]
+pub struct Connection<S> {
+    /// Its socket.
+    pub socket: S,
+    /// Where it stands.
+    pub phase: Phase,
+    /// What it is owed.
+    pub owed: Owed,
+    /// When it was heard.
+    pub liveness: Liveness,
+    /// The wheel's tick it is armed for; entries with another tick are superseded.
+    pub armed_tick: u32,
+    /// Messages of its own that wait for room on the bus: it is not read meanwhile.
+    pub unpublished: u16,
+    /// On the list of those to read.
+    pub is_read_listed: bool,
+    /// On the list of those to write.
+    pub is_write_listed: bool,
+    /// The peer has ended its side: read on to the end, whatever a short read says.
+    pub is_read_closed: bool,
+    /// Has sent messages itself: its cursor steps over them.
+    pub has_relayed: bool,
+}
+
+/// See the diagram in the file's header.
+#[derive(Debug)]
+pub enum Phase {
+    /// Requests are read.
+    Http(Box<Http>),
+    /// The upgrade was accepted; the answer is sent once every channel is live.
+    Joining(Box<Joining>),
+    /// Upgraded. The codec is there only while the peer is in the middle of something (hibernation).
+    Open(Option<Box<Open>>),
+    /// The last bytes are going out, or the peer's close is awaited.
+    Closing(Box<Closing>),
+    /// Over; the slot is given back at the end of the turn.
+    Ended {
+        /// Why.
+        reason: CloseReason,
+        /// Whose doing.
+        by: Blame,
+    },
+}
+
+/// A connection that speaks HTTP.
+#[derive(Debug)]
+pub struct Http {
+    /// Finds the end of the head.
+    pub scanner: HeadScanner,
+    /// The head so far, if it did not come in one piece.
+    pub buffer: Vec<u8>,
+    /// Requests answered.
+    pub served: u32,
+    /// For the head, or for the next request on a keep-alive connection.
+    pub deadline: Time,
+}
+
+/// A connection whose channels are not all live yet.
+#[derive(Debug)]
+pub struct Joining {
+    /// Channels still to come.
+    pub awaiting: u32,
+    /// The 101.
+    pub response: Vec<u8>,
+    /// For all of it.
+    pub deadline: Time,
+}
+
+/// The part of an open connection that exists only in the middle of something.
+#[derive(Debug)]
+pub struct Open {
+    /// The codec.
+    pub websocket: WebSocket,
+    /// For the message that has begun, if one has.
+    pub message_deadline: Time,
+}
+
+/// What a closing connection waits for.
+#[derive(Debug)]
+pub enum Awaits {
+    /// That its bytes are out; then it is over.
+    Flush,
+    /// The peer's close frame, in answer to ours.
+    PeerClose(Box<WebSocket>),
+    /// The end of what the peer sends, which nobody looks at.
+    EndOfInput,
+}
+
+/// A connection that ends.
+#[derive(Debug)]
+pub struct Closing {
+    /// Why.
+    pub reason: CloseReason,
+    /// Whose doing.
+    pub by: Blame,
+    /// What is waited for.
+    pub awaits: Awaits,
+    /// Then it is reset.
+    pub deadline: Time,
+    /// Our side was shut down.
+    pub is_shut_down: bool,
+}
+
+impl Http {
+    /// A connection accepted at `now`, whose first head is due `timeout` later.
+    pub fn new(now: Time, timeout: Duration) -> Self {
+        Self { scanner: HeadScanner::new(), buffer: Vec::new(), served: 0, deadline: now.after(timeout) }
+    }
+
+    /// Ready for the next request on the same connection.
+    pub fn next_request(&mut self, now: Time) {
+        self.scanner = HeadScanner::new();
+        self.buffer = Vec::new();
+        self.served += 1;
+        self.deadline = now.after(KEEP_ALIVE_IDLE);
+    }
+
+    /// Whether a head has begun, or the first one is awaited.
+    pub fn is_awaiting_head(&self) -> bool {
+        self.served == 0 || !self.buffer.is_empty()
+    }
+}
+
+impl Closing {
+    /// A close that begins at `now`.
+    pub fn new(reason: CloseReason, by: Blame, awaits: Awaits, now: Time) -> Self {
+        let timeout = match awaits {
+            Awaits::EndOfInput => LINGER,
+            Awaits::Flush | Awaits::PeerClose(_) => CLOSE_TIMEOUT,
+        };
+        Self { reason, by, awaits, deadline: now.after(timeout), is_shut_down: false }
+    }
+}
+
+impl<S> Connection<S> {
+    /// A connection just accepted.
+    pub fn new(socket: S, http: Http, liveness: Liveness) -> Self {
+        Self {
+            socket,
+            phase: Phase::Http(Box::new(http)),
+            owed: Owed::default(),
+            liveness,
+            armed_tick: u32::MAX,
+            unpublished: 0,
+            is_read_listed: false,
+            is_write_listed: false,
+            is_read_closed: false,
+            has_relayed: false,
+        }
+    }
+
+    /// The nearest of its deadlines.
+    pub fn next_deadline(&self, rules: &LivenessRules, feeds: &Feeds) -> Time {
+        match &self.phase {
+            Phase::Http(http) => http.deadline,
+            Phase::Joining(joining) => joining.deadline,
+            Phase::Closing(closing) => closing.deadline,
+            Phase::Ended { .. } => Time::NEVER,
+            Phase::Open(open) => {
+                let message = open.as_ref().map_or(Time::NEVER, |open| open.message_deadline);
+                self.liveness.next_deadline(rules).min(message).min(self.stall_deadline(feeds))
+            }
+        }
+    }
+
+    /// When a socket that takes nothing has been patient long enough: the strictest of its channels.
+    pub fn stall_deadline(&self, feeds: &Feeds) -> Time {
+        let Some(since) = self.owed.blocked_since() else { return Time::NEVER };
+        let ages = self
+            .owed
+            .subscriptions()
+            .iter()
+            .filter_map(|subscription| feeds.get(subscription.channel))
+            .map(|feed| feed.settings.max_lag_age);
+        ages.min().map_or(Time::NEVER, |age| since.after(age))
+    }
+
+    /// As the admin listing shows it.
+    pub fn state_name(&self) -> &'static str {
+        match self.phase {
+            Phase::Http(_) => "http",
+            Phase::Joining(_) => "joining",
+            Phase::Open(_) => "open",
+            Phase::Closing(_) | Phase::Ended { .. } => "closing",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        assert!(
+            size_of::<Connection<crate::net::Tcp>>() <= 96,
+            "{}",
+            size_of::<Connection<crate::net::Tcp>>()
+        );
+    }
+}

@@ -1,0 +1,125 @@
+//! Phase 5, *expire*: deadlines that came up: request head, ping, silence, stall, linger; the drain; the sweep.
+
+use std::time::Duration;
+
+use super::connection::Phase;
+use super::reactor::Reactor;
+use super::turn::Shard;
+use crate::config::limits::TIMERS_PER_TURN;
+use crate::model::{Blame, CloseReason};
+use crate::net::Transport;
+use crate::session::{Verdict, append_ping};
+
+/// How often journals are looked at for what has grown too old.
+const SWEEP: Duration = Duration::from_secs(1);
+
+impl<R: Reactor> Shard<R> {
+    pub(super) fn expire(&mut self) {
+        let mut timers = std::mem::take(&mut self.timers);
+        timers.clear();
+        self.has_timers_left = !self.wheel.expire(self.now, TIMERS_PER_TURN, &mut timers);
+        for timer in &timers {
+            let slot = timer.connection.slot;
+            let is_current = self.slots.contains(timer.connection)
+                && self.slots.get(slot).is_some_and(|connection| connection.armed_tick == timer.tick);
+            if is_current {
+                self.counters.timers_fired.add(1);
+                self.handle_deadline(slot);
+            }
+        }
+        self.timers = timers;
+        self.step_drain();
+        if self.has_sweep_to_do() && self.now >= self.next_sweep {
+            self.sweep();
+        }
+    }
+
+    fn handle_deadline(&mut self, slot: u32) {
+        let now = self.now;
+        let Some(connection) = self.slots.get_mut(slot) else { return };
+        connection.armed_tick = u32::MAX;
+        match &mut connection.phase {
+            Phase::Http(http) if now >= http.deadline => {
+                if http.is_awaiting_head() {
+                    self.refuse_late_head(slot);
+                } else {
+                    self.end(slot, CloseReason::HttpDone, Blame::Us);
+                }
+            }
+            Phase::Joining(joining) if now >= joining.deadline => {
+                self.end(slot, CloseReason::Internal, Blame::Us)
+            }
+            Phase::Closing(closing) if now >= closing.deadline => {
+                let (reason, by) = (closing.reason, closing.by);
+                connection.socket.reset_on_close();
+                self.end(slot, reason, by);
+            }
+            Phase::Open(_) => self.handle_open_deadline(slot),
+            Phase::Http(_) | Phase::Joining(_) | Phase::Closing(_) | Phase::Ended { .. } => {}
+        }
+        self.arm(slot);
+    }
+
+    fn handle_open_deadline(&mut self, slot: u32) {
+        let Some(connection) = self.slots.get_mut(slot) else { return };
+        if self.now >= connection.stall_deadline(&self.feeds) {
+            return self.close(slot, CloseReason::SlowConsumer, None);
+        }
+        if let Phase::Open(Some(open)) = &connection.phase
+            && self.now >= open.message_deadline
+        {
+            return self.fail(slot, CloseReason::StalledMessage);
+        }
+        match connection.liveness.check(self.now, &self.liveness_rules) {
+            Verdict::Wait(_) => {}
+            Verdict::Dead(reason) => self.close(slot, reason, None),
+            Verdict::Ping { payload, .. } => {
+                self.replies.clear();
+                append_ping(&payload, &mut self.replies);
+                self.counters.pings.add(1);
+                if connection.owed.push_own(&self.replies).is_err() {
+                    return self.fail(slot, CloseReason::ControlFlood);
+                }
+                self.list_write(slot);
+            }
+        }
+    }
+
+    /// Whether a sweep would find anything.
+    pub(super) fn has_sweep_to_do(&self) -> bool {
+        self.counters.journal_bytes.get() > 0
+    }
+
+    /// Lets go of messages that have grown too old, and of what was kept for readers that have caught up.
+    fn sweep(&mut self) {
+        self.next_sweep = self.now.after(SWEEP);
+        let channels: Vec<_> = self
+            .feeds
+            .iter()
+            .filter(|(_, feed)| !feed.journal.is_empty())
+            .map(|(channel, _)| channel)
+            .collect();
+        let mut bytes = 0;
+        for channel in channels {
+            let Some(feed) = self.feeds.get_mut(channel) else { continue };
+            feed.retain(self.now);
+            let members = self.hub.members(channel).len() as u32;
+            if members > 0 && feed.wants_round() {
+                feed.pass.restart(members, self.now);
+                self.news.push_back(channel);
+            } else if members == 0 && feed.journal.is_empty() {
+                self.maybe_idle.push(channel);
+            }
+            bytes += feed.journal.memory_bytes() as u64;
+        }
+        self.counters.journal_bytes.set(bytes);
+    }
+
+    /// Has the next sweep happen soon: a journal has something to let go of.
+    pub(super) fn note_journal_growth(&mut self, bytes: u64) {
+        if !self.has_sweep_to_do() {
+            self.next_sweep = self.now.after(SWEEP);
+        }
+        self.counters.journal_bytes.add(bytes);
+    }
+}

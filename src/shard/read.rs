@@ -1,0 +1,232 @@
+//! Phase 4, *read*: ready sockets; bytes to the edge or the session, commands to the hub.
+//!
+//! A socket is read until a short read says that it is drained, or its budget is spent: then it stays on the list.
+//! After the peer's end was announced a short read says nothing; it is read on to the end.
+
+use std::io;
+
+use super::close::Farewell;
+use super::connection::{Awaits, Open, Phase};
+use super::reactor::Reactor;
+use super::turn::Shard;
+use crate::config::limits::{MESSAGE_TIMEOUT, READ_BYTES_PER_TURN, REQUESTS_PER_CONNECTION_MAX};
+use crate::edge::{Decision, Scan};
+use crate::model::{Blame, CloseReason, RejectReason, Time};
+use crate::net::Transport;
+use crate::session::{Event, WebSocket};
+
+impl<R: Reactor> Shard<R> {
+    pub(super) fn read(&mut self) {
+        let mut buffer = std::mem::take(&mut self.read_buffer);
+        for _ in 0..self.read_list.len() {
+            let Some(slot) = self.read_list.pop() else { break };
+            self.read_connection(slot, &mut buffer);
+        }
+        self.read_buffer = buffer;
+    }
+
+    fn read_connection(&mut self, slot: u32, buffer: &mut [u8]) {
+        let Some(connection) = self.slots.get_mut(slot) else { return };
+        if !std::mem::take(&mut connection.is_read_listed) {
+            return;
+        }
+        let mut left = READ_BYTES_PER_TURN;
+        while let Some(connection) = self.slots.get_mut(slot) {
+            // A joining or paused connection is listed again when it goes on.
+            if connection.unpublished > 0
+                || matches!(connection.phase, Phase::Joining(_) | Phase::Ended { .. })
+            {
+                return;
+            }
+            let room = buffer.len().min(left);
+            match connection.socket.read(&mut buffer[..room]) {
+                Ok(0) => return self.handle_end_of_file(slot),
+                Ok(length) => {
+                    self.counters.bytes_in.add(length as u64);
+                    connection.liveness.on_heard(self.now);
+                    let is_drained = length < room && !connection.is_read_closed;
+                    self.handle_bytes(slot, &buffer[..length]);
+                    left -= length;
+                    if is_drained {
+                        return;
+                    }
+                    if left == 0 {
+                        return self.list_read(slot);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => return self.end(slot, CloseReason::Reset, Blame::Peer),
+            }
+        }
+    }
+
+    fn handle_end_of_file(&mut self, slot: u32) {
+        let Some(connection) = self.slots.get(slot) else { return };
+        match &connection.phase {
+            Phase::Http(_) => self.end(slot, CloseReason::HttpDone, Blame::Peer),
+            Phase::Joining(_) | Phase::Open(_) => self.end(slot, CloseReason::EndOfFile, Blame::Peer),
+            Phase::Closing(closing) => {
+                let (reason, by) = (closing.reason, closing.by);
+                self.end(slot, reason, by);
+            }
+            Phase::Ended { .. } => {}
+        }
+    }
+
+    fn handle_bytes(&mut self, slot: u32, input: &[u8]) {
+        let Some(connection) = self.slots.get_mut(slot) else { return };
+        match &mut connection.phase {
+            Phase::Http(_) => self.handle_request_bytes(slot, input),
+            Phase::Open(_) => self.handle_frame_bytes(slot, input),
+            Phase::Closing(closing) => {
+                let is_answered = match &mut closing.awaits {
+                    Awaits::PeerClose(websocket) => is_close_answered(websocket, input, &mut self.events),
+                    Awaits::Flush | Awaits::EndOfInput => false,
+                };
+                if is_answered {
+                    let (reason, by) = (closing.reason, closing.by);
+                    self.end(slot, reason, by);
+                }
+            }
+            Phase::Joining(_) | Phase::Ended { .. } => {}
+        }
+    }
+
+    fn handle_request_bytes(&mut self, slot: u32, mut input: &[u8]) {
+        while let Some(connection) = self.slots.get_mut(slot) {
+            let Phase::Http(http) = &mut connection.phase else { return };
+            if input.is_empty() {
+                return;
+            }
+            let end = match http.scanner.scan(input) {
+                Err(reason) => return self.refuse(slot, reason, None),
+                Ok(Scan::NeedMore) => {
+                    if http.served > 0 && http.buffer.is_empty() {
+                        http.deadline = self.now.after(self.config.handshake_timeout);
+                    }
+                    http.buffer.extend_from_slice(input);
+                    return self.arm(slot);
+                }
+                Ok(Scan::Complete(end)) => end,
+            };
+            let (head_end, rest) = input.split_at(end.min(input.len()));
+            input = rest;
+            let is_last = http.served + 1 >= REQUESTS_PER_CONNECTION_MAX;
+            let decision = if http.buffer.is_empty() {
+                self.edge.decide(head_end, !rest.is_empty(), is_last)
+            } else {
+                http.buffer.extend_from_slice(head_end);
+                self.edge.decide(&http.buffer, !rest.is_empty(), is_last)
+            };
+            match decision {
+                Decision::Respond { bytes, closes, reject } => {
+                    if let Some(reason) = reject {
+                        self.count_refusal(slot, reason);
+                    }
+                    if closes {
+                        return self.bid_farewell(
+                            slot,
+                            CloseReason::HttpDone,
+                            Blame::Peer,
+                            Farewell::Answer(bytes),
+                        );
+                    }
+                    let Some(connection) = self.slots.get_mut(slot) else { return };
+                    if connection.owed.push_own(&bytes).is_err() {
+                        // More requests in flight than are answered: it reads nothing of what it asks for.
+                        return self.end(slot, CloseReason::HttpDone, Blame::Us);
+                    }
+                    if let Phase::Http(http) = &mut connection.phase {
+                        http.next_request(self.now);
+                    }
+                    self.list_write(slot);
+                }
+                Decision::Join { response, channels } => return self.join(slot, response, &channels),
+            }
+        }
+    }
+
+    fn handle_frame_bytes(&mut self, slot: u32, input: &[u8]) {
+        let limits = self.session_limits;
+        let Some(connection) = self.slots.get_mut(slot) else { return };
+        let Phase::Open(place) = &mut connection.phase else { return };
+        let open = place.get_or_insert_with(|| {
+            Box::new(Open { websocket: WebSocket::new(limits), message_deadline: Time::NEVER })
+        });
+        let mut events = std::mem::take(&mut self.events);
+        events.clear();
+        self.replies.clear();
+        let result = open.websocket.handle_bytes(input, &mut self.replies, &mut events);
+        let is_mid_message = open.websocket.is_mid_message();
+        if open.websocket.is_at_rest() {
+            *place = None;
+        } else if !is_mid_message {
+            open.message_deadline = Time::NEVER;
+        } else if open.message_deadline == Time::NEVER {
+            open.message_deadline = self.now.after(MESSAGE_TIMEOUT);
+        }
+        let has_begun_message = is_mid_message;
+        let has_closed = events.iter().any(|event| matches!(event, Event::Closed { .. }));
+        for event in events.drain(..) {
+            self.handle_event(slot, event);
+        }
+        self.events = events;
+        if let Err(reason) = result {
+            return self.fail(slot, reason);
+        }
+        if has_closed {
+            let reply = std::mem::take(&mut self.replies);
+            return self.bid_farewell(slot, CloseReason::Normal, Blame::Peer, Farewell::CloseReply(reply));
+        }
+        if !self.replies.is_empty() {
+            let Some(connection) = self.slots.get_mut(slot) else { return };
+            if matches!(connection.phase, Phase::Open(_)) {
+                if connection.owed.push_own(&self.replies).is_err() {
+                    return self.fail(slot, CloseReason::ControlFlood);
+                }
+                self.list_write(slot);
+            }
+        }
+        if has_begun_message {
+            self.arm(slot);
+        }
+    }
+
+    fn handle_event(&mut self, slot: u32, event: Event) {
+        let Some(connection) = self.slots.get_mut(slot) else { return };
+        if !matches!(connection.phase, Phase::Open(_)) {
+            return;
+        }
+        match event {
+            Event::Message { kind, payload } => {
+                self.counters.messages_in.add(1);
+                connection.liveness.on_message(self.now);
+                self.relay(slot, kind, &payload);
+            }
+            Event::Pong { payload } => {
+                self.counters.pongs.add(1);
+                if let Some(round_trip) = connection.liveness.on_pong(&payload, self.now) {
+                    crate::metrics::report::record(&mut self.histograms.ping_round_trip, round_trip, 1);
+                }
+            }
+            Event::Ping | Event::Closed { .. } => {}
+        }
+    }
+
+    /// Refuses the request in `slot` with a status, then ends the connection.
+    pub(super) fn refuse(&mut self, slot: u32, reason: RejectReason, retry_after_s: Option<u32>) {
+        let answer = self.edge.refusal(reason, retry_after_s);
+        self.count_refusal(slot, reason);
+        self.bid_farewell(slot, CloseReason::HttpDone, Blame::Us, Farewell::Answer(answer));
+    }
+}
+
+fn is_close_answered(websocket: &mut WebSocket, input: &[u8], events: &mut Vec<Event>) -> bool {
+    events.clear();
+    // Our close is on its way: whatever the codec wants to say is not said any more (FAULTS B18).
+    let mut unsaid = Vec::new();
+    let result = websocket.handle_bytes(input, &mut unsaid, events);
+    let is_answered = events.iter().any(|event| matches!(event, Event::Closed { .. }));
+    events.clear();
+    is_answered || result.is_err()
+}

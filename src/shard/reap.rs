@@ -1,0 +1,39 @@
+//! Phase 7, *reap*: close what is over and give slots back. The only place that frees a slot.
+
+use super::connection::Phase;
+use super::reactor::Reactor;
+use super::turn::Shard;
+use crate::model::{Blame, CloseReason};
+use crate::net::Transport;
+
+impl<R: Reactor> Shard<R> {
+    pub(super) fn reap(&mut self) {
+        if !self.maybe_idle.is_empty() {
+            self.forget_idle_channels();
+        }
+        if self.ended.is_empty() {
+            return;
+        }
+        for slot in std::mem::take(&mut self.ended) {
+            let id = self.slots.id(slot);
+            let Some(connection) = self.slots.remove(slot) else { continue };
+            self.budget.give_back();
+            self.counters.connections.sub(1);
+            let (reason, by) = match connection.phase {
+                Phase::Ended { reason, by } => (reason, by),
+                _ => (CloseReason::Internal, Blame::Us),
+            };
+            self.counters.count_close(reason, by);
+            tracing::debug!(
+                event = "close",
+                reason = reason.token(),
+                code = reason.code(),
+                by = if by == Blame::Peer { "peer" } else { "us" },
+                shard = self.id.0,
+                conn = id.pack(),
+                peer = ?connection.socket.peer(),
+            );
+        }
+        self.resume_accepting();
+    }
+}

@@ -1,0 +1,171 @@
+//! Phase 2, *receive*: publications and orders from the bus into journals; at the home, numbers for publications.
+//!
+//! Bounded by counts, and by congestion: while a channel holds more than its healthy subscribers have had, nothing
+//! is taken, so that no subscriber is overtaken because the gateway itself is behind.
+
+use super::reactor::Reactor;
+use super::turn::Shard;
+use crate::bus::{Attach, Numbered, OnReceipt, Order, Publish, Receipt};
+use crate::config::limits::{ORDERS_PER_TURN, PUBLISHES_PER_TURN};
+use crate::delivery::Feed;
+use crate::hub::{Attachment, InterestOutcome};
+use crate::model::{ChannelIndex, ChannelName, Epoch, Offset, Publication, ShardId};
+
+impl<R: Reactor> Shard<R> {
+    pub(super) fn receive(&mut self) {
+        for _ in 0..ORDERS_PER_TURN {
+            if self.is_congested() {
+                break;
+            }
+            let Some(order) = self.receiver.next_order() else { break };
+            self.handle_order(order);
+        }
+        self.outbox.flush(&self.bus);
+        self.retry_paused();
+        for _ in 0..PUBLISHES_PER_TURN {
+            if !self.takes_publishes() || self.is_congested() {
+                break;
+            }
+            let Some(Publish { publication, on_receipt }) = self.receiver.next_publish() else { break };
+            self.number(publication, on_receipt);
+        }
+        self.counters.outbox.set(self.outbox.waiting() as u64);
+    }
+
+    /// Whether publishes are taken: not while this shard's own orders find no room.
+    pub(super) fn takes_publishes(&self) -> bool {
+        !self.outbox.is_backed_up()
+    }
+
+    /// Whether some channel is so far ahead of its healthy subscribers that nothing may be added.
+    pub(super) fn is_congested(&mut self) -> bool {
+        if self.congested.is_empty() {
+            return false;
+        }
+        let feeds = &self.feeds;
+        self.congested.retain(|channel| feeds.get(*channel).is_some_and(Feed::is_congested));
+        !self.congested.is_empty()
+    }
+
+    fn handle_order(&mut self, order: Order) {
+        match order {
+            Order::Deliver(numbered) => self.handle_delivery(&numbered),
+            Order::Interest { channel, from, members, ticket } => {
+                self.handle_interest(&channel, from, members, ticket)
+            }
+            Order::Attach(attach) => self.handle_attach(&attach),
+            Order::Ask(question, on_answer) => self.answer(question, on_answer),
+            Order::Drain(schedule) => self.begin_drain(schedule),
+            Order::Stop => self.is_stopped = true,
+        }
+    }
+
+    /// At the home: gives the message its number and sends it to every shard that wants it.
+    pub(super) fn number(&mut self, publication: Publication, on_receipt: Option<OnReceipt>) {
+        let channel = self.hub.open(&publication.channel);
+        let subscribers = self.hub.subscribers(channel);
+        let Some(numbering) = self.hub.numbering_mut(channel) else { return };
+        let position = numbering.take_next();
+        for shard in numbering.interested_shards() {
+            let numbered = Numbered { offset: position.offset, publication: publication.clone() };
+            self.outbox.send(&self.bus, shard, Order::Deliver(numbered));
+        }
+        self.counters.published.add(1);
+        self.counters.relayed.add(u64::from(publication.origin.is_some()));
+        self.append(channel, position.epoch, position.offset, &publication);
+        if let Some(on_receipt) = on_receipt {
+            on_receipt(Receipt { position, subscribers });
+        }
+    }
+
+    fn handle_delivery(&mut self, numbered: &Numbered) {
+        let Some(channel) = self.hub.find(&numbered.publication.channel) else { return };
+        // Before the answer to the present interest, what arrives belongs to an earlier one.
+        if !matches!(self.hub.attachment(channel), Attachment::Live { .. }) {
+            return;
+        }
+        let Some(epoch) = self.feeds.get(channel).map(|feed| feed.epoch) else { return };
+        self.append(channel, epoch, numbered.offset, &numbered.publication);
+    }
+
+    /// Puts a message into the channel's journal here and begins a pass over its members.
+    fn append(&mut self, channel: ChannelIndex, epoch: Epoch, offset: Offset, publication: &Publication) {
+        let members = self.hub.members(channel).len() as u32;
+        if self.feeds.get(channel).is_none() {
+            let settings = self.config.channels.settings_for(&publication.channel);
+            if members == 0 && settings.history_messages == 0 {
+                self.maybe_idle.push(channel);
+                return;
+            }
+            self.feeds.insert(channel, Feed::new(settings, epoch, offset));
+        }
+        let Some(feed) = self.feeds.get_mut(channel) else { return };
+        let was_over = feed.pass.is_over();
+        feed.append(offset, publication, members, self.now);
+        let is_kept = !feed.journal.is_empty();
+        if feed.is_congested() && !self.congested.contains(&channel) {
+            self.congested.push(channel);
+        }
+        if was_over && members > 0 {
+            self.list_news(channel);
+        }
+        if is_kept {
+            self.note_journal_growth(publication.frame.len() as u64);
+        }
+    }
+
+    /// Lists a channel whose pass has begun, at once or when the batch window is over.
+    pub(super) fn list_news(&mut self, channel: ChannelIndex) {
+        if self.config.batch_window.is_zero() {
+            self.news.push_back(channel);
+        } else {
+            self.held_news.push_back((self.now.after(self.config.batch_window), channel));
+        }
+    }
+
+    fn handle_interest(&mut self, name: &ChannelName, from: ShardId, members: u32, ticket: u64) {
+        let (channel, outcome) = self.hub.note_interest(name, from, members, ticket);
+        if members == 0 {
+            self.maybe_idle.push(channel);
+        }
+        if outcome == InterestOutcome::Attach {
+            let Some(numbering) = self.hub.numbering(channel) else { return };
+            let (epoch, next) = (numbering.epoch(), numbering.next());
+            let attach =
+                Attach { channel: name.clone(), ticket, epoch, next, retained: self.retained(channel, name) };
+            self.outbox.send(&self.bus, from, Order::Attach(Box::new(attach)));
+        }
+    }
+
+    /// What history keeps of a channel, oldest first.
+    fn retained(&self, channel: ChannelIndex, name: &ChannelName) -> Vec<Numbered> {
+        let Some(feed) = self.feeds.get(channel) else { return Vec::new() };
+        let journal = &feed.journal;
+        let kept = (journal.len() as u64).min(feed.settings.history_messages);
+        (journal.next().0 - kept..journal.next().0)
+            .filter_map(|offset| {
+                let offset = Offset(offset);
+                let entry = journal.entry(offset)?;
+                let frame = journal.frame(offset)?;
+                let (accepted_at, origin) = (entry.accepted_at, entry.origin);
+                Some(Numbered {
+                    offset,
+                    publication: Publication { channel: name.clone(), frame, accepted_at, origin },
+                })
+            })
+            .collect()
+    }
+
+    fn handle_attach(&mut self, attach: &Attach) {
+        let Some((channel, waiting)) = self.hub.attach(&attach.channel, attach.ticket) else { return };
+        let settings = self.config.channels.settings_for(&attach.channel);
+        let first = attach.retained.first().map_or(attach.next, |numbered| numbered.offset);
+        let feed = self.feeds.insert(channel, Feed::new(settings, attach.epoch, first));
+        for numbered in &attach.retained {
+            feed.append(numbered.offset, &numbered.publication, 0, self.now);
+        }
+        for slot in waiting {
+            self.channel_became_live(slot, channel);
+        }
+    }
+}

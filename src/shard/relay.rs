@@ -1,0 +1,83 @@
+//! What a client publishes: to every other subscriber of its channel, where relay is on.
+//!
+//! A home that cannot take more pushes back on the sender: the message waits here and the sender is not read until
+//! it is gone. Nothing that was read is dropped.
+
+use std::collections::VecDeque;
+
+use super::reactor::Reactor;
+use super::turn::Shard;
+use crate::bus::{Full, Publish};
+use crate::model::{CloseReason, ConnectionId, PayloadKind, Publication, ShardId};
+
+/// Messages of paused senders, oldest first.
+#[derive(Debug, Default)]
+pub struct Paused {
+    queue: VecDeque<(ConnectionId, Publication)>,
+}
+
+impl Paused {
+    /// Whether nobody is paused.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+}
+
+impl<R: Reactor> Shard<R> {
+    pub(super) fn relay(&mut self, slot: u32, kind: PayloadKind, payload: &[u8]) {
+        let origin = self.origin_of(slot);
+        let Some(connection) = self.slots.get_mut(slot) else { return };
+        let [subscription] = connection.owed.subscriptions() else {
+            return self.close(slot, CloseReason::Policy, Some(" join one channel to publish to it"));
+        };
+        let channel = subscription.channel;
+        if !self.feeds.get(channel).is_some_and(|feed| feed.settings.relay) {
+            return self.close(slot, CloseReason::Policy, Some(" publishing is off for this channel"));
+        }
+        connection.has_relayed = true;
+        let name = self.hub.name(channel).clone();
+        let publication = Publication::encode(name, kind, payload, self.now, Some(origin));
+        let must_wait = self.slots.get(slot).is_some_and(|connection| connection.unpublished > 0);
+        let refused = if must_wait { Some(publication) } else { self.submit(publication) };
+        if let Some(publication) = refused {
+            self.counters.publish_pushbacks.add(1);
+            self.paused.queue.push_back((origin.connection, publication));
+            if let Some(connection) = self.slots.get_mut(slot) {
+                connection.unpublished = connection.unpublished.saturating_add(1);
+            }
+        }
+    }
+
+    /// Tries messages of paused senders again, in order; a sender whose last one went out is read again.
+    pub(super) fn retry_paused(&mut self) {
+        for _ in 0..self.paused.queue.len() {
+            let Some((sender, publication)) = self.paused.queue.pop_front() else { break };
+            if let Some(publication) = self.submit(publication) {
+                // Order within a sender holds: everything behind waits as well.
+                self.paused.queue.push_front((sender, publication));
+                break;
+            }
+            if !self.slots.contains(sender) {
+                continue;
+            }
+            let Some(connection) = self.slots.get_mut(sender.slot) else { continue };
+            connection.unpublished = connection.unpublished.saturating_sub(1);
+            if connection.unpublished == 0 {
+                self.list_read(sender.slot);
+            }
+        }
+    }
+
+    /// Sends a message to its home, which may be here; hands it back when there is no room.
+    fn submit(&mut self, publication: Publication) -> Option<Publication> {
+        if ShardId::home_of(&publication.channel, self.bus.shard_count()) != self.id {
+            let publish = Publish { publication, on_receipt: None };
+            return self.bus.publish(publish).err().map(|Full(back)| back.publication);
+        }
+        if !self.takes_publishes() || self.is_congested() {
+            return Some(publication);
+        }
+        self.number(publication, None);
+        None
+    }
+}

@@ -1,0 +1,212 @@
+//! The turn: seven phases in this order, each with a bound.
+//!
+//! Nothing writes to a socket outside *flush*, reads the clock outside *wait*, or frees a slot outside *reap*. What a
+//! phase leaves over stays on a list and keeps the next *wait* from sleeping. Each phase is the file of its name.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use super::accept::AcceptState;
+use super::connection::Connection;
+use super::drain::Drain;
+use super::outbox::Outbox;
+use super::reactor::{Reactor, Readiness};
+use super::ready::ReadyList;
+use super::relay::Paused;
+use super::runs::Runs;
+use super::slots::Slots;
+use crate::bus::{Bus, Receiver};
+use crate::clock::{Timer, Wheel};
+use crate::config::Config;
+use crate::config::limits::{OWN_FRAMES_BYTES_MAX, READ_BYTES_PER_TURN};
+use crate::delivery::Feeds;
+use crate::edge::Edge;
+use crate::hub::Hub;
+use crate::metrics::{Histograms, ShardCounters};
+use crate::model::{ChannelIndex, ConnectionId, Origin, ShardId, Time};
+use crate::net::ConnectionBudget;
+use crate::session::{Event, LivenessRules, Phases, SessionLimits};
+
+/// What a shard is made of, the reactor aside.
+pub struct ShardParts {
+    /// Which shard.
+    pub id: ShardId,
+    /// What the operator asked for.
+    pub config: Arc<Config>,
+    /// The bridge to the others.
+    pub bus: Bus,
+    /// Where it counts.
+    pub counters: Arc<ShardCounters>,
+    /// How many connections the process may hold.
+    pub budget: ConnectionBudget,
+    /// Start of its epochs.
+    pub seed: u64,
+}
+
+/// One shard's state. Drive it with [`Shard::turn`] until [`Shard::is_stopped`].
+pub struct Shard<R: Reactor> {
+    pub(super) id: ShardId,
+    pub(super) config: Arc<Config>,
+    pub(super) counters: Arc<ShardCounters>,
+    pub(super) histograms: Histograms,
+    pub(super) bus: Bus,
+    pub(super) receiver: Receiver,
+    pub(super) budget: ConnectionBudget,
+    pub(super) reactor: R,
+    pub(super) now: Time,
+    pub(super) slots: Slots<Connection<R::Socket>>,
+    pub(super) wheel: Wheel,
+    pub(super) hub: Hub,
+    pub(super) feeds: Feeds,
+    pub(super) edge: Edge,
+    pub(super) liveness_rules: LivenessRules,
+    pub(super) phases: Phases,
+    pub(super) session_limits: SessionLimits,
+    /// Sockets that may have more to read.
+    pub(super) read_list: ReadyList,
+    /// Connections with something of their own to write.
+    pub(super) write_list: ReadyList,
+    /// Channels in the middle of a pass.
+    pub(super) news: VecDeque<ChannelIndex>,
+    /// Channels whose pass waits for the batch window, and until when.
+    pub(super) held_news: VecDeque<(Time, ChannelIndex)>,
+    /// Channels that took more than their subscribers have had; while there are any the bus is not read.
+    pub(super) congested: Vec<ChannelIndex>,
+    /// Channels that may be forgotten.
+    pub(super) maybe_idle: Vec<ChannelIndex>,
+    /// Connections that ended in this turn.
+    pub(super) ended: Vec<u32>,
+    pub(super) outbox: Outbox,
+    pub(super) paused: Paused,
+    pub(super) accepting: AcceptState,
+    pub(super) drain: Option<Drain>,
+    pub(super) next_sweep: Time,
+    pub(super) runs: Runs,
+    pub(super) is_stopped: bool,
+    pub(super) has_timers_left: bool,
+    // Buffers that every turn uses again.
+    pub(super) read_buffer: Vec<u8>,
+    pub(super) replies: Vec<u8>,
+    pub(super) events: Vec<Event>,
+    pub(super) readiness: Vec<Readiness>,
+    pub(super) timers: Vec<Timer>,
+}
+
+impl<R: Reactor> Shard<R> {
+    /// A shard without connections.
+    pub fn new(parts: ShardParts, mut reactor: R) -> Self {
+        let ShardParts { id, config, bus, counters, budget, seed } = parts;
+        let now = reactor.now();
+        Self {
+            id,
+            counters,
+            histograms: Histograms::default(),
+            receiver: bus.receiver(id),
+            budget,
+            reactor,
+            now,
+            slots: Slots::default(),
+            wheel: Wheel::new(now),
+            hub: Hub::new(id, bus.shard_count(), seed),
+            feeds: Feeds::default(),
+            edge: Edge::new(&config),
+            liveness_rules: LivenessRules {
+                ping_interval: config.ping_interval,
+                pong_timeout: config.pong_timeout,
+                idle_timeout: config.idle_timeout,
+            },
+            phases: Phases::starting_at(seed as u16),
+            session_limits: SessionLimits {
+                max_message: config.max_message,
+                own_frames_bytes_max: OWN_FRAMES_BYTES_MAX,
+            },
+            read_list: ReadyList::default(),
+            write_list: ReadyList::default(),
+            news: VecDeque::new(),
+            held_news: VecDeque::new(),
+            congested: Vec::new(),
+            maybe_idle: Vec::new(),
+            ended: Vec::new(),
+            outbox: Outbox::new(bus.shard_count()),
+            paused: Paused::default(),
+            accepting: AcceptState::default(),
+            drain: None,
+            next_sweep: now,
+            runs: Runs::default(),
+            is_stopped: false,
+            has_timers_left: false,
+            read_buffer: vec![0; READ_BYTES_PER_TURN],
+            replies: Vec::new(),
+            events: Vec::new(),
+            readiness: Vec::new(),
+            timers: Vec::new(),
+            bus,
+            config,
+        }
+    }
+
+    /// One turn of the loop.
+    ///
+    /// # Errors
+    /// The event loop is broken; the shard cannot go on.
+    pub fn turn(&mut self) -> io::Result<()> {
+        self.wait()?;
+        self.receive();
+        self.accept();
+        self.read();
+        self.expire();
+        self.flush();
+        self.reap();
+        Ok(())
+    }
+
+    /// Whether the shard was told to end.
+    pub fn is_stopped(&self) -> bool {
+        self.is_stopped
+    }
+
+    /// What lies behind the boundary; the simulation looks in here.
+    pub fn reactor_mut(&mut self) -> &mut R {
+        &mut self.reactor
+    }
+
+    /// Connections held.
+    pub fn connection_count(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Channels known.
+    pub fn channel_count(&self) -> usize {
+        self.hub.len()
+    }
+
+    /// The id of whoever is in `slot`, as the origin of what it sends.
+    pub(super) fn origin_of(&self, slot: u32) -> Origin {
+        Origin { shard: self.id, connection: self.slots.id(slot) }
+    }
+
+    /// Arms the wheel for `slot` if its nearest deadline is nearer than what it is armed for.
+    pub(super) fn arm(&mut self, slot: u32) {
+        let id: ConnectionId = self.slots.id(slot);
+        let Some(connection) = self.slots.get_mut(slot) else { return };
+        let due = connection.next_deadline(&self.liveness_rules, &self.feeds);
+        if self.wheel.is_before(due, connection.armed_tick) {
+            connection.armed_tick = self.wheel.arm(id, due);
+        }
+    }
+
+    /// Lists `slot` for writing.
+    pub(super) fn list_write(&mut self, slot: u32) {
+        if let Some(connection) = self.slots.get_mut(slot) {
+            self.write_list.push(slot, &mut connection.is_write_listed);
+        }
+    }
+
+    /// Lists `slot` for reading.
+    pub(super) fn list_read(&mut self, slot: u32) {
+        if let Some(connection) = self.slots.get_mut(slot) {
+            self.read_list.push(slot, &mut connection.is_read_listed);
+        }
+    }
+}

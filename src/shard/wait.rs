@@ -1,0 +1,83 @@
+//! Phase 1, *wait*: sleep until an event, a deadline or a message; not at all if work is left over. Reads the clock.
+
+use std::io;
+use std::time::Duration;
+
+use super::reactor::{Reactor, Readiness};
+use super::turn::Shard;
+use crate::metrics::report::record;
+use crate::model::Time;
+
+/// How soon work is tried again that waits for another shard's inbox: nothing reports that there is room.
+const RETRY: Duration = Duration::from_millis(1);
+
+impl<R: Reactor> Shard<R> {
+    pub(super) fn wait(&mut self) -> io::Result<()> {
+        let worked_until = self.reactor.now();
+        record(&mut self.histograms.turn, worked_until.since(self.now), 1);
+        self.counters.turns.add(1);
+        let timeout = self.timeout(worked_until);
+        let is_busy = timeout == Some(Duration::ZERO);
+        self.counters.turns_busy.add(u64::from(is_busy));
+        let timeout = if is_busy || self.receiver.try_sleep(self.takes_publishes()) {
+            timeout
+        } else {
+            Some(Duration::ZERO)
+        };
+        self.readiness.clear();
+        let result = self.reactor.wait(timeout, &mut self.readiness);
+        self.receiver.awake();
+        self.now = self.reactor.now();
+        result?;
+        for index in 0..self.readiness.len() {
+            let ready = self.readiness[index];
+            self.dispatch(ready);
+        }
+        Ok(())
+    }
+
+    /// How long to sleep at most; `None` until something happens.
+    fn timeout(&self, now: Time) -> Option<Duration> {
+        let is_left_over = !self.read_list.is_empty()
+            || !self.write_list.is_empty()
+            || !self.news.is_empty()
+            || !self.congested.is_empty()
+            || self.has_timers_left
+            || self.can_accept_at_once();
+        if is_left_over {
+            return Some(Duration::ZERO);
+        }
+        let mut due = self.wheel.next_due().unwrap_or(Time::NEVER).min(self.accept_retry_at());
+        if let Some((held_until, _)) = self.held_news.front() {
+            due = due.min(*held_until);
+        }
+        if let Some(drain) = &self.drain {
+            due = due.min(drain.next_step_at());
+        }
+        if self.has_sweep_to_do() {
+            due = due.min(self.next_sweep);
+        }
+        if self.outbox.waiting() > 0 || !self.paused.is_empty() {
+            due = due.min(now.after(RETRY));
+        }
+        (due < Time::NEVER).then(|| due.since(now))
+    }
+
+    fn dispatch(&mut self, ready: Readiness) {
+        if !self.slots.contains(ready.connection) {
+            self.counters.stale_events.add(1);
+            return;
+        }
+        let slot = ready.connection.slot;
+        let Some(connection) = self.slots.get_mut(slot) else { return };
+        connection.is_read_closed |= ready.is_read_closed;
+        if ready.is_readable || ready.is_read_closed {
+            self.read_list.push(slot, &mut connection.is_read_listed);
+        }
+        if ready.is_writable && connection.owed.is_blocked() {
+            connection.owed.unblock();
+            self.counters.lagging.sub(1);
+            self.write_list.push(slot, &mut connection.is_write_listed);
+        }
+    }
+}
