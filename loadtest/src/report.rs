@@ -70,6 +70,11 @@ impl Report {
         let per = |now: u64, before: u64| (now as f64 - before as f64) / connections as f64;
         self.add_fact(&format!("{name}_rss_bytes"), now.rss as f64, "bytes resident");
         self.add_fact(
+            &format!("{name}_pss_bytes"),
+            now.pss as f64,
+            "bytes, shared pages divided among their users",
+        );
+        self.add_fact(
             &format!("{name}_rss_per_connection"),
             per(now.rss, before.rss),
             "bytes RSS growth per connection",
@@ -198,7 +203,7 @@ impl Report {
             self.facts.iter().map(|(key, value, _)| (key.clone(), json!(value))).collect();
         let stats: Map<String, Value> =
             self.stats.iter().map(|(name, stats)| (name.clone(), stats_json(stats))).collect();
-        let series: Vec<Value> = self.series.iter().map(|series| series_json(series)).collect();
+        let series: Vec<Value> = self.series.iter().map(series_json).collect();
         let mut compared = Map::new();
         if let Some((base, others)) = self.series.split_last() {
             for series in others {
