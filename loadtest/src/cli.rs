@@ -51,6 +51,9 @@ pub enum PublishBy {
     Ws,
     /// The feed has its own source: other runs of this tool, or nothing
     None,
+    /// The server is a bare server with its control port in --admin: to compare the limit with itself
+    #[value(hide = true)]
+    Bare,
 }
 
 /// Options of every scenario.

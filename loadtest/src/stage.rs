@@ -143,6 +143,7 @@ impl Arm {
                 let opcode = if common.text { frame::TEXT } else { frame::BINARY };
                 Box::new(WsPublisher::connect(&urls[0], opcode)?)
             }
+            PublishBy::Bare => Box::new(BarePublisher::connect(admin.address.port())?),
             PublishBy::None => Box::new(NoPublisher),
         };
         let publishes = publish != PublishBy::None;

@@ -5,6 +5,7 @@ use super::{fanout, load, rounds};
 use crate::cli::SlowOptions;
 use crate::failure::Failure;
 use crate::report::{Report, memory_of_all};
+use crate::server::accounts::Memory;
 use crate::stage::{Stage, stalled_count};
 
 /// Size of a message that fills the buffers of stalled connections.
@@ -31,10 +32,13 @@ pub fn run(stage: &mut Stage, options: &SlowOptions) -> Result<Report, Failure> 
     stage.crew.open(0, reading, false, &stage.watch)?;
     fanout::warm_up_one(stage, 0, window, size)?;
     report.add_memory_of(stage, 0, &before, reading, "without stalled");
+    let mut backlog_rss: f64 = 0.0;
     let names = ["with stalled".to_owned(), "without".to_owned()];
     rounds::alternate(stage, &mut report, &names, options.rounds.rounds, |stage, index| {
+        let mut rss_before = 0.0;
         if index == 0 {
             stage.crew.open(0, stalled, true, &stage.watch)?;
+            rss_before = rss_of_first(stage);
             for _ in 0..options.prefill.div_ceil(PREFILL_SIZE / 1024) {
                 load::publish_and_wait(stage, 0, 1, PREFILL_SIZE)?;
             }
@@ -44,10 +48,20 @@ pub fn run(stage: &mut Stage, options: &SlowOptions) -> Result<Report, Failure> 
             None => load::closed_loop(stage, 0, window, size, length),
         };
         if index == 0 {
+            backlog_rss = backlog_rss.max(rss_of_first(stage) - rss_before);
             stage.crew.close(0, true, &stage.watch)?;
         }
         round
     })?;
+    report.add_fact(
+        "server_backlog_rss_bytes",
+        backlog_rss,
+        "bytes RSS growth while the stalled fell behind, at most",
+    );
     report.add_memory_of(stage, 0, &before, reading, "after stalled");
     Ok(report)
+}
+
+fn rss_of_first(stage: &Stage) -> f64 {
+    stage.arms[0].pid.and_then(|pid| Memory::of(pid).ok()).map_or(0.0, |memory| memory.rss as f64)
 }

@@ -41,6 +41,12 @@ pub struct BareOptions {
     /// TCP_NOTSENT_LOWAT in bytes; 0 leaves the kernel's default
     #[arg(long, default_value_t = 0)]
     pub notsent_lowat: u32,
+    /// Port of the bare server; 0: any free one
+    #[arg(long, default_value_t = 0, hide = true)]
+    pub bare_port: u16,
+    /// Control port of the bare server; 0: any free one
+    #[arg(long, default_value_t = 0, hide = true)]
+    pub control_port: u16,
     /// Break a promise towards one subscriber, to test the checks
     #[arg(long)]
     pub plant: Option<Plant>,
@@ -66,7 +72,7 @@ pub enum Plant {
 pub fn serve(options: &BareOptions) -> io::Result<()> {
     sys::raise_descriptor_limit()?;
     let mut listener = listen(options)?;
-    let mut control_listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0).into())?;
+    let mut control_listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.control_port).into())?;
     println!("listening {} control {}", listener.local_addr()?.port(), control_listener.local_addr()?.port());
     let poll = Poll::new()?;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
@@ -78,6 +84,7 @@ pub fn serve(options: &BareOptions) -> io::Result<()> {
 fn listen(options: &BareOptions) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
+    socket.set_reuse_address(true)?;
     if options.send_buffer > 0 {
         socket.set_send_buffer_size(options.send_buffer)?;
     }
@@ -87,7 +94,7 @@ fn listen(options: &BareOptions) -> io::Result<TcpListener> {
     if options.notsent_lowat > 0 {
         sys::set_notsent_lowat(&socket, options.notsent_lowat)?;
     }
-    socket.bind(&std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+    socket.bind(&std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, options.bare_port)).into())?;
     socket.listen(BACKLOG)?;
     Ok(TcpListener::from_std(socket.into()))
 }
