@@ -143,10 +143,10 @@ pub struct Common {
 #[derive(Args, Clone, Debug)]
 pub struct RoundOptions {
     /// Rounds for each server
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 8)]
     pub rounds: usize,
     /// Length of a round
-    #[arg(long, default_value = "4s", value_parser = duration)]
+    #[arg(long, default_value = "3s", value_parser = duration)]
     pub round_seconds: Duration,
 }
 
@@ -156,7 +156,7 @@ pub struct ConnectOptions {
     #[command(flatten)]
     pub common: Common,
     /// Rounds for each server; each opens and closes all connections
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 8)]
     pub rounds: usize,
 }
 
