@@ -217,7 +217,7 @@ pub struct SlowOptions {
     #[arg(long, default_value = "512", value_parser = message_size)]
     pub size: usize,
     /// KiB published before a round with stalled connections, so that their buffers are full
-    #[arg(long, default_value_t = 2048)]
+    #[arg(long, default_value_t = 1024)]
     pub prefill: usize,
 }
 

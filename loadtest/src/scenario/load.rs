@@ -23,6 +23,11 @@ fn publish(stage: &mut Stage, index: usize, count: usize, size: usize, due_ns: u
     arm.publisher.publish(&batch)
 }
 
+/// One batch in front of a round, not measured: whoever played last has the caches.
+fn warm_up(stage: &mut Stage, index: usize, count: usize, size: usize) -> Result<u64, Failure> {
+    if stage.arms[index].target.publishes { publish_and_wait(stage, index, count, size) } else { Ok(0) }
+}
+
 /// A round of the closed loop: `window` messages, the next when all have received the last. Without a
 /// publisher of ours, a round is a stretch of time.
 ///
@@ -35,9 +40,9 @@ pub fn closed_loop(
     size: usize,
     length: Duration,
 ) -> Result<Round, Failure> {
+    let mut missing = warm_up(stage, index, window, size)?;
     let stopwatch = Stopwatch::start(stage, index)?;
     let end = Instant::now() + length;
-    let mut missing = 0;
     if !stage.arms[index].target.publishes {
         stage.watch.until_moment(end)?;
     }
@@ -59,6 +64,7 @@ pub fn open_loop(
     size: usize,
     length: Duration,
 ) -> Result<Round, Failure> {
+    let missing_before = warm_up(stage, index, 1, size)?;
     let stopwatch = Stopwatch::start(stage, index)?;
     let (start, start_ns) = (Instant::now(), sys::monotonic_ns());
     let publishes = stage.arms[index].target.publishes;
@@ -71,5 +77,5 @@ pub fn open_loop(
     stage.watch.until_moment(start + length)?;
     let head = stage.arms[index].target.feed.head();
     let missing = if publishes { stage.crew.wait_delivered(index, head, &stage.watch)? } else { 0 };
-    stopwatch.stop(stage, missing)
+    stopwatch.stop(stage, missing + missing_before)
 }

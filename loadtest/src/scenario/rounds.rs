@@ -1,13 +1,13 @@
 //! Alternating rounds. A shared machine drifts by more than servers differ, so each round of one server
-//! stands beside a round of the other, and the figure is the median of their ratios.
+//! stands beside a round of the other, and the figure is the median of their ratios. The order is
+//! A B A B, not A B B A: a server that has just run is warmer, so each must follow the other.
 
 use crate::failure::Failure;
 use crate::report::Report;
 use crate::round::{Round, Series};
 use crate::stage::Stage;
 
-/// Plays `count` rounds of each series; `one` plays one round of the series with that index. Who begins
-/// changes from round to round. Ctrl-C, or a fault that fails the run, ends it with what was seen.
+/// Plays `count` rounds of each series; `one` plays one round of the series with that index. Ctrl-C, or a fault that fails the run, ends it with what was seen.
 ///
 /// # Errors
 /// What `one` returns, but for `Interrupted`.
@@ -20,8 +20,7 @@ pub fn alternate(
 ) -> Result<(), Failure> {
     report.series = names.iter().map(|name| Series { name: name.clone(), rounds: Vec::new() }).collect();
     for number in 0..count {
-        for step in 0..names.len() {
-            let index = (number + step) % names.len();
+        for index in 0..names.len() {
             match one(stage, index) {
                 Ok(round) => {
                     let (name, cpu, p99) = (&names[index], round.cpu_per_unit() / 1e3, round.p99() / 1e6);
