@@ -20,10 +20,10 @@ pub fn alternate(
 ) -> Result<(), Failure> {
     report.series = names.iter().map(|name| Series { name: name.clone(), rounds: Vec::new() }).collect();
     for number in 0..count {
-        for index in 0..names.len() {
+        for (index, name) in names.iter().enumerate() {
             match one(stage, index) {
                 Ok(round) => {
-                    let (name, cpu, p99) = (&names[index], round.cpu_per_unit() / 1e3, round.p99() / 1e6);
+                    let (cpu, p99) = (round.cpu_per_unit() / 1e3, round.p99() / 1e6);
                     let rate = round.units as f64 / round.wall_s;
                     stage.say(&format!(
                         "round {} {name:>8}: {cpu:8.3} us CPU, p99 {p99:8.2} ms, {rate:10.0}/s",
