@@ -23,3 +23,10 @@ pub mod net;
 pub mod bus;
 
 pub mod shard;
+
+pub mod admin;
+pub mod feeds;
+
+pub mod gateway;
+
+pub mod cli;

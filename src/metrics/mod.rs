@@ -4,6 +4,7 @@
 //! shard and travel as copies when somebody asks. Read `counters.rs` for the list of facts.
 
 pub mod counters;
+pub mod exposition;
 pub mod report;
 
 pub use counters::ShardCounters;

@@ -1,0 +1,264 @@
+//! `/api/channels` and `/api/connections`: what is there, a page at a time.
+//!
+//! A page costs a shard one bounded walk; pages are taken one after the other with a pause between them, whoever
+//! asks, so that no reader of listings can slow the feed down (FAULTS J7). The cursor names shard and slot, so that a
+//! reader sees every connection that lives for the whole walk, however many come and go meanwhile.
+
+use std::time::Duration;
+
+use axum::extract::Query;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+use tokio::time::sleep;
+
+use super::refusal::{Refusal, Refused};
+use super::{Admin, routes};
+use crate::bus::{Answer, ChannelRow, ConnectionRow, Question};
+use crate::clock::Clock;
+use crate::config::limits::PAGE_ROWS_MAX;
+use crate::model::{ShardId, Time};
+
+/// From the end of one page to the start of the next.
+const PAGE_PAUSE: Duration = Duration::from_millis(50);
+
+/// Lets one listing through at a time, with [`PAGE_PAUSE`] in between.
+#[derive(Default)]
+pub struct Pace(Mutex<Option<Time>>);
+
+impl Pace {
+    async fn run<T>(&self, clock: Clock, page: impl Future<Output = T>) -> T {
+        let mut ended_at = self.0.lock().await;
+        if let Some(ended_at) = *ended_at {
+            sleep(PAGE_PAUSE.saturating_sub(clock.now().since(ended_at))).await;
+        }
+        let outcome = page.await;
+        *ended_at = Some(clock.now());
+        outcome
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Parameters {
+    after: Option<String>,
+    limit: Option<String>,
+}
+
+impl Parameters {
+    fn parse(query: Option<&str>) -> Result<Self, Refusal> {
+        let uri = axum::http::Uri::builder().path_and_query(format!("/?{}", query.unwrap_or_default()));
+        let uri = uri.build().map_err(|_| Refusal::BadQuery)?;
+        Query::try_from_uri(&uri).map(|Query(parameters)| parameters).map_err(|_| Refusal::BadQuery)
+    }
+
+    /// Rows of the page: what was asked for, but at most [`PAGE_ROWS_MAX`].
+    fn limit(&self) -> Result<usize, Refusal> {
+        let Some(text) = &self.limit else { return Ok(PAGE_ROWS_MAX) };
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(Refusal::BadQuery);
+        }
+        match text.parse().unwrap_or(usize::MAX) {
+            0 => Err(Refusal::BadQuery),
+            limit => Ok(limit.min(PAGE_ROWS_MAX)),
+        }
+    }
+}
+
+/// Where a walk over all connections stands: the next slot to look at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Cursor {
+    shard: u16,
+    slot: u32,
+}
+
+impl Cursor {
+    const START: Self = Self { shard: 0, slot: 0 };
+
+    /// Twelve hexadecimal digits, opaque to the reader.
+    fn print(self) -> String {
+        format!("{:04x}{:08x}", self.shard, self.slot)
+    }
+
+    fn parse(text: &str, shards: usize) -> Option<Self> {
+        if text.len() != 12 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        let shard = u16::from_str_radix(&text[..4], 16).ok()?;
+        let slot = u32::from_str_radix(&text[4..], 16).ok()?;
+        (usize::from(shard) < shards).then_some(Self { shard, slot })
+    }
+
+    fn next_shard(self, shards: usize) -> Option<Self> {
+        let shard = self.shard.checked_add(1)?;
+        (usize::from(shard) < shards).then_some(Self { shard, slot: 0 })
+    }
+}
+
+#[derive(Serialize)]
+struct ConnectionsPage {
+    connections: Vec<ConnectionJson>,
+    next: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ConnectionJson {
+    id: String,
+    peer: Option<String>,
+    state: &'static str,
+    channels: u32,
+    lag_bytes: u64,
+    silent_for_ms: u64,
+}
+
+#[derive(Serialize)]
+struct ChannelsPage {
+    channels: Vec<ChannelJson>,
+    total: u64,
+}
+
+#[derive(Serialize)]
+struct ChannelJson {
+    channel: String,
+    position: String,
+    subscribers: u64,
+    retained_messages: u64,
+    retained_bytes: u64,
+}
+
+/// `GET /api/connections?after=&limit=`.
+pub async fn connections(admin: &Admin, query: Option<&str>) -> Result<Response, Refused> {
+    let parameters = Parameters::parse(query)?;
+    let limit = parameters.limit()?;
+    let start = match &parameters.after {
+        Some(after) => Cursor::parse(after, admin.shards.count()).ok_or(Refusal::BadQuery)?,
+        None => Cursor::START,
+    };
+    let (rows, next) = admin.pace.run(admin.clock, walk(admin, start, limit)).await?;
+    let connections = rows.into_iter().map(ConnectionJson::from).collect();
+    Ok(page(&ConnectionsPage { connections, next: next.map(Cursor::print) }))
+}
+
+/// Up to `limit` connections from `start` on, across shards, and where to go on.
+async fn walk(
+    admin: &Admin,
+    start: Cursor,
+    limit: usize,
+) -> Result<(Vec<ConnectionRow>, Option<Cursor>), Refusal> {
+    let shards = admin.shards.count();
+    let mut rows = Vec::new();
+    let mut cursor = Some(start);
+    while let Some(here) = cursor {
+        if rows.len() >= limit {
+            break;
+        }
+        let question = Question::Connections { from_slot: here.slot, limit: limit - rows.len() };
+        let Some(Answer::Connections(found, next)) = admin.shards.ask(ShardId(here.shard), question).await
+        else {
+            return Err(Refusal::ShardStuck);
+        };
+        rows.extend(found);
+        // A shard that does not get on would be asked for ever.
+        cursor = match next.filter(|slot| *slot > here.slot) {
+            Some(slot) => Some(Cursor { slot, ..here }),
+            None => here.next_shard(shards),
+        };
+    }
+    Ok((rows, cursor))
+}
+
+/// `GET /api/channels?limit=`.
+pub async fn channels(admin: &Admin, query: Option<&str>) -> Result<Response, Refused> {
+    let parameters = Parameters::parse(query)?;
+    if parameters.after.is_some() {
+        return Err(Refusal::BadQuery.into());
+    }
+    let limit = parameters.limit()?;
+    let answers = admin.pace.run(admin.clock, admin.shards.ask_all(Question::Channels { limit })).await;
+    let mut rows: Vec<ChannelRow> = Vec::new();
+    for answer in answers {
+        let Some(Answer::Channels(found)) = answer else { return Err(Refusal::ShardStuck.into()) };
+        rows.extend(found);
+    }
+    rows.sort_unstable_by(|one, other| one.channel.cmp(&other.channel));
+    rows.truncate(limit);
+    let homed = admin.shards.counters().iter().map(|shard| shard.channels_homed.get()).sum::<u64>();
+    // The counters may be a turn behind the rows.
+    let total = homed.max(rows.len() as u64);
+    Ok(page(&ChannelsPage { channels: rows.into_iter().map(ChannelJson::from).collect(), total }))
+}
+
+fn page(page: &impl Serialize) -> Response {
+    routes::json(serde_json::to_string(page).expect("rows are plain values"))
+}
+
+impl From<ConnectionRow> for ConnectionJson {
+    fn from(row: ConnectionRow) -> Self {
+        Self {
+            // As text: a number of this size would not survive a JavaScript reader.
+            id: format!("{}-{:x}", row.shard.0, row.id),
+            peer: row.peer.map(|peer| peer.to_string()),
+            state: row.state,
+            channels: row.channels,
+            lag_bytes: row.lag_bytes,
+            silent_for_ms: row.silent_for_ms,
+        }
+    }
+}
+
+impl From<ChannelRow> for ChannelJson {
+    fn from(row: ChannelRow) -> Self {
+        Self {
+            channel: row.channel.to_string(),
+            position: row.position.to_string(),
+            subscribers: row.subscribers,
+            retained_messages: row.retained_messages,
+            retained_bytes: row.retained_bytes,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn limit(query: &str) -> Result<usize, Refusal> {
+        Parameters::parse(Some(query)).and_then(|parameters| parameters.limit())
+    }
+
+    #[test]
+    fn j7_limits_at_the_extremes_are_bounded_or_refused() {
+        assert_eq!(limit(""), Ok(1000));
+        for (text, expected) in [("1", 1), ("1000", 1000), ("1001", 1000), ("18446744073709551616", 1000)] {
+            assert_eq!(limit(&format!("limit={text}")), Ok(expected), "{text}");
+        }
+        for bad in ["limit=0", "limit=-1", "limit=", "limit=1e3", "limit=%2B1", "limit=1&limit=2", "offset=1"]
+        {
+            assert_eq!(limit(bad), Err(Refusal::BadQuery), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_reads_back_and_never_leaves_the_shards() {
+        let last = Cursor { shard: 3, slot: u32::MAX };
+        assert_eq!(Cursor::parse(&last.print(), 4), Some(last));
+        assert_eq!(Cursor::parse(&last.print(), 3), None);
+        assert_eq!(last.next_shard(4), None);
+        assert_eq!(Cursor::START.next_shard(2), Some(Cursor { shard: 1, slot: 0 }));
+        assert_eq!(Cursor { shard: u16::MAX, slot: 0 }.next_shard(usize::MAX), None);
+        for bad in
+            ["", "0", "00000000000", "0000000000000", "00000000000g", "+00000000000", "\u{e4}0000000000"]
+        {
+            assert_eq!(Cursor::parse(bad, 4), None, "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_query_makes_the_parsers_panic(query in ".*") {
+            let _ = limit(&query);
+            let _ = Cursor::parse(&query, 2);
+        }
+    }
+}

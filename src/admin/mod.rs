@@ -1,0 +1,120 @@
+//! The private port: publishing, health, metrics, listings.
+//!
+//! Everything here runs on the control thread: one thread, a single-threaded runtime, never a client socket. It reads
+//! the shards' counters directly and asks them over the bus for the rest; a shard that does not answer costs the
+//! caller a time-out and the shard nothing. Read `routes.rs` for what is served, `refusal.rs` for what is refused.
+
+mod body;
+mod counters;
+mod guard;
+mod health;
+mod listener;
+mod listing;
+mod message;
+mod process;
+mod publish;
+mod refusal;
+mod routes;
+mod scrape;
+mod shards;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::handler::Handler;
+use tokio::net::TcpListener;
+
+pub use listener::CONNECTIONS_MAX as ADMIN_CONNECTIONS_MAX;
+pub use shards::Shards;
+
+use crate::clock::Clock;
+use crate::feeds::Publisher;
+use counters::AdminCounters;
+use listing::Pace;
+use scrape::LastReports;
+
+/// What the admin side needs to know of the process.
+pub struct AdminSetup {
+    /// The way in for messages.
+    pub publisher: Publisher,
+    /// The shards, to be read and asked.
+    pub shards: Shards,
+    /// The process's clock.
+    pub clock: Clock,
+    /// Most connections the process will hold.
+    pub connections_max: u64,
+    /// Descriptors that one table may hold.
+    pub descriptors_max: u64,
+    /// How long things may take.
+    pub patience: Patience,
+}
+
+/// How long the admin side waits for whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For a caller to send a body (FAULTS C19).
+    pub body: Duration,
+    /// For a home shard to number a message it was sent.
+    pub receipt: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { body: Duration::from_secs(10), receipt: Duration::from_secs(10) }
+    }
+}
+
+/// The state behind the routes. Used by the control thread only.
+pub struct Admin {
+    publisher: Publisher,
+    shards: Shards,
+    clock: Clock,
+    connections_max: u64,
+    descriptors_max: u64,
+    patience: Patience,
+    counters: AdminCounters,
+    is_draining: AtomicBool,
+    last_reports: LastReports,
+    pace: Pace,
+}
+
+impl Admin {
+    /// The state of a process that has just begun.
+    pub fn new(setup: AdminSetup) -> Self {
+        let AdminSetup { publisher, shards, clock, connections_max, descriptors_max, patience } = setup;
+        Self {
+            publisher,
+            last_reports: LastReports::new(shards.count()),
+            shards,
+            clock,
+            connections_max,
+            descriptors_max,
+            patience,
+            counters: AdminCounters::default(),
+            is_draining: AtomicBool::new(false),
+            pace: Pace::default(),
+        }
+    }
+
+    /// `/readyz` says 503 `draining` from here on. Messages are still taken (FAULTS P12).
+    pub fn set_draining(&self) {
+        self.is_draining.store(true, Ordering::Relaxed);
+    }
+
+    fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed)
+    }
+}
+
+/// Serves the admin port until the process ends.
+///
+/// # Errors
+/// Whatever ends the accept loop for good; the process should end with it.
+pub async fn serve(listener: TcpListener, admin: Arc<Admin>) -> io::Result<()> {
+    let service = routes::answer.with_state(admin);
+    axum::serve(listener::Bounded::new(listener), service).await
+}

@@ -1,0 +1,232 @@
+//! The three ways to publish over HTTP.
+//!
+//! All messages of a request are checked first and then pushed to the bus back to back, without waiting in between,
+//! so that a home shard receives them in one turn and in order. Once a home's lane was full, no later message of the
+//! request goes to that home: a channel never gets the second message without the first. The reply waits until every
+//! message that was taken has its number, and says of each whether it was.
+
+use std::fmt::Write as _;
+
+use axum::body::Body;
+use axum::http::HeaderMap;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use axum::response::Response;
+
+use super::message::{self, Message};
+use super::refusal::{self, Refusal, Refused};
+use super::{Admin, body, routes};
+use crate::bus::Receipt;
+use crate::feeds::{PendingReceipt, PublishError};
+use crate::model::{ChannelName, PayloadKind, Publication, ShardId};
+
+/// `POST /publish/{channel}`.
+pub async fn raw(admin: &Admin, name: &str, headers: &HeaderMap, body: Body) -> Result<Response, Refused> {
+    let channel = channel_in_path(name)?;
+    check_encoding(headers)?;
+    let payload = body::read(headers, body, admin.patience.body).await?;
+    let kind = match (declared(headers), std::str::from_utf8(&payload).is_ok()) {
+        (Declared::Text | Declared::Json | Declared::Nothing, true) => PayloadKind::Text,
+        (Declared::Binary, _) | (Declared::Nothing, false) => PayloadKind::Binary,
+        (Declared::Text | Declared::Json, false) => return Err(Refusal::BadUtf8.into()),
+    };
+    let publication = admin.publisher.encode(channel.clone(), kind, &payload).map_err(Refusal::from)?;
+    let pending = admin.publisher.offer(publication).map_err(Refusal::from)?;
+    let receipt = confirm(admin, pending).await?;
+    Ok(routes::json(result(&channel, Ok(receipt))))
+}
+
+/// `POST /api/publish`.
+pub async fn json(admin: &Admin, headers: &HeaderMap, body: Body) -> Result<Response, Refused> {
+    let body = json_body(admin, headers, body).await?;
+    let request = message::parse_publish(&body)?;
+    let mut outcomes = publish_all(admin, vec![request.message]).await?;
+    if request.wants_list {
+        return Ok(list(admin, &outcomes));
+    }
+    let (channel, outcome) = outcomes.pop().expect("a publish has a channel");
+    Ok(routes::json(result(&channel, Ok(outcome?))))
+}
+
+/// `POST /api/batch`.
+pub async fn batch(admin: &Admin, headers: &HeaderMap, body: Body) -> Result<Response, Refused> {
+    let body = json_body(admin, headers, body).await?;
+    let messages = message::parse_batch(&body)?;
+    Ok(list(admin, &publish_all(admin, messages).await?))
+}
+
+type Outcomes = Vec<(ChannelName, Result<Receipt, Refusal>)>;
+
+/// Encodes everything, pushes everything, waits for every number.
+async fn publish_all(admin: &Admin, messages: Vec<Message<'_>>) -> Result<Outcomes, Refusal> {
+    let mut publications = Vec::with_capacity(messages.len());
+    for message in messages {
+        encode_for_each_channel(admin, message, &mut publications)?;
+    }
+    let mut outcomes = Vec::with_capacity(publications.len());
+    for (channel, offer) in offer_all(admin, publications) {
+        let outcome = match offer {
+            Ok(pending) => confirm(admin, pending).await,
+            Err(error) => Err(error.into()),
+        };
+        outcomes.push((channel, outcome));
+    }
+    Ok(outcomes)
+}
+
+/// One encoding, shared by all channels of the message.
+fn encode_for_each_channel(
+    admin: &Admin,
+    message: Message<'_>,
+    out: &mut Vec<Publication>,
+) -> Result<(), Refusal> {
+    let mut channels = message.channels.into_iter();
+    let Some(first) = channels.next() else { return Ok(()) };
+    let encoded = admin.publisher.encode(first, PayloadKind::Text, message.text.as_bytes())?;
+    let others: Vec<_> = channels.map(|channel| Publication { channel, ..encoded.clone() }).collect();
+    out.push(encoded);
+    out.extend(others);
+    Ok(())
+}
+
+fn offer_all(
+    admin: &Admin,
+    publications: Vec<Publication>,
+) -> Vec<(ChannelName, Result<PendingReceipt, PublishError>)> {
+    let mut full_homes: Vec<ShardId> = Vec::new();
+    let offer = |publication: Publication| {
+        let channel = publication.channel.clone();
+        let home = admin.publisher.home_of(&channel);
+        if full_homes.contains(&home) {
+            return (channel, Err(PublishError::Overloaded));
+        }
+        let offer = admin.publisher.offer(publication);
+        if matches!(offer, Err(PublishError::Overloaded)) {
+            full_homes.push(home);
+        }
+        (channel, offer)
+    };
+    publications.into_iter().map(offer).collect()
+}
+
+async fn confirm(admin: &Admin, pending: PendingReceipt) -> Result<Receipt, Refusal> {
+    match tokio::time::timeout(admin.patience.receipt, pending.wait()).await {
+        Ok(outcome) => outcome.map_err(Refusal::from),
+        Err(_) => Err(Refusal::Unconfirmed),
+    }
+}
+
+/// All results: 200 if every message was taken and numbered, else the status of the first that was not.
+fn list(admin: &Admin, outcomes: &Outcomes) -> Response {
+    let rows: Vec<_> = outcomes.iter().map(|(channel, outcome)| result(channel, *outcome)).collect();
+    let rows = rows.join(",");
+    let mut refusals = outcomes.iter().filter_map(|(_, outcome)| outcome.err()).peekable();
+    let first = refusals.peek().copied();
+    refusals.for_each(|refusal| admin.counters.count_refusal(refusal));
+    match first {
+        None => routes::json(format!("{{\"results\":[{rows}]}}")),
+        Some(refused) => {
+            let fields = refusal::fields(refused);
+            refusal::respond(refused, format!("{{{fields},\"results\":[{rows}]}}\n"))
+        }
+    }
+}
+
+/// One result as JSON. Channel names, positions and tokens hold no character to escape.
+fn result(channel: &ChannelName, outcome: Result<Receipt, Refusal>) -> String {
+    let mut row = String::with_capacity(128);
+    let written = match outcome {
+        Ok(Receipt { position, subscribers }) => write!(
+            row,
+            "{{\"channel\":\"{channel}\",\"position\":\"{position}\",\"subscribers\":{subscribers}}}"
+        ),
+        Err(refusal) => write!(row, "{{\"channel\":\"{channel}\",{}}}", refusal::fields(refusal)),
+    };
+    written.expect("writing to a string does not fail");
+    row
+}
+
+async fn json_body(admin: &Admin, headers: &HeaderMap, body: Body) -> Result<axum::body::Bytes, Refusal> {
+    check_encoding(headers)?;
+    match declared(headers) {
+        Declared::Json | Declared::Nothing => body::read(headers, body, admin.patience.body).await,
+        Declared::Text | Declared::Binary => Err(Refusal::MediaType),
+    }
+}
+
+fn check_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
+    match headers.get(CONTENT_ENCODING) {
+        Some(encoding) if encoding != "identity" => Err(Refusal::MediaType),
+        _ => Ok(()),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Declared {
+    Nothing,
+    Text,
+    Json,
+    Binary,
+}
+
+/// What the content type says. `curl -d` says a form where nothing was meant.
+fn declared(headers: &HeaderMap) -> Declared {
+    let Some(value) = headers.get(CONTENT_TYPE) else { return Declared::Nothing };
+    let value = value.to_str().unwrap_or_default().to_ascii_lowercase();
+    let essence = value.split(';').next().unwrap_or_default().trim();
+    match essence {
+        "" | "application/x-www-form-urlencoded" => Declared::Nothing,
+        "application/json" => Declared::Json,
+        essence if essence.starts_with("application/") && essence.ends_with("+json") => Declared::Json,
+        essence if essence.starts_with("text/") => Declared::Text,
+        _ => Declared::Binary,
+    }
+}
+
+/// The channel as the path names it, percent-encoded or not.
+fn channel_in_path(name: &str) -> Result<ChannelName, Refusal> {
+    let decoded = percent_decoded(name).ok_or(Refusal::BadChannel)?;
+    ChannelName::parse(&decoded).map_err(|_| Refusal::BadChannel)
+}
+
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut parts = text.split('%');
+    let mut decoded = parts.next()?.to_owned();
+    for part in parts {
+        let digits = part.get(..2).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+        let byte = u8::from_str_radix(digits, 16).ok().filter(u8::is_ascii)?;
+        decoded.push(char::from(byte));
+        decoded.push_str(&part[2..]);
+    }
+    Some(decoded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_channel_in_the_path_may_be_percent_encoded() {
+        assert_eq!(percent_decoded("news%3Aeu%2e1").as_deref(), Some("news:eu.1"));
+        for bad in ["%", "%3", "%zz", "%ff", "%+1", "%\u{e4}1"] {
+            assert_eq!(percent_decoded(bad), None, "{bad}");
+        }
+        assert_eq!(channel_in_path("a%2fb"), Err(Refusal::BadChannel));
+        assert_eq!(channel_in_path(""), Err(Refusal::BadChannel));
+    }
+
+    #[test]
+    fn the_content_type_says_what_is_meant() {
+        for (value, meant) in [
+            ("text/plain; charset=utf-8", Declared::Text),
+            ("Application/JSON", Declared::Json),
+            ("application/vnd.api+json", Declared::Json),
+            ("application/x-www-form-urlencoded", Declared::Nothing),
+            ("application/octet-stream", Declared::Binary),
+            ("image/png", Declared::Binary),
+        ] {
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, value.parse().unwrap())]);
+            assert_eq!(declared(&headers), meant, "{value}");
+        }
+        assert_eq!(declared(&HeaderMap::new()), Declared::Nothing);
+    }
+}

@@ -1,0 +1,8 @@
+//! Where messages come from: everything that publishes does so through one `Publisher`.
+//!
+//! A new source is a file in this folder; it encodes once, sends home and is pushed back when the home is full.
+//! Read `publisher.rs` first.
+
+pub mod publisher;
+
+pub use publisher::{PendingReceipt, PublishError, Publisher};
