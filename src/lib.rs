@@ -29,3 +29,5 @@ pub mod feeds;
 pub mod admin;
 
 pub mod gateway;
+
+pub mod cli;

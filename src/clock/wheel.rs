@@ -65,7 +65,12 @@ impl Wheel {
 
     /// Whether an entry armed for `due` would come up before `tick`, as [`Wheel::arm`] gave it (`u32::MAX`: never armed).
     pub fn is_before(&self, due: Time, tick: u32) -> bool {
-        due < Time::NEVER && tick_at_or_after(due).max(self.next_tick) < u64::from(tick)
+        if due == Time::NEVER {
+            return false;
+        }
+        // The kept tick has 32 bits and wraps after two years; its distance from here does not.
+        let armed_ahead = u64::from(tick.wrapping_sub(self.next_tick as u32));
+        tick == u32::MAX || tick_at_or_after(due).max(self.next_tick) - self.next_tick < armed_ahead
     }
 
     /// Moves entries due at or before `now` to `out`, oldest tick first, at most `budget`; false when the budget

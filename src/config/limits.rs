@@ -48,3 +48,31 @@ pub const DESCRIPTORS_RESERVED: usize = 64;
 pub const DURATION_MIN: Duration = Duration::from_millis(1);
 /// See [`DURATION_MIN`].
 pub const DURATION_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Longest `--batch-window`: a feed that waits longer is no longer live.
+pub const BATCH_WINDOW_MAX: Duration = Duration::from_secs(1);
+/// Longest `--user-timeout`: the kernel takes it as milliseconds in 31 bits, which end at 24 days.
+pub const USER_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
+/// From this `--ping-interval` on the operator is warned: many middleboxes cut a silent connection at 60 s.
+pub const PING_INTERVAL_WARN: Duration = Duration::from_secs(55);
+/// Largest `--max-connections`.
+pub const CONNECTIONS_MAX: u64 = 100_000_000;
+/// Largest `--backlog`; the kernel cuts it at `net.core.somaxconn`.
+pub const BACKLOG_MAX: u64 = 65_535;
+/// Largest `--accepts-per-turn`.
+pub const ACCEPTS_PER_TURN_MAX: u64 = 65_536;
+/// Largest `--write-budget`.
+pub const WRITE_BUDGET_MAX: u64 = 1_000_000;
+/// Largest `--max-message`.
+pub const MESSAGE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Largest socket buffer option; the kernel takes it in 31 bits and doubles it.
+pub const SOCKET_BUFFER_BYTES_MAX: u64 = 512 * 1024 * 1024;
+/// Largest `--history-messages`.
+pub const HISTORY_MESSAGES_MAX: u64 = 1_000_000_000;
+/// Largest `--history-bytes` and `--max-lag-bytes`: what one channel may hold on one shard.
+pub const JOURNAL_BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024;
+/// Bytes of a configuration file; beyond: refused at start.
+pub const CONFIG_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Listen addresses of one process.
+pub const LISTEN_ADDRESSES_MAX: usize = 64;
+/// `[[channel]]` tables of a file, and relay patterns: each is looked at once per channel that comes alive.
+pub const CHANNEL_RULES_MAX: usize = 1000;

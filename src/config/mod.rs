@@ -1,13 +1,25 @@
 //! What the operator asked for, validated: the one `Config` that every other module reads.
 //!
 //! `options.rs` is the single definition of every option (flag, variable, TOML key, unit, default, help);
-//! `load.rs` merges flags over variables over file over defaults; `limits.rs` names every maximum and relation.
-//! Whatever is wrong is refused before anything is bound, with one line that names source, key and fix.
+//! `load.rs` merges flags over variables over file over defaults; `limits.rs` names every maximum, `relations.rs` what
+//! must not stand together. Whatever is wrong is refused before anything is bound, with one line that names source,
+//! key and fix. Read next: `options.rs`, `load.rs`.
 
 pub mod channel;
+pub mod file;
 pub mod limits;
+pub mod load;
+pub mod options;
+mod relations;
+pub mod report;
+pub mod settings;
+pub mod source;
+pub mod units;
+pub mod value;
 
 pub use channel::{ChannelRule, ChannelRules, ChannelSettings, LagPolicy};
+pub use load::{Inputs, Loaded, load};
+pub use source::{ConfigError, Source};
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -24,7 +36,7 @@ pub enum LogFormat {
 }
 
 /// The effective, validated configuration. Durations of zero mean "off" where a field says so.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
     /// Addresses for clients; at least one.
     pub listen: Vec<SocketAddr>,

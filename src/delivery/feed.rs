@@ -45,6 +45,9 @@ impl Feed {
         }
         self.journal.append(offset, publication);
         if members > 0 {
+            if self.pass.is_over() {
+                self.unflushed_bytes = 0;
+            }
             self.unflushed_bytes += publication.frame.len() as u64;
             self.pass.restart(members, now);
         }

@@ -361,6 +361,17 @@ mod tests {
     }
 
     #[test]
+    fn no_deadline_is_early_by_a_part_of_a_millisecond() {
+        let moment = Time::from_nanos(5_000_000_001);
+        let rules = LivenessRules { idle_timeout: Duration::from_secs(1), ..RULES };
+        let mut liveness = Liveness::new(moment, 0);
+        assert!(liveness.next_deadline(&rules) >= moment.after(rules.idle_timeout));
+        let moment = Time::from_nanos(60_000_000_001);
+        assert!(matches!(liveness.check(moment, &RULES), Verdict::Ping { .. }));
+        assert!(liveness.next_deadline(&RULES) >= moment.after(RULES.pong_timeout));
+    }
+
+    #[test]
     fn d2_anything_heard_counts_as_life() {
         let mut liveness = Liveness::new(at(0), 77);
         let (now, _) = next_ping(&mut liveness, &RULES);

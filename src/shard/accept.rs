@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::connection::{Connection, Http};
 use super::reactor::Reactor;
 use super::turn::Shard;
-use crate::model::{RejectReason, Time};
+use crate::model::{Blame, CloseReason, RejectReason, Time};
 use crate::net::Transport;
 use crate::session::Liveness;
 
@@ -19,9 +19,15 @@ const RETRY: Duration = Duration::from_millis(100);
 /// How long a queue may wait for descriptors before its clients are answered through the spare one.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Refused clients that may be reading their answer at the same time; further ones wait in the queue. Less than the
+/// descriptors that are held in reserve.
+const REFUSED_MAX: usize = 48;
+
 /// Whether accepting works.
 #[derive(Debug, Default)]
 pub struct AcceptState {
+    /// Connections over the limit that are being told so.
+    pub(super) refused: usize,
     /// No attempt before this, unless a connection closes.
     paused_until: Option<Time>,
     /// Since when descriptors have been short.
@@ -35,6 +41,11 @@ impl<R: Reactor> Shard<R> {
         }
         self.accepting.paused_until = None;
         for _ in 0..self.config.accepts_per_turn {
+            if self.accepting.refused >= REFUSED_MAX {
+                // The next one that ends resumes this.
+                self.accepting.paused_until = Some(self.now.after(RETRY));
+                return;
+            }
             match self.reactor.accept() {
                 Ok(Some(socket)) => self.take_in(socket),
                 Ok(None) => break,
@@ -134,28 +145,26 @@ impl<R: Reactor> Shard<R> {
         self.reactor.restore_spare();
     }
 
-    pub(super) fn take_in(&mut self, mut socket: R::Socket) {
+    pub(super) fn take_in(&mut self, socket: R::Socket) {
         self.counters.accepted.add(1);
-        if !self.budget.try_take() {
-            let retry_after_s = self.retry_after_seconds();
-            let answer = self.edge.refusal(RejectReason::ConnectionLimit, Some(retry_after_s));
-            self.counters.count_reject(RejectReason::ConnectionLimit);
-            let _ = socket.write(&[io::IoSlice::new(&answer)]);
-            socket.shutdown_write();
-            // Reads what has arrived: closing with unread bytes would reset the connection under the answer.
-            let _ = socket.read(&mut self.read_buffer);
-            return;
-        }
+        let is_within_limit = self.budget.try_take();
         let http = Http::new(self.now, self.config.handshake_timeout);
         let id = self.slots.insert(Connection::new(socket, http, Liveness::new(self.now, 0)));
         self.counters.connections.add(1);
         let Some(connection) = self.slots.get_mut(id.slot) else { return };
+        connection.is_counted = is_within_limit;
+        if !is_within_limit {
+            self.accepting.refused += 1;
+        }
         if let Err(error) = self.reactor.register(&mut connection.socket, id) {
             tracing::warn!(event = "register_failed", shard = self.id.0, %error);
-            self.end(id.slot, crate::model::CloseReason::Internal, crate::model::Blame::Us);
-            return;
+            return self.end(id.slot, CloseReason::Internal, Blame::Us);
         }
-        self.arm(id.slot);
+        if is_within_limit {
+            return self.arm(id.slot);
+        }
+        let retry_after_s = self.retry_after_seconds();
+        self.refuse(id.slot, RejectReason::ConnectionLimit, Some(retry_after_s));
     }
 
     /// 2 to 10 seconds, so that those who were refused do not come back together.

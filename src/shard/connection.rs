@@ -42,6 +42,8 @@ pub struct Connection<S> {
     pub is_read_closed: bool,
     /// Has sent messages itself: its cursor steps over them.
     pub has_relayed: bool,
+    /// Counts against the connection limit; one that is only told that the limit is reached does not.
+    pub is_counted: bool,
 }
 
 /// See the diagram in the file's header.
@@ -168,6 +170,7 @@ impl<S> Connection<S> {
             is_write_listed: false,
             is_read_closed: false,
             has_relayed: false,
+            is_counted: true,
         }
     }
 

@@ -6,7 +6,7 @@ use super::connection::Phase;
 use super::reactor::Reactor;
 use super::turn::Shard;
 use crate::bus::DrainSchedule;
-use crate::model::{Blame, CloseReason, Time};
+use crate::model::{Blame, CloseReason, RejectReason, Time};
 
 /// How often a drain makes a step.
 const STEP: Duration = Duration::from_millis(50);
@@ -85,7 +85,7 @@ impl<R: Reactor> Shard<R> {
         while looked_at < slots && (closed < due || is_over) {
             let slot = (start + looked_at) % slots.max(1);
             looked_at += 1;
-            closed += usize::from(self.drain_connection(slot));
+            closed += usize::from(self.drain_connection(slot, is_over));
         }
         if let Some(drain) = &mut self.drain {
             drain.closed += closed;
@@ -94,13 +94,19 @@ impl<R: Reactor> Shard<R> {
     }
 
     /// Tells the connection in `slot` to come back later; false when there is nobody to tell.
-    fn drain_connection(&mut self, slot: u32) -> bool {
+    fn drain_connection(&mut self, slot: u32, is_over: bool) -> bool {
+        let retry_after_s = self.retry_after_seconds();
         let delay_ms = self.reactor.random() % RECONNECT_MS_MAX;
         let Some(connection) = self.slots.get(slot) else { return false };
         match &connection.phase {
             Phase::Open(_) => self.close(slot, CloseReason::Draining, Some(&format!("in={delay_ms}"))),
             Phase::Joining(_) => self.end(slot, CloseReason::Draining, Blame::Us),
-            Phase::Http(http) if http.is_awaiting_head() => return false,
+            Phase::Http(http) if http.is_awaiting_head() => {
+                if is_over {
+                    self.refuse(slot, RejectReason::Draining, Some(retry_after_s));
+                }
+                return is_over;
+            }
             Phase::Http(_) => self.end(slot, CloseReason::HttpDone, Blame::Us),
             Phase::Closing(_) | Phase::Ended { .. } => return false,
         }

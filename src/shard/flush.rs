@@ -28,7 +28,7 @@ impl<R: Reactor> Shard<R> {
             }
         }
         while let Some((held_until, channel)) = self.held_news.front().copied() {
-            if held_until > self.now {
+            if held_until > self.now && !self.congested.contains(&channel) {
                 break;
             }
             self.held_news.pop_front();
@@ -38,22 +38,24 @@ impl<R: Reactor> Shard<R> {
         while visits_left > 0 {
             let Some(channel) = self.news.pop_front() else { break };
             let slice = if self.news.is_empty() { visits_left } else { VISITS_PER_CHANNEL.min(visits_left) };
-            visits_left -= slice;
-            self.flush_channel(channel, slice);
+            visits_left -= self.flush_channel(channel, slice).max(1);
         }
         self.runs.settle(self.now, &mut self.histograms);
     }
 
-    /// Visits up to `visits` members of `channel`; lists the channel again if its pass is not over.
-    fn flush_channel(&mut self, channel: ChannelIndex, visits: usize) {
-        for _ in 0..visits {
+    /// Visits up to `visits` members of `channel` and says how many; lists the channel again if its pass is not
+    /// over.
+    fn flush_channel(&mut self, channel: ChannelIndex, visits: usize) -> usize {
+        let mut visited = 0;
+        while visited < visits {
             if !self.hub.contains(channel) {
-                return;
+                return visited;
             }
             let members = self.hub.members(channel).len() as u32;
-            let Some(feed) = self.feeds.get_mut(channel) else { return };
+            let Some(feed) = self.feeds.get_mut(channel) else { return visited };
             let Some(member) = feed.pass.next_member(members) else { break };
             let Some(slot) = self.hub.members(channel).get(member as usize).copied() else { break };
+            visited += 1;
             let cursor = self.visit(slot, Some(channel));
             // The visit may have ended the connection and with it the channel's last membership.
             if let Some(cursor) = cursor
@@ -62,12 +64,13 @@ impl<R: Reactor> Shard<R> {
                 feed.note_visit(cursor, members, self.now);
             }
         }
-        let Some(feed) = self.feeds.get_mut(channel) else { return };
+        let Some(feed) = self.feeds.get_mut(channel) else { return visited };
         if feed.pass.is_over() {
             record(&mut self.histograms.flush, self.now.since(feed.pass.began_at()), 1);
         } else {
             self.news.push_back(channel);
         }
+        visited
     }
 
     /// Writes to one connection what it is owed, or judges it if its socket is blocked. Returns its cursor in
@@ -118,7 +121,9 @@ impl<R: Reactor> Shard<R> {
         let Some(connection) = self.slots.get_mut(slot) else { return };
         if delivered > 0 {
             self.counters.delivered.add(delivered);
-            connection.liveness.on_message(self.now);
+            if !self.liveness_rules.idle_timeout.is_zero() {
+                connection.liveness.on_message(self.now);
+            }
         }
         self.counters.stepped_over.add(stepped_over);
         self.counters.bytes_out.add(written as u64);

@@ -226,7 +226,12 @@ impl Reactor for MioReactor {
     }
 
     fn stop_accepting(&mut self) {
-        self.queues.clear();
+        for queue in self.queues.drain(..) {
+            // With private descriptor tables other threads hold copies: shutting down ends the queue in all of them.
+            if let Err(error) = socket2::SockRef::from(&queue.listener).shutdown(std::net::Shutdown::Both) {
+                tracing::debug!(event = "listener_shutdown_failed", %error);
+            }
+        }
     }
 
     fn random(&mut self) -> u64 {

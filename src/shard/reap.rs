@@ -8,6 +8,8 @@ use crate::net::Transport;
 
 impl<R: Reactor> Shard<R> {
     pub(super) fn reap(&mut self) {
+        // Connections that ended while flushing have left their channels since.
+        self.send_interest_changes();
         if !self.maybe_idle.is_empty() {
             self.forget_idle_channels();
         }
@@ -17,7 +19,11 @@ impl<R: Reactor> Shard<R> {
         for slot in std::mem::take(&mut self.ended) {
             let id = self.slots.id(slot);
             let Some(connection) = self.slots.remove(slot) else { continue };
-            self.budget.give_back();
+            if connection.is_counted {
+                self.budget.give_back();
+            } else {
+                self.accepting.refused -= 1;
+            }
             self.counters.connections.sub(1);
             let (reason, by) = match connection.phase {
                 Phase::Ended { reason, by } => (reason, by),

@@ -41,7 +41,6 @@ impl<R: Reactor> Shard<R> {
         let is_left_over = !self.read_list.is_empty()
             || !self.write_list.is_empty()
             || !self.news.is_empty()
-            || !self.congested.is_empty()
             || self.has_timers_left
             || self.can_accept_at_once();
         if is_left_over {

@@ -1,0 +1,93 @@
+//! How a command fails, and the exit code that says so (those of `sysexits.h`).
+
+use std::io::Write;
+
+use crate::config::ConfigError;
+
+/// Why a command did not do what was asked.
+#[derive(Debug)]
+pub enum Failure {
+    /// The command line is wrong; the parser's own text, or one line.
+    Usage(Usage),
+    /// The gateway that a client command spoke to refused it; trying again unchanged is useless.
+    Refused(String),
+    /// An address cannot be bound or reached, or the other side went away; trying again may help.
+    Unavailable(String),
+    /// A fault of ours, or of the machine.
+    Internal(String),
+    /// The configuration is wrong.
+    Config(ConfigError),
+}
+
+/// A wrong command line.
+#[derive(Debug)]
+pub enum Usage {
+    /// As the parser words it, with the usage line; also its help and version texts, which are no failure.
+    Parser(Box<clap::Error>),
+    /// In our words.
+    Line(String),
+}
+
+impl Failure {
+    /// A wrong command line in one line.
+    pub fn usage(line: impl Into<String>) -> Self {
+        Self::Usage(Usage::Line(line.into()))
+    }
+
+    /// 0 for help and version, 64 wrong command line, 65 refused by the gateway, 69 unavailable, 70 internal, 78 wrong
+    /// configuration.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(Usage::Parser(error)) if !error.use_stderr() => 0,
+            Self::Usage(_) => 64,
+            Self::Refused(_) => 65,
+            Self::Unavailable(_) => 69,
+            Self::Internal(_) => 70,
+            Self::Config(_) => 78,
+        }
+    }
+
+    /// Tells the operator: on standard error, or on standard output for help and version.
+    pub fn report(&self) {
+        match self {
+            // Whoever asked for help and closed the pipe has what they wanted.
+            Self::Usage(Usage::Parser(error)) => drop(error.print()),
+            Self::Usage(Usage::Line(line)) => {
+                tell("error", &format!("{line}; see `tidegate --help`"));
+            }
+            Self::Refused(line) | Self::Unavailable(line) | Self::Internal(line) => tell("error", line),
+            Self::Config(error) => tell("configuration", &error.to_string()),
+        }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+/// Writes `tidegate: KIND: LINE` to standard error; there is nobody to tell if that fails.
+pub(super) fn tell(kind: &str, line: &str) {
+    drop(writeln!(std::io::stderr(), "tidegate: {kind}: {line}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::source::{Refusal, Source};
+
+    #[test]
+    fn every_failure_has_its_exit_code() {
+        let config = Refusal::new("a", "b").at(&Source::Default, "c");
+        for (failure, code) in [
+            (Failure::usage("x"), 64),
+            (Failure::Refused(String::new()), 65),
+            (Failure::Unavailable(String::new()), 69),
+            (Failure::Internal(String::new()), 70),
+            (Failure::Config(config), 78),
+        ] {
+            assert_eq!(failure.exit_code(), code, "{failure:?}");
+        }
+    }
+}
