@@ -3,24 +3,18 @@
 use std::process::ExitCode;
 
 use tidegate::cli::{self, Failure};
-use tidegate::config::Config;
+use tidegate::gateway;
+
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match cli::run(std::env::args_os(), serve) {
+    match cli::run(std::env::args_os(), |config| gateway::run(config).map_err(Failure::from)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.report();
             ExitCode::from(failure.exit_code())
         }
     }
-}
-
-/// Runs the gateway until it is told to stop.
-///
-/// # Errors
-/// [`Failure::Unavailable`] when an address cannot be bound, [`Failure::Internal`] for everything else.
-fn serve(config: Config) -> Result<(), Failure> {
-    let Config { listen, admin_listen, shards, .. } = config;
-    eprintln!("tidegate: clients at {listen:?}, admin at {admin_listen}, {shards} shards");
-    Ok(())
 }

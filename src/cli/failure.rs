@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use crate::config::ConfigError;
+use crate::gateway::GatewayError;
 
 /// Why a command did not do what was asked.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub enum Failure {
     Internal(String),
     /// The configuration is wrong.
     Config(ConfigError),
+    /// The gateway could not start or go on.
+    Gateway(GatewayError),
 }
 
 /// A wrong command line.
@@ -44,6 +47,7 @@ impl Failure {
             Self::Unavailable(_) => 69,
             Self::Internal(_) => 70,
             Self::Config(_) => 78,
+            Self::Gateway(error) => error.exit_code(),
         }
     }
 
@@ -57,7 +61,14 @@ impl Failure {
             }
             Self::Refused(line) | Self::Unavailable(line) | Self::Internal(line) => tell("error", line),
             Self::Config(error) => tell("configuration", &error.to_string()),
+            Self::Gateway(error) => tell("error", &error.to_string()),
         }
+    }
+}
+
+impl From<GatewayError> for Failure {
+    fn from(error: GatewayError) -> Self {
+        Self::Gateway(error)
     }
 }
 

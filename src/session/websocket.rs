@@ -597,7 +597,7 @@ mod tests {
         let bytes = [frame(0x89, b"?"), frame(0x81, b"late"), frame(0x88, b"\x03\xe8")].concat();
         assert_eq!(websocket.handle_bytes(&bytes, &mut own, &mut events), Ok(()));
         assert_eq!(events, [Event::Ping, text("late"), Event::Closed { code: Some(1000) }]);
-        assert!(own.is_empty(), "{own:?}");
+        assert!(own.is_empty());
     }
 
     #[test]
@@ -654,7 +654,7 @@ mod tests {
         assert!(own.starts_with(b"\x88\x7d\x03\xf0policy;gr?n?") && own.len() == 127 && own[4..].is_ascii());
         own.clear();
         append_close_frame(CloseReason::EndOfFile, Some("gone"), &mut own);
-        assert!(own.is_empty(), "{own:?}");
+        assert!(own.is_empty());
         append_ping(b"12345678", &mut own);
         assert_eq!(own, b"\x89\x0812345678");
     }

@@ -1,0 +1,43 @@
+# The commands of this project. `make` alone lists them.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench measure fmt clean
+
+# Further options for the gateway: make run ARGS='--shards 4'
+ARGS ?=
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## build the gateway and start it with the demo page on; Ctrl-C stops it
+	@scripts/install-build-tools
+	@cargo build --release --bin tidegate
+	@exec cargo run --quiet --release --bin tidegate -- serve --relay lobby --drain-grace 0s --drain-spread 1s $(ARGS)
+
+test: ## run every test; installs the clients that the tests drive
+	@scripts/test
+
+check: ## formatting, clippy, documentation, dependencies: warnings are errors
+	@scripts/install-build-tools
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --quiet
+	scripts/deny
+
+bench: ## run the benchmarks
+	@scripts/install-build-tools
+	cargo bench --workspace --benches
+
+ifneq ($(wildcard scripts/measure),)
+measure: ## measure against the bare kernel loop: ratios, not absolute figures
+	@scripts/install-build-tools
+	scripts/measure
+endif
+
+fmt: ## format the code
+	cargo fmt --all
+
+clean: ## remove everything that was built or installed here
+	cargo clean
+	rm -rf target tests/clients/node_modules tests/clients/.venv

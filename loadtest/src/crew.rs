@@ -1,0 +1,216 @@
+//! All worker threads, as the controller sees them: open, close, wait, count.
+
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use mio::{Poll, Waker};
+
+use crate::failure::Failure;
+use crate::sources::Sources;
+use crate::stats::{Latencies, Stats};
+use crate::sys;
+use crate::target::Target;
+use crate::watch::Watch;
+use crate::worker::{Command, Opening, WAKER, Worker};
+
+/// Descriptors that a thread needs besides its connections.
+pub const SPARE_DESCRIPTORS: usize = 64;
+/// With no progress for so long, what is missing is taken as lost.
+const PROGRESS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How the workers are to run.
+#[derive(Clone, Debug)]
+pub struct CrewOptions {
+    /// Number of threads.
+    pub threads: usize,
+    /// Cores to pin them to, in turn; empty leaves them where the main thread may run.
+    pub cores: Vec<usize>,
+    /// Sleep between two sweeps.
+    pub nap: Duration,
+    /// Source addresses.
+    pub sources: Sources,
+}
+
+/// The running workers.
+#[derive(Debug)]
+pub struct Crew {
+    members: Vec<Member>,
+    opened: usize,
+}
+
+#[derive(Debug)]
+struct Member {
+    commands: Sender<Command>,
+    waker: Waker,
+    stats: Arc<Mutex<Vec<Stats>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Crew {
+    /// Starts the threads, each with its own descriptor table. Polls and wakers are made here, before
+    /// any table is copied, so that they mean the same in all of them.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn start(options: &CrewOptions, targets: &[Arc<Target>]) -> Result<Self, Failure> {
+        let refused =
+            |error: std::io::Error| Failure::Usage(format!("cannot start the worker threads: {error}"));
+        let sources = Arc::new(options.sources.clone());
+        let polls: Vec<Poll> =
+            (0..options.threads).map(|_| Poll::new()).collect::<Result<_, _>>().map_err(refused)?;
+        let wakers: Vec<Waker> = polls
+            .iter()
+            .map(|poll| Waker::new(poll.registry(), WAKER))
+            .collect::<Result<_, _>>()
+            .map_err(refused)?;
+        let mut members = Vec::new();
+        for (index, (poll, waker)) in polls.into_iter().zip(wakers).enumerate() {
+            let (commands, inbox) = channel();
+            let stats = Arc::new(Mutex::new(vec![Stats::default(); targets.len()]));
+            let (published, targets, sources) = (Arc::clone(&stats), targets.to_vec(), Arc::clone(&sources));
+            let nap = options.nap;
+            let core: Vec<usize> =
+                options.cores.get(index % options.cores.len().max(1)).copied().into_iter().collect();
+            let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+                let private = sys::take_private_descriptors().and_then(|()| sys::pin_to_cores(&core));
+                if let Err(error) = private {
+                    eprintln!(
+                        "tidegate-loadtest: a worker runs without its own descriptors or core: {error}"
+                    );
+                }
+                Worker::new(poll, inbox, targets, published, sources, nap).run();
+            });
+            members.push(Member { commands, waker, stats, thread: Some(thread.map_err(refused)?) });
+        }
+        Ok(Self { members, opened: 0 })
+    }
+
+    /// Opens connections to a target, spread over all threads, and waits until all are upgraded.
+    ///
+    /// # Errors
+    /// The cause of the first that failed.
+    pub fn open(&mut self, target: usize, count: usize, stalled: bool, watch: &Watch) -> Result<(), Failure> {
+        let before = self.stats(target).upgraded;
+        let threads = self.members.len();
+        for (index, member) in self.members.iter().enumerate() {
+            let left = count / threads + usize::from(index < count % threads);
+            let number = self.opened + index;
+            member.send(Command::Open(Opening {
+                target: target as u16,
+                left,
+                stalled,
+                number,
+                stride: threads,
+            }));
+        }
+        self.opened += count;
+        let mut progress = Progress::start();
+        watch.until(|| {
+            let stats = self.stats(target);
+            if let Some(cause) = stats.failure {
+                return Err(Failure::Unavailable(format!(
+                    "{} of {count} connected; {cause}",
+                    stats.upgraded - before
+                )));
+            }
+            if progress.is_stuck(stats.upgraded) {
+                let done = stats.upgraded - before;
+                return Err(Failure::Unavailable(format!(
+                    "{done} of {count} connected; then the server answered no more"
+                )));
+            }
+            Ok(stats.upgraded - before >= count as u64)
+        })
+    }
+
+    /// Closes connections by reset and waits until that is done.
+    ///
+    /// # Errors
+    /// Only if the run is over.
+    pub fn close(&self, target: usize, stalled_only: bool, watch: &Watch) -> Result<(), Failure> {
+        for member in &self.members {
+            member.send(Command::Close { target: target as u16, stalled_only });
+        }
+        watch.until(|| {
+            let stats = self.stats(target);
+            Ok(stats.stalled == 0 && (stalled_only || stats.live == 0))
+        })
+    }
+
+    /// The sum of all counts for a target.
+    pub fn stats(&self, target: usize) -> Stats {
+        let mut sum = Stats::default();
+        for member in &self.members {
+            sum.add(&member.stats.lock().unwrap_or_else(PoisonError::into_inner)[target]);
+        }
+        sum
+    }
+
+    /// The latencies of a target since the last call.
+    pub fn take_latencies(&self, target: usize) -> Latencies {
+        let (reply, replies) = channel();
+        for member in &self.members {
+            member.send(Command::TakeLatencies { target: target as u16, reply: reply.clone() });
+        }
+        drop(reply);
+        let mut sum = Latencies::new();
+        replies.iter().for_each(|latencies| sum.add(&latencies));
+        sum
+    }
+
+    /// Waits until every live subscriber has everything up to `head`, or has been passed over.
+    /// Returns the number of messages that did not come within the progress timeout.
+    ///
+    /// # Errors
+    /// If the run is over.
+    pub fn wait_delivered(&self, target: usize, head: u64, watch: &Watch) -> Result<u64, Failure> {
+        let mut progress = Progress::start();
+        let mut missing = 0;
+        watch.until(|| {
+            let stats = self.stats(target);
+            missing = stats.live.wrapping_mul(head).wrapping_sub(stats.sequence_sum);
+            Ok(missing == 0 || stats.live == 0 || progress.is_stuck(stats.sequence_sum))
+        })?;
+        Ok(if missing > u64::MAX / 2 { 0 } else { missing })
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        for member in &self.members {
+            member.send(Command::Stop);
+        }
+        for thread in self.members.iter_mut().filter_map(|member| member.thread.take()) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Member {
+    /// A worker that is gone has counted its failure already.
+    fn send(&self, command: Command) {
+        let _ = self.commands.send(command);
+        let _ = self.waker.wake();
+    }
+}
+
+/// Notices when a number stops changing.
+struct Progress {
+    value: u64,
+    since: Instant,
+}
+
+impl Progress {
+    fn start() -> Self {
+        Self { value: u64::MAX, since: Instant::now() }
+    }
+
+    fn is_stuck(&mut self, value: u64) -> bool {
+        if value != self.value {
+            *self = Self { value, since: Instant::now() };
+        }
+        self.since.elapsed() > PROGRESS_TIMEOUT
+    }
+}

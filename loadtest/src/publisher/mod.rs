@@ -1,0 +1,31 @@
+//! The publishing side: how messages get into the server under test.
+
+mod bare;
+mod http;
+mod ws;
+
+pub use bare::BarePublisher;
+pub use http::{HttpMode, HttpPublisher};
+pub use ws::WsPublisher;
+
+use crate::failure::Failure;
+use crate::feed::Batch;
+
+/// A way to publish. Blocking, with time limits of its own.
+pub trait Publisher {
+    /// Publishes the messages of a batch in their order, in as few writes as the way allows.
+    ///
+    /// # Errors
+    /// `Unavailable` with the cause; the run cannot go on.
+    fn publish(&mut self, batch: &Batch) -> Result<(), Failure>;
+}
+
+/// The feed has its own source.
+#[derive(Debug)]
+pub struct NoPublisher;
+
+impl Publisher for NoPublisher {
+    fn publish(&mut self, _: &Batch) -> Result<(), Failure> {
+        Ok(())
+    }
+}

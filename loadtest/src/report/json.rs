@@ -1,0 +1,106 @@
+//! All figures, for programs.
+
+use hdrhistogram::Histogram;
+use serde_json::{Map, Value, json};
+
+use super::Report;
+use super::compare::{Total, compare};
+use crate::cli::Common;
+use crate::round::{Round, Series};
+use crate::stats::Stats;
+
+impl Report {
+    /// Everything in one object; CPU in microseconds per unit, latencies in milliseconds.
+    pub fn json(&self, common: &Common) -> Value {
+        let facts: Map<String, Value> =
+            self.facts.iter().map(|(key, value, _)| (key.clone(), json!(value))).collect();
+        let stats: Map<String, Value> =
+            self.stats.iter().map(|(name, stats)| (name.clone(), stats_json(stats))).collect();
+        let ratios: Map<String, Value> = compare(&self.series)
+            .into_iter()
+            .map(|compared| {
+                let value = json!({
+                    "cpu": compared.cpu,
+                    "cpu_pooled": compared.cpu_pooled,
+                    "cpu_rounds": compared.cpu_rounds,
+                    "p99": compared.p99,
+                    "p99_rounds": compared.p99_rounds,
+                });
+                (format!("{}/{}", compared.name, compared.base), value)
+            })
+            .collect();
+        json!({
+            "scenario": self.scenario,
+            "title": self.title,
+            "command": std::env::args().collect::<Vec<_>>(),
+            "unit": self.unit,
+            "connections": common.connections,
+            "series": self.series.iter().map(series_json).collect::<Vec<_>>(),
+            "ratios": ratios,
+            "facts": facts,
+            "verification": stats,
+            "generator_longest_sweep_ms": self.longest_sweep_s() * 1e3,
+            "missing": self.missing,
+            "interrupted": self.interrupted,
+            "failed": self.faults(common),
+        })
+    }
+}
+
+fn series_json(series: &Series) -> Value {
+    let total = Total::of(series);
+    json!({
+        "name": series.name,
+        "units": total.units,
+        "cpu_us_per_unit": total.cpu_us,
+        "cpu_us_per_unit_median": total.cpu_us_median,
+        "user_us_per_unit": total.user_us,
+        "system_us_per_unit": total.cpu_us - total.user_us,
+        "units_per_second_median": total.rate_median,
+        "generator_us_per_unit": total.generator_us,
+        "generator_cores": total.generator_cores,
+        "latency_ms": latency_json(&total.latency),
+        "p99_ms_median": total.p99_ms_median,
+        "rounds": series.rounds.iter().map(round_json).collect::<Vec<_>>(),
+    })
+}
+
+fn round_json(round: &Round) -> Value {
+    json!({
+        "units": round.units,
+        "wall_seconds": round.wall_s,
+        "units_per_second": round.units as f64 / round.wall_s,
+        "cpu_us_per_unit": round.cpu_per_unit() / 1e3,
+        "server_cpu_ns": round.server.total_ns,
+        "server_user_ns": round.server.user_ns,
+        "server_system_ns": round.server.system_ns,
+        "generator_cpu_ns": round.own.total_ns,
+        "latency_ms": latency_json(&round.latency),
+        "missing": round.missing,
+    })
+}
+
+fn latency_json(latency: &Histogram<u64>) -> Value {
+    let ms = |quantile: f64| latency.value_at_quantile(quantile) as f64 / 1e6;
+    json!({"p50": ms(0.5), "p90": ms(0.9), "p99": ms(0.99), "p99.9": ms(0.999), "max": latency.max() as f64 / 1e6})
+}
+
+fn stats_json(stats: &Stats) -> Value {
+    json!({
+        "live": stats.live,
+        "stalled": stats.stalled,
+        "upgraded": stats.upgraded,
+        "delivered": stats.tally.delivered,
+        "lost": stats.tally.lost,
+        "duplicated": stats.tally.duplicated,
+        "reordered": stats.tally.reordered,
+        "corrupted": stats.tally.corrupted,
+        "foreign": stats.tally.foreign,
+        "bytes": stats.bytes,
+        "reads": stats.reads,
+        "checked_the_long_way": stats.detours,
+        "pings": stats.pings,
+        "closed": stats.closed,
+        "first_failure": stats.failure,
+    })
+}

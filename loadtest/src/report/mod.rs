@@ -1,0 +1,149 @@
+//! What a run found: figures and verdict. `compare` sets one server beside another; `text` and `json`
+//! write all of it down.
+
+mod compare;
+mod json;
+mod text;
+
+use crate::cli::Common;
+use crate::round::Series;
+use crate::server::accounts::{KernelMemory, Memory};
+use crate::stage::Stage;
+use crate::stats::Stats;
+use compare::compare;
+
+/// Everything that a scenario hands back.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Name of the scenario.
+    pub scenario: &'static str,
+    /// What a unit of a round is.
+    pub unit: &'static str,
+    /// The load in words.
+    pub title: String,
+    /// Measured rounds; the last series is what the others are compared with.
+    pub series: Vec<Series>,
+    /// Further figures: key, value, meaning.
+    pub facts: Vec<(String, f64, String)>,
+    /// Counts of each server's subscribers.
+    pub stats: Vec<(String, Stats)>,
+    /// Deliveries outside of rounds that did not come.
+    pub missing: u64,
+    /// Whether Ctrl-C ended it.
+    pub interrupted: bool,
+}
+
+/// Memory of each server's process, where it is known.
+pub fn memory_of_all(stage: &Stage) -> Vec<Option<Memory>> {
+    stage.arms.iter().map(|arm| arm.pid.and_then(|pid| Memory::of(pid).ok())).collect()
+}
+
+impl Report {
+    /// An empty report.
+    pub fn new(scenario: &'static str, unit: &'static str) -> Self {
+        Self { scenario, unit, ..Self::default() }
+    }
+
+    /// Adds one figure.
+    pub fn add_fact(&mut self, key: &str, value: f64, meaning: &str) {
+        self.facts.push((key.to_owned(), value, meaning.to_owned()));
+    }
+
+    /// Adds what each server's memory has grown by since `before`.
+    pub fn add_memory(&mut self, stage: &Stage, before: &[Option<Memory>], connections: usize) {
+        for index in 0..stage.arms.len() {
+            self.add_memory_of(stage, index, before, connections, "");
+        }
+    }
+
+    /// Adds what one server's memory has grown by, with a word on the circumstance.
+    pub fn add_memory_of(
+        &mut self,
+        stage: &Stage,
+        index: usize,
+        before: &[Option<Memory>],
+        connections: usize,
+        when: &str,
+    ) {
+        let arm = &stage.arms[index];
+        let Some((before, now)) = before[index].zip(arm.pid.and_then(|pid| Memory::of(pid).ok())) else {
+            return;
+        };
+        let name = format!("{}{}{}", arm.target.name, if when.is_empty() { "" } else { " " }, when)
+            .replace(' ', "_");
+        let per = |now: u64, before: u64| (now as f64 - before as f64) / connections as f64;
+        self.add_fact(&format!("{name}_rss_bytes"), now.rss as f64, "bytes resident");
+        self.add_fact(
+            &format!("{name}_pss_bytes"),
+            now.pss as f64,
+            "bytes, shared pages divided among their users",
+        );
+        self.add_fact(
+            &format!("{name}_rss_per_connection"),
+            per(now.rss, before.rss),
+            "bytes RSS growth per connection",
+        );
+        self.add_fact(
+            &format!("{name}_anonymous_per_connection"),
+            per(now.anonymous, before.anonymous),
+            "bytes heap growth per connection",
+        );
+    }
+
+    /// Adds what the kernel's memory has grown by, for both ends together.
+    pub fn add_kernel_memory(&mut self, before: &KernelMemory, connections: usize) {
+        let now = KernelMemory::now();
+        let per = |growth: f64| growth / connections as f64;
+        self.add_fact(
+            "kernel_slab_per_connection",
+            per(now.slab as f64 - before.slab as f64),
+            "bytes kernel slab per connection, both ends",
+        );
+        self.add_fact(
+            "available_per_connection",
+            per(before.available as f64 - now.available as f64),
+            "bytes less MemAvailable per connection, both ends and processes",
+        );
+        self.add_fact("tcp_buffer_bytes", now.tcp_buffers as f64, "bytes in TCP buffers of the machine");
+    }
+
+    /// What was wrong, one line each; empty if all is well.
+    pub fn faults(&self, common: &Common) -> Vec<String> {
+        let mut faults = Vec::new();
+        let missing = self.missing
+            + self.series.iter().flat_map(|series| &series.rounds).map(|round| round.missing).sum::<u64>();
+        if missing > 0 {
+            faults.push(format!("{missing} deliveries did not come in time"));
+        }
+        for (name, stats) in &self.stats {
+            let tally = &stats.tally;
+            if tally.faults() > 0 {
+                faults.push(format!(
+                    "{name}: {} lost, {} duplicated, {} reordered, {} corrupted",
+                    tally.lost, tally.duplicated, tally.reordered, tally.corrupted
+                ));
+            }
+            if stats.closed > 0 || stats.failure.is_some() {
+                let cause = stats.failure.as_deref().unwrap_or("unknown cause");
+                faults.push(format!(
+                    "{name}: {} connections ended by the server; the first: {cause}",
+                    stats.closed
+                ));
+            }
+        }
+        if common.allow_loss {
+            faults.clear();
+        }
+        for compared in compare(&self.series) {
+            if common.ratio_max.is_some_and(|max| compared.cpu > max) {
+                faults.push(format!("{}: CPU ratio {:.3} is above --ratio-max", compared.name, compared.cpu));
+            }
+        }
+        faults
+    }
+
+    /// Longest time in which a worker did not look at its sockets while messages were coming, seconds.
+    fn longest_sweep_s(&self) -> f64 {
+        self.stats.iter().map(|(_, stats)| stats.lag_ns_max).max().unwrap_or(0) as f64 / 1e9
+    }
+}

@@ -1,0 +1,106 @@
+//! The summary for people.
+
+use std::fmt::Write;
+
+use super::Report;
+use super::compare::{Total, compare};
+use crate::cli::Common;
+use crate::round::Series;
+use crate::stats::Stats;
+
+/// Share of a core per thread above which the generator itself may be what is measured.
+const GENERATOR_LOAD_MAX: f64 = 0.9;
+
+impl Report {
+    /// The summary, some lines of at most 140 columns.
+    pub fn text(&self, common: &Common) -> String {
+        let mut out = format!("\n{}: {}\n", self.scenario, self.title);
+        for series in &self.series {
+            push_series(&mut out, series, self.unit);
+        }
+        for compared in compare(&self.series) {
+            let rounds =
+                compared.cpu_rounds.iter().fold(String::new(), |list, ratio| format!("{list} {ratio:.3}"));
+            let _ = writeln!(
+                out,
+                "{} / {}: CPU x {:.3} median of rounds, x {:.3} pooled; p99 x {:.3}; rounds:{rounds}",
+                compared.name, compared.base, compared.cpu, compared.cpu_pooled, compared.p99
+            );
+        }
+        for (key, value, meaning) in &self.facts {
+            let _ = writeln!(out, "{key:<44} {value:>16.3} {meaning}");
+        }
+        for (name, stats) in &self.stats {
+            push_stats(&mut out, name, stats);
+        }
+        let _ = writeln!(
+            out,
+            "generator: longest time between two looks at the sockets {:.0} ms",
+            self.longest_sweep_s() * 1e3
+        );
+        if self.interrupted {
+            out += "interrupted: the figures cover what was seen until then\n";
+        }
+        for fault in self.faults(common) {
+            let _ = writeln!(out, "FAILED {fault}");
+        }
+        out
+    }
+}
+
+fn push_series(out: &mut String, series: &Series, unit: &str) {
+    let total = Total::of(series);
+    let ms = |quantile: f64| total.latency.value_at_quantile(quantile) as f64 / 1e6;
+    let _ = writeln!(
+        out,
+        "{:<13} server CPU per {unit} {:.3} us (user {:.3}, system {:.3}; median round {:.3}), {:.0}/s, {} in {} rounds",
+        series.name,
+        total.cpu_us,
+        total.user_us,
+        total.cpu_us - total.user_us,
+        total.cpu_us_median,
+        total.rate_median,
+        total.units,
+        series.rounds.len()
+    );
+    let _ = writeln!(
+        out,
+        "{:<13} latency p50 {:.2} p90 {:.2} p99 {:.2} p99.9 {:.2} max {:.2} ms; generator CPU {:.3} us, {:.2} cores",
+        "",
+        ms(0.5),
+        ms(0.9),
+        ms(0.99),
+        ms(0.999),
+        total.latency.max() as f64 / 1e6,
+        total.generator_us,
+        total.generator_cores
+    );
+    if total.generator_cores > GENERATOR_LOAD_MAX {
+        out.push_str("              WARNING the generator kept a core busy: wall-clock figures may be its own; give it more --threads and cores\n");
+    }
+}
+
+fn push_stats(out: &mut String, name: &str, stats: &Stats) {
+    let tally = &stats.tally;
+    let _ = writeln!(
+        out,
+        "{name}: {} live; {} delivered and verified, {} lost, {} duplicated, {} reordered, {} corrupted, {} foreign",
+        stats.live,
+        tally.delivered,
+        tally.lost,
+        tally.duplicated,
+        tally.reordered,
+        tally.corrupted,
+        tally.foreign
+    );
+    let _ = writeln!(
+        out,
+        "{:<w$}  {} pings answered, {} connections ended by the server; {} recv, {} checked the long way",
+        "",
+        stats.pings,
+        stats.closed,
+        stats.reads,
+        stats.detours,
+        w = name.len()
+    );
+}

@@ -1,0 +1,125 @@
+//! One measured round against one server, and series of them.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use crate::failure::Failure;
+use crate::server::accounts::CpuTime;
+use crate::stage::{Arm, Stage};
+use crate::sys;
+
+/// How long after the last delivery the server's accounts are read.
+const AFTERMATH: Duration = Duration::from_millis(10);
+
+/// What happened in a round. A unit is a verified delivery, or an upgraded connection.
+#[derive(Clone, Debug)]
+pub struct Round {
+    /// Units done.
+    pub units: u64,
+    /// How long it took, seconds.
+    pub wall_s: f64,
+    /// CPU time of the server; zero if its process is not known.
+    pub server: CpuTime,
+    /// CPU time of this process.
+    pub own: CpuTime,
+    /// Latencies, nanoseconds.
+    pub latency: Histogram<u64>,
+    /// Deliveries that did not come in time.
+    pub missing: u64,
+}
+
+impl Round {
+    /// Server CPU per unit, nanoseconds.
+    pub fn cpu_per_unit(&self) -> f64 {
+        self.server.total_ns as f64 / self.units.max(1) as f64
+    }
+
+    /// 99th percentile of the latency, nanoseconds.
+    pub fn p99(&self) -> f64 {
+        self.latency.value_at_quantile(0.99) as f64
+    }
+}
+
+/// The rounds under one name.
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// The server, or the circumstance.
+    pub name: String,
+    /// In order of time; round `i` of all series ran side by side.
+    pub rounds: Vec<Round>,
+}
+
+/// A round that is being measured.
+pub struct Stopwatch {
+    started_ns: u64,
+    server: CpuTime,
+    own: CpuTime,
+    delivered: u64,
+    index: usize,
+}
+
+impl Stopwatch {
+    /// Reads all accounts.
+    ///
+    /// # Errors
+    /// `Unavailable` when the server's process is gone.
+    pub fn start(stage: &Stage, index: usize) -> Result<Self, Failure> {
+        stage.crew.take_latencies(index);
+        let delivered = stage.crew.stats(index).tally.delivered;
+        let server = cpu_of(&stage.arms[index])?;
+        Ok(Self { started_ns: sys::monotonic_ns(), server, own: CpuTime::own(), delivered, index })
+    }
+
+    /// Reads them again: a round whose units are deliveries.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub fn stop(self, stage: &Stage, missing: u64) -> Result<Round, Failure> {
+        let wall_s = (sys::monotonic_ns() - self.started_ns) as f64 / 1e9;
+        // What the server has still to do for this round, such as going to sleep, is part of its price.
+        std::thread::sleep(AFTERMATH);
+        let server = cpu_of(&stage.arms[self.index])? - self.server;
+        let own = CpuTime::own() - self.own;
+        let units = stage.crew.stats(self.index).tally.delivered - self.delivered;
+        let latency = stage.crew.take_latencies(self.index).delivery;
+        Ok(Round { units, wall_s, server, own, latency, missing })
+    }
+}
+
+/// CPU time of a server so far; zero if its process is not known.
+///
+/// # Errors
+/// `Unavailable` when the process is gone.
+pub fn cpu_of(arm: &Arm) -> Result<CpuTime, Failure> {
+    arm.pid.map_or(Ok(CpuTime::default()), CpuTime::of)
+}
+
+/// The middle value; the mean of the two middle ones of an even number. 0 of none.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => 0.0,
+        odd if odd % 2 == 1 => values[middle],
+        _ => f64::midpoint(values[middle - 1], values[middle]),
+    }
+}
+
+/// Round by round, a figure of `series` divided by the same of `base`; rounds without it are left out.
+pub fn ratios(series: &Series, base: &Series, figure: impl Fn(&Round) -> f64) -> Vec<f64> {
+    let pairs = series.rounds.iter().zip(&base.rounds).map(|(a, b)| (figure(a), figure(b)));
+    pairs.filter(|&(a, b)| a > 0.0 && b > 0.0).map(|(a, b)| a / b).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert_eq!(median(Vec::new()), 0.0);
+    }
+}

@@ -1,0 +1,308 @@
+//! The built-in bare server: the kernel's own price, against which real servers are held.
+//!
+//! One thread. Accepting: `accept4`, `epoll_ctl`, `recv` of the request head, `send` of a 101; nothing
+//! is checked. Publishing: the control socket brings the finished frames, and one `send(2)` per socket
+//! hands them to the kernel, in a plain loop. No channels, no queues, no pings. What a socket refuses
+//! is kept for it up to a bound, so that healthy subscribers lose nothing; a stuck one is given up.
+//! `--plant` makes it break a promise on purpose, to test that the checks notice.
+
+use std::collections::HashMap;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Ipv4Addr;
+
+use clap::{Args, ValueEnum};
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::sys;
+use crate::wire::handshake;
+
+const LISTENER: Token = Token(usize::MAX - 1);
+const CONTROL_LISTENER: Token = Token(usize::MAX - 2);
+const CONTROL: Token = Token(usize::MAX - 3);
+
+/// Listen queue: as long as the kernel allows.
+const BACKLOG: i32 = 4096;
+/// Unsent bytes that are kept for one socket; what is more stuck gets nothing further.
+const OWED_BYTES_MAX: usize = 1024 * 1024;
+/// The publication at which a planted fault happens, counted from 0.
+const PLANTED_AT: u64 = 5;
+
+/// Socket options and planted faults of the bare server.
+#[derive(Args, Clone, Debug)]
+pub struct BareOptions {
+    /// SO_SNDBUF in bytes; 0 leaves the kernel's autotuning
+    #[arg(long, default_value_t = 0)]
+    pub send_buffer: usize,
+    /// SO_RCVBUF in bytes; 0 leaves the kernel's autotuning
+    #[arg(long, default_value_t = 0)]
+    pub receive_buffer: usize,
+    /// TCP_NOTSENT_LOWAT in bytes; 0 leaves the kernel's default
+    #[arg(long, default_value_t = 0)]
+    pub notsent_lowat: u32,
+    /// Port of the bare server; 0: any free one
+    #[arg(long, default_value_t = 0, hide = true)]
+    pub bare_port: u16,
+    /// Control port of the bare server; 0: any free one
+    #[arg(long, default_value_t = 0, hide = true)]
+    pub control_port: u16,
+    /// Break a promise towards one subscriber, to test the checks
+    #[arg(long)]
+    pub plant: Option<Plant>,
+}
+
+/// A fault made on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Plant {
+    /// Leave out one publication.
+    Drop,
+    /// Send one publication twice.
+    Duplicate,
+    /// Send two publications in the wrong order.
+    Swap,
+    /// Change one byte.
+    Corrupt,
+}
+
+/// Serves until the control connection closes. Prints the two ports on standard output.
+///
+/// # Errors
+/// What the kernel refused.
+pub fn serve(options: &BareOptions) -> io::Result<()> {
+    sys::raise_descriptor_limit()?;
+    let mut listener = listen(options)?;
+    let mut control_listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.control_port).into())?;
+    println!("listening {} control {}", listener.local_addr()?.port(), control_listener.local_addr()?.port());
+    let poll = Poll::new()?;
+    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+    poll.registry().register(&mut control_listener, CONTROL_LISTENER, Interest::READABLE)?;
+    let sockets = Sockets { plant: options.plant, ..Sockets::default() };
+    BareServer { poll, listener, control_listener, control: None, commands: Vec::new(), sockets }.run()
+}
+
+fn listen(options: &BareOptions) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_reuse_address(true)?;
+    if options.send_buffer > 0 {
+        socket.set_send_buffer_size(options.send_buffer)?;
+    }
+    if options.receive_buffer > 0 {
+        socket.set_recv_buffer_size(options.receive_buffer)?;
+    }
+    if options.notsent_lowat > 0 {
+        sys::set_notsent_lowat(&socket, options.notsent_lowat)?;
+    }
+    socket.bind(&std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, options.bare_port)).into())?;
+    socket.listen(BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+struct BareServer {
+    poll: Poll,
+    listener: TcpListener,
+    control_listener: TcpListener,
+    control: Option<TcpStream>,
+    commands: Vec<u8>,
+    sockets: Sockets,
+}
+
+impl BareServer {
+    fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(1024);
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            if let Err(error) = self.poll.poll(&mut events, None)
+                && error.kind() != ErrorKind::Interrupted
+            {
+                return Err(error);
+            }
+            for event in &events {
+                match event.token() {
+                    LISTENER => self.accept()?,
+                    CONTROL_LISTENER => self.accept_control()?,
+                    CONTROL => {
+                        if !self.obey(&mut buffer)? {
+                            return Ok(());
+                        }
+                    }
+                    Token(index) => {
+                        if event.is_readable() || event.is_read_closed() || event.is_error() {
+                            self.sockets.read(index, &mut buffer);
+                        }
+                        if event.is_writable() {
+                            self.sockets.pay(index);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self) -> io::Result<()> {
+        loop {
+            match self.listener.accept() {
+                Ok((mut stream, _)) => {
+                    let index = self.sockets.vacant.pop().unwrap_or(self.sockets.all.len());
+                    self.poll.registry().register(&mut stream, Token(index), Interest::READABLE)?;
+                    if index == self.sockets.all.len() {
+                        self.sockets.all.push(Some(stream));
+                    } else {
+                        self.sockets.all[index] = Some(stream);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn accept_control(&mut self) -> io::Result<()> {
+        let (mut stream, _) = self.control_listener.accept()?;
+        stream.set_nodelay(true)?;
+        self.poll.registry().register(&mut stream, CONTROL, Interest::READABLE)?;
+        self.control = Some(stream);
+        Ok(())
+    }
+
+    /// Carries out what the control connection says: four bytes of length, then frames to be sent to
+    /// all; the answer is the number of sockets, eight bytes. False when it has been closed.
+    fn obey(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
+        let Some(control) = &mut self.control else { return Ok(true) };
+        loop {
+            match control.read(buffer) {
+                Ok(0) => return Ok(false),
+                Ok(length) => self.commands.extend_from_slice(&buffer[..length]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
+                Err(error) => return Err(error),
+            }
+            while let Some((length, rest)) = self.commands.split_first_chunk::<4>() {
+                let length = u32::from_le_bytes(*length) as usize;
+                if rest.len() < length {
+                    break;
+                }
+                let count = self.sockets.send_to_all(&rest[..length], self.poll.registry());
+                self.commands.drain(..4 + length);
+                control.write_all(&count.to_le_bytes())?;
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct Sockets {
+    all: Vec<Option<TcpStream>>,
+    vacant: Vec<usize>,
+    /// What a socket refused to take; rare.
+    owed: HashMap<usize, Vec<u8>>,
+    published: u64,
+    plant: Option<Plant>,
+    /// The publication that a planted swap holds back.
+    held: Vec<u8>,
+}
+
+impl Sockets {
+    /// The loop that everything else is compared with.
+    fn send_to_all(&mut self, frames: &[u8], registry: &mio::Registry) -> u64 {
+        let mut count = 0;
+        if let Some(plant) = self.plant {
+            self.send_planted(plant, frames);
+        }
+        for index in usize::from(self.plant.is_some())..self.all.len() {
+            let Some(stream) = &mut self.all[index] else { continue };
+            count += 1;
+            if !self.owed.is_empty() && self.owed.contains_key(&index) {
+                self.owe(index, frames, registry);
+                continue;
+            }
+            match stream.write(frames) {
+                Ok(sent) if sent == frames.len() => {}
+                Ok(sent) => self.owe(index, &frames[sent..], registry),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.owe(index, frames, registry),
+                Err(_) => self.remove(index),
+            }
+        }
+        self.published += 1;
+        count
+    }
+
+    fn owe(&mut self, index: usize, bytes: &[u8], registry: &mio::Registry) {
+        let owed = self.owed.entry(index).or_default();
+        if owed.is_empty()
+            && let Some(stream) = &mut self.all[index]
+        {
+            let _ = registry.reregister(stream, Token(index), Interest::READABLE | Interest::WRITABLE);
+        }
+        if owed.len() + bytes.len() <= OWED_BYTES_MAX {
+            owed.extend_from_slice(bytes);
+        }
+    }
+
+    fn pay(&mut self, index: usize) {
+        let Some(owed) = self.owed.get_mut(&index) else { return };
+        let Some(stream) = &mut self.all[index] else { return };
+        while !owed.is_empty() {
+            match stream.write(owed) {
+                Ok(sent) => drop(owed.drain(..sent)),
+                Err(_) => return,
+            }
+        }
+        self.owed.remove(&index);
+    }
+
+    /// Answers a request head; everything else that clients say is read and forgotten.
+    fn read(&mut self, index: usize, buffer: &mut [u8]) {
+        loop {
+            let Some(stream) = &mut self.all[index] else { return };
+            match stream.read(buffer) {
+                Ok(0) => return self.remove(index),
+                Ok(length) => {
+                    let head = &buffer[..length];
+                    if head.starts_with(b"GET ")
+                        && let Some(key) = handshake::header(head, "Sec-WebSocket-Key")
+                        && stream.write(handshake::response(key).as_bytes()).is_err()
+                    {
+                        return self.remove(index);
+                    }
+                    if length < buffer.len() {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(_) => return self.remove(index),
+            }
+        }
+    }
+
+    fn remove(&mut self, index: usize) {
+        if self.all[index].take().is_some() {
+            self.owed.remove(&index);
+            self.vacant.push(index);
+        }
+    }
+
+    /// What the first subscriber gets instead of this publication.
+    fn send_planted(&mut self, plant: Plant, frames: &[u8]) {
+        let is_now = self.published == PLANTED_AT;
+        let bytes = match plant {
+            Plant::Drop if is_now => Vec::new(),
+            Plant::Duplicate if is_now => [frames, frames].concat(),
+            Plant::Swap if is_now => {
+                self.held = frames.to_vec();
+                Vec::new()
+            }
+            Plant::Swap => [frames, &std::mem::take(&mut self.held)].concat(),
+            Plant::Corrupt if is_now => {
+                let mut bytes = frames.to_vec();
+                bytes[frames.len() - 1] ^= 1;
+                bytes
+            }
+            _ => frames.to_vec(),
+        };
+        if let Some(stream) = self.all.first_mut().and_then(Option::as_mut) {
+            let _ = stream.write_all(&bytes);
+        }
+    }
+}

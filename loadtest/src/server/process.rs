@@ -1,0 +1,117 @@
+//! A server that we started: pinned before it runs, ended when we end, whichever way that is.
+
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::failure::Failure;
+use crate::sys;
+use crate::watch::Watch;
+
+/// Time that a server has to open its port.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// Time that a server has to end after SIGTERM, before SIGKILL.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The child process; dropping it ends it.
+#[derive(Debug)]
+pub struct ServerProcess {
+    child: Child,
+    command: String,
+}
+
+impl ServerProcess {
+    /// Starts `command` through the shell, pinned to `cores`, and waits until it accepts on `address`.
+    ///
+    /// # Errors
+    /// `Unavailable` if it cannot be started, ends, or does not open the port in time.
+    pub fn start(
+        command: &str,
+        cores: &[usize],
+        address: SocketAddr,
+        watch: &Watch,
+    ) -> Result<Self, Failure> {
+        if TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok() {
+            return Err(Failure::Usage(format!(
+                "something listens on {address} already: stop it, or leave --spawn away"
+            )));
+        }
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("exec {command}")]).stdout(Stdio::null());
+        let mut server = Self { child: spawn(&mut shell, cores)?, command: command.to_owned() };
+        let deadline = Instant::now() + START_TIMEOUT;
+        watch.until(|| {
+            if let Ok(Some(status)) = server.child.try_wait() {
+                return Err(Failure::Unavailable(format!("'{command}' ended at once: {status}")));
+            }
+            if Instant::now() > deadline {
+                return Err(Failure::Unavailable(format!("'{command}' did not open {address} in time")));
+            }
+            Ok(TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok())
+        })?;
+        Ok(server)
+    }
+
+    /// Starts our own bare server. Returns it with the ports of its listener and its control socket.
+    ///
+    /// # Errors
+    /// `Unavailable` if it does not say its ports.
+    pub fn start_bare(arguments: &[String], cores: &[usize]) -> Result<(Self, u16, u16), Failure> {
+        let failed = |cause: &str| Failure::Unavailable(format!("cannot start the bare server: {cause}"));
+        let program = std::env::current_exe().map_err(|error| failed(&error.to_string()))?;
+        let mut command = Command::new(program);
+        command.arg("bare-server").args(arguments).stdout(Stdio::piped());
+        let mut server = Self { child: spawn(&mut command, cores)?, command: "bare-server".into() };
+        let mut line = String::new();
+        if let Some(output) = server.child.stdout.take() {
+            let _ = BufReader::new(output).read_line(&mut line);
+        }
+        let mut ports = line.split_whitespace().filter_map(|word| word.parse().ok());
+        match (ports.next(), ports.next()) {
+            (Some(port), Some(control)) => Ok((server, port, control)),
+            _ => Err(failed("it did not say its ports")),
+        }
+    }
+
+    /// Its process id, and that of whatever it has `exec`ed into.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it has ended by itself, and how.
+    pub fn ended(&mut self) -> Option<String> {
+        let status = self.child.try_wait().ok()??;
+        Some(format!("'{}' ended: {status}", self.command))
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        let _ = sys::send_signal(self.child.id(), libc::SIGTERM);
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        while Instant::now() < deadline {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A child inherits the cores of the thread that spawns it: ours are changed for that moment.
+/// In its own process group, so that Ctrl-C reaches us and not the server.
+fn spawn(command: &mut Command, cores: &[usize]) -> Result<Child, Failure> {
+    let usage =
+        |error: std::io::Error| Failure::Usage(format!("cannot pin the server to cores {cores:?}: {error}"));
+    let own = sys::cores_allowed().map_err(usage)?;
+    sys::pin_to_cores(cores).map_err(usage)?;
+    let child = sys::die_with_parent(command.stdin(Stdio::null()).process_group(0)).spawn();
+    sys::pin_to_cores(&own).map_err(usage)?;
+    child.map_err(|error| {
+        Failure::Unavailable(format!("cannot start {}: {error}", command.get_program().display()))
+    })
+}

@@ -1,0 +1,79 @@
+//! What one worker thread counts for one target, and what all of them add up to.
+
+use hdrhistogram::Histogram;
+
+use crate::verify::Tally;
+
+/// Counters since the start of the run. Plain numbers with one writer; snapshots travel.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    /// Subscribers that are connected, upgraded and being read.
+    pub live: u64,
+    /// Connections that are upgraded and never read, by intent.
+    pub stalled: u64,
+    /// Handshakes completed.
+    pub upgraded: u64,
+    /// Sum over live subscribers of the sequence each must receive next (wrapping).
+    pub sequence_sum: u64,
+    /// What was received.
+    pub tally: Tally,
+    /// Bytes received.
+    pub bytes: u64,
+    /// `recv` calls that returned bytes.
+    pub reads: u64,
+    /// Frames that went through the parser because they did not match byte for byte.
+    pub detours: u64,
+    /// Pings answered.
+    pub pings: u64,
+    /// Connections that ended without our asking.
+    pub closed: u64,
+    /// Longest time between two looks at the sockets while messages were coming, in nanoseconds.
+    pub lag_ns_max: u64,
+    /// The first thing that went wrong.
+    pub failure: Option<String>,
+}
+
+impl Stats {
+    /// Adds the counts of another worker.
+    pub fn add(&mut self, other: &Self) {
+        self.live += other.live;
+        self.stalled += other.stalled;
+        self.upgraded += other.upgraded;
+        self.sequence_sum = self.sequence_sum.wrapping_add(other.sequence_sum);
+        self.tally.add(&other.tally);
+        self.bytes += other.bytes;
+        self.reads += other.reads;
+        self.detours += other.detours;
+        self.pings += other.pings;
+        self.closed += other.closed;
+        self.lag_ns_max = self.lag_ns_max.max(other.lag_ns_max);
+        if self.failure.is_none() {
+            self.failure.clone_from(&other.failure);
+        }
+    }
+}
+
+/// Latencies in nanoseconds since they were last taken.
+#[derive(Clone, Debug)]
+pub struct Latencies {
+    /// From when a message was due to when a subscriber had it, one value a delivery.
+    pub delivery: Histogram<u64>,
+    /// From `connect` to the checked answer to the upgrade.
+    pub handshake: Histogram<u64>,
+}
+
+impl Latencies {
+    /// Empty histograms: 1 µs to 2 minutes with three digits.
+    pub fn new() -> Self {
+        let histogram = Histogram::new_with_bounds(1_000, 120_000_000_000, 3);
+        let histogram = histogram.unwrap_or_else(|error| unreachable!("constant bounds are valid: {error}"));
+        Self { delivery: histogram.clone(), handshake: histogram }
+    }
+
+    /// Adds the values of another worker.
+    pub fn add(&mut self, other: &Self) {
+        let same = "all histograms have the same bounds";
+        self.delivery.add(&other.delivery).expect(same);
+        self.handshake.add(&other.handshake).expect(same);
+    }
+}

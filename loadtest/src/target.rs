@@ -1,0 +1,17 @@
+//! A server under load, as the worker threads see it: where it is and what it must deliver.
+
+use crate::feed::Feed;
+use crate::wire::url::Url;
+
+/// Shared by the controller and all workers.
+#[derive(Debug)]
+pub struct Target {
+    /// How the report calls it.
+    pub name: String,
+    /// Where to connect; connections take them in turn.
+    pub urls: Vec<Url>,
+    /// What has been published.
+    pub feed: Feed,
+    /// Whether we publish. If not, whatever valid test messages arrive are checked by themselves.
+    pub publishes: bool,
+}

@@ -1,0 +1,90 @@
+//! The two kinds of URL that the tool takes: `ws://host:port/path` and `http://host:port`.
+
+use std::fmt;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::str::FromStr;
+
+/// A parsed URL. The name is resolved once, when it is parsed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Url {
+    /// Where to connect.
+    pub address: SocketAddr,
+    /// `host:port` as it was written: the `Host` header.
+    pub host: String,
+    /// Path and query, beginning with `/`.
+    pub path: String,
+}
+
+impl Url {
+    /// The last segment of the path without its query; on tidegate that is the channel.
+    pub fn last_segment(&self) -> Option<&str> {
+        let path = self.path.split('?').next().unwrap_or_default();
+        path.rsplit('/').next().filter(|segment| !segment.is_empty())
+    }
+}
+
+impl FromStr for Url {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (scheme, rest) = text
+            .split_once("://")
+            .ok_or_else(|| format!("'{text}' has no scheme: write ws://host:port/path"))?;
+        let default_port = match scheme {
+            "ws" | "http" => 80,
+            "wss" | "https" => {
+                return Err(format!(
+                    "'{text}': TLS is not built yet, use {}://",
+                    scheme.trim_end_matches('s')
+                ));
+            }
+            _ => return Err(format!("'{text}': the scheme must be ws or http")),
+        };
+        let (host, path) = match rest.find(['/', '?']) {
+            Some(at) if rest.as_bytes()[at] == b'/' => (&rest[..at], rest[at..].to_owned()),
+            Some(at) => (&rest[..at], format!("/{}", &rest[at..])),
+            None => (rest, "/".to_owned()),
+        };
+        if host.is_empty() || rest.contains(char::is_whitespace) {
+            return Err(format!("'{text}' has no host: write {scheme}://host:port/path"));
+        }
+        let has_port = host
+            .rsplit_once(':')
+            .is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()));
+        let full = if has_port { host.to_owned() } else { format!("{host}:{default_port}") };
+        let address = full
+            .to_socket_addrs()
+            .map_err(|error| format!("cannot resolve '{full}': {error}"))?
+            .min_by_key(|address| !address.is_ipv4())
+            .ok_or_else(|| format!("'{full}' resolves to no address"))?;
+        Ok(Self { address, host: host.to_owned(), path })
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}{}", self.host, self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_taken_apart() {
+        let url: Url = "ws://127.0.0.1:8080/ws/bench?x=1".parse().unwrap();
+        assert_eq!(url.address, "127.0.0.1:8080".parse().unwrap());
+        assert_eq!((url.host.as_str(), url.path.as_str()), ("127.0.0.1:8080", "/ws/bench?x=1"));
+        assert_eq!(url.last_segment(), Some("bench"));
+        let bare: Url = "ws://127.0.0.1".parse().unwrap();
+        assert_eq!((bare.address.port(), bare.path.as_str(), bare.last_segment()), (80, "/", None));
+    }
+
+    #[test]
+    fn what_is_no_url_is_refused_with_the_cure() {
+        for text in ["127.0.0.1:80", "wss://127.0.0.1", "ftp://127.0.0.1", "ws://", "ws://a b"] {
+            assert!(text.parse::<Url>().is_err(), "{text}");
+        }
+    }
+}

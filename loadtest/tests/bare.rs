@@ -1,0 +1,116 @@
+//! The whole tool against its own bare server: every scenario once, every planted fault, every refusal.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn loadtest(arguments: &[&str]) -> Output {
+    let program = env!("CARGO_BIN_EXE_tidegate-loadtest");
+    Command::new(program).args(arguments).args(["--timeout", "100s"]).output().expect("the binary runs")
+}
+
+/// Runs with `--json` and returns the exit code and the report.
+fn report_of(name: &str, arguments: &[&str]) -> (i32, Value) {
+    let file = std::env::temp_dir().join(format!("tidegate-loadtest-{name}-{}.json", std::process::id()));
+    let output =
+        loadtest(&[arguments, &["--quiet", "--json", file.to_str().expect("a path in UTF-8")]].concat());
+    let text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    let _ = std::fs::remove_file(&file);
+    (output.status.code().expect("not killed"), serde_json::from_str(&text).expect("valid JSON"))
+}
+
+#[test]
+fn hundreds_of_subscribers_receive_every_message_once_and_in_order() {
+    let arguments =
+        ["fanout", "--limit", "-n", "300", "--window", "8", "--rounds", "2", "--round-seconds", "200ms"];
+    let (code, report) = report_of("fanout", &arguments);
+    assert_eq!(code, 0, "{report:#}");
+    let counts = &report["verification"]["limit"];
+    assert!(counts["delivered"].as_u64() > Some(300 * 8 * 2), "{counts}");
+    assert_eq!((&counts["lost"], &counts["live"]), (&Value::from(0), &Value::from(300)));
+    assert!(report["series"][0]["cpu_us_per_unit"].as_f64() > Some(0.0));
+}
+
+#[test]
+fn two_threads_with_private_descriptors_share_the_load() {
+    let (code, report) =
+        report_of("threads", &["hold", "--limit", "-n", "400", "--threads", "2", "--hold", "300ms"]);
+    assert_eq!(code, 0, "{report:#}");
+    assert_eq!(report["verification"]["limit"]["delivered"], 3 * 400);
+}
+
+#[test]
+fn connections_are_opened_and_closed_in_rounds() {
+    let (code, report) = report_of("connect", &["connect", "--limit", "-n", "200", "--rounds", "2"]);
+    assert_eq!(code, 0, "{report:#}");
+    assert_eq!(report["verification"]["limit"]["upgraded"], 3 * 200);
+    assert_eq!(report["verification"]["limit"]["live"], 0);
+}
+
+#[test]
+fn subscribers_that_never_read_do_not_disturb_the_count_of_the_others() {
+    let arguments =
+        ["slow", "--limit", "-n", "200", "--rounds", "1", "--round-seconds", "200ms", "--size", "4KiB"];
+    let (code, report) = report_of("slow", &arguments);
+    assert_eq!(code, 0, "{report:#}");
+    assert_eq!(report["verification"]["limit"]["upgraded"], 200);
+}
+
+#[test]
+fn every_planted_fault_is_caught() {
+    for (plant, count) in
+        [("drop", "lost"), ("duplicate", "duplicated"), ("swap", "reordered"), ("corrupt", "corrupted")]
+    {
+        let arguments =
+            ["latency", "--limit", "-n", "50", "--rate", "50", "--rounds", "1", "--round-seconds", "500ms"];
+        let (code, report) = report_of(plant, &[&arguments[..], &["--plant", plant]].concat());
+        assert_eq!(code, 1, "{plant}: {report:#}");
+        assert_eq!(report["verification"]["limit"][count], 1, "{plant}: {report:#}");
+    }
+}
+
+#[test]
+fn allowed_loss_is_counted_and_does_not_fail() {
+    let arguments =
+        ["latency", "--limit", "-n", "50", "--rate", "50", "--rounds", "1", "--round-seconds", "500ms"];
+    let (code, report) =
+        report_of("allowed", &[&arguments[..], &["--plant", "drop", "--allow-loss"]].concat());
+    assert_eq!((code, &report["verification"]["limit"]["lost"]), (0, &Value::from(1)));
+}
+
+#[test]
+fn each_refusal_is_one_line_with_its_exit_code() {
+    let cases: [(&[&str], i32, &str); 7] = [
+        (&["connect", "--url", "ws://127.0.0.1:1/x", "-n", "5"], 69, "refuses connections"),
+        (&["fanout", "--url", "ws://127.0.0.1:1/x", "--admin", "http://127.0.0.1:1"], 69, "cannot publish"),
+        (&["idle", "--url", "ws://127.0.0.1:1/x", "--spawn", "false"], 69, "ended at once"),
+        (&["fanout"], 64, "--url"),
+        (&["fanout", "--limit", "-n", "3000000", "--threads", "1"], 64, "descriptors"),
+        (&["fanout", "--limit", "-n", "100000", "--threads", "9", "--sources", "127.0.0.2"], 64, "--sources"),
+        (&["fanout", "--limit", "--size", "3"], 64, "a message has"),
+    ];
+    for (arguments, code, text) in cases {
+        let output = loadtest(arguments);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {errors}");
+        assert!(errors.contains(text) && !errors.contains("panicked"), "{arguments:?}: {errors}");
+    }
+}
+
+#[test]
+fn an_answer_that_is_no_upgrade_is_told() {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("ws://{}/x", listener.local_addr().expect("bound"));
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("accepted");
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    let output = loadtest(&["idle", "--url", &url, "-n", "1"]);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(69), "{errors}");
+    assert!(errors.contains("404 Not Found"), "{errors}");
+}

@@ -1,0 +1,18 @@
+//! The gateway against clients that we did not write: Chromium on the demo page, `ws` from npm, `websockets` from
+//! PyPI, and curl. Their scripts lie beside this file; each test starts a gateway of its own.
+//!
+//! A client that is not installed fails its tests with one line that names the installer; `make test` installs them,
+//! and skips by name what a machine cannot install.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests measure real time; the ban is on the gateway's stations"
+)]
+
+mod chromium;
+mod curl;
+mod npm_ws;
+mod pypi_websockets;
+mod script;
+#[path = "../gateway/support/mod.rs"]
+mod support;

@@ -1,0 +1,16 @@
+//! `websockets` from PyPI, the client of most Python programs; the cases are in `pypi_websockets.py`.
+
+use crate::script::{expect_success, python};
+use crate::support::{Gateway, Oracles};
+
+#[test]
+fn pypi_websockets_sees_a_correct_server() {
+    let mut gateway = Gateway::start(&["--relay", "lobby"]);
+    let oracles = Oracles::before(&gateway);
+    let mut command = python("pypi_websockets.py");
+    command.args([format!("ws://{}", gateway.clients), format!("http://{}", gateway.admin)]);
+
+    expect_success(command);
+
+    oracles.check(&mut gateway);
+}

@@ -1,0 +1,9 @@
+//! Tests against the real binary over loopback. Each starts a gateway of its own on free ports.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests measure real time; the ban is on the gateway's stations"
+)]
+
+mod smoke;
+mod support;

@@ -1,0 +1,153 @@
+//! The end of every test against the real binary: the gateway is alive, has given back what the test made it take, is
+//! quiet again, and a canary that was connected throughout noticed nothing.
+
+use super::process::Gateway;
+use super::wait::{PATIENCE, pause, wait_until};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// The channel of the canary; a test stays away from it.
+pub const CANARY_CHANNEL: &str = "canary.oracle";
+/// Time between two canary messages.
+const CANARY_GAP: Duration = Duration::from_millis(20);
+/// The canary's latency, 99th percentile.
+const CANARY_LATENCY_MAX: Duration = Duration::from_millis(250);
+/// An answer of `/readyz`, 95th percentile: the test itself may hold both cores for a moment.
+const READY_LATENCY_MAX: Duration = Duration::from_millis(100);
+/// What resident memory may keep of a test: a twentieth and this.
+const RESIDENT_SLACK_BYTES: u64 = 4 * 1024 * 1024;
+/// Processor time that an idle gateway may use in a second.
+const IDLE_PROCESSOR_MAX: Duration = Duration::from_millis(30);
+
+/// The state of a gateway before a test, and a canary that watches it meanwhile.
+pub struct Oracles {
+    descriptors: usize,
+    connections: f64,
+    resident_bytes: u64,
+    stop: Arc<AtomicBool>,
+    canary: Option<JoinHandle<Watched>>,
+    expects_ready: bool,
+}
+
+/// What the canary saw.
+struct Watched {
+    latencies: Vec<Duration>,
+    ready: Vec<(u16, Duration)>,
+}
+
+impl Oracles {
+    /// Takes the state of `gateway` and sends the canary in.
+    #[track_caller]
+    pub fn before(gateway: &Gateway) -> Oracles {
+        // The first publish and the first reading of the metrics allocate what they need for good.
+        gateway.admin().publish(CANARY_CHANNEL, "warm");
+        gateway.metric("tidegate_connections");
+        let descriptors = gateway.descriptors();
+        let connections = gateway.metric("tidegate_connections");
+        let mut client = gateway.join(&format!("/ws/{CANARY_CHANNEL}"));
+        let admin = gateway.admin();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let canary = std::thread::spawn(move || {
+            let mut watched = Watched { latencies: Vec::new(), ready: Vec::new() };
+            while !stopped.load(Ordering::Relaxed) || watched.latencies.is_empty() {
+                let (number, sent) = (watched.latencies.len(), Instant::now());
+                admin.publish(CANARY_CHANNEL, &number.to_string());
+                // Equality is the whole oracle: a lost, repeated or reordered message breaks it.
+                assert_eq!(client.next_text(), number.to_string(), "the canary was sung to wrongly");
+                watched.latencies.push(sent.elapsed());
+                if number % 10 == 0 {
+                    let asked = Instant::now();
+                    watched.ready.push((admin.get("/readyz").status, asked.elapsed()));
+                }
+                pause(CANARY_GAP);
+            }
+            client.close();
+            watched
+        });
+        Oracles {
+            descriptors,
+            connections,
+            resident_bytes: gateway.resident_bytes(),
+            stop,
+            canary: Some(canary),
+            expects_ready: true,
+        }
+    }
+
+    /// For a test that makes the gateway say that it is not ready.
+    pub fn allow_unready(mut self) -> Oracles {
+        self.expects_ready = false;
+        self
+    }
+
+    /// Compares with the state before. The test has closed its own clients by now.
+    ///
+    /// # Panics
+    /// With the first oracle that does not hold.
+    #[track_caller]
+    pub fn check(mut self, gateway: &mut Gateway) {
+        assert!(gateway.is_alive(), "the gateway ended:\n{}", gateway.log());
+        self.stop.store(true, Ordering::Relaxed);
+        let watched = self.canary.take().expect("checked once").join().unwrap_or_else(|cause| {
+            std::panic::resume_unwind(cause);
+        });
+        assert!(gateway.is_alive(), "the gateway ended:\n{}", gateway.log());
+        let log = gateway.log();
+        assert!(!log.contains("panicked"), "the log speaks of a panic:\n{log}");
+
+        wait_until(&format!("connections to be {} again", self.connections), PATIENCE, || {
+            gateway.metric("tidegate_connections") <= self.connections
+        });
+        wait_until(&format!("descriptors to be {} again", self.descriptors), PATIENCE, || {
+            gateway.descriptors() <= self.descriptors
+        });
+        let resident_max = self.resident_bytes + self.resident_bytes / 20 + RESIDENT_SLACK_BYTES;
+        wait_until(&format!("resident memory to be at most {resident_max} bytes"), PATIENCE, || {
+            gateway.resident_bytes() <= resident_max
+        });
+        expect_idle(gateway);
+
+        let latency = percentile(&watched.latencies, 99);
+        assert!(latency < CANARY_LATENCY_MAX, "the canary's 99th percentile was {latency:?}");
+        if self.expects_ready {
+            assert!(watched.ready.iter().all(|(status, _)| *status == 200), "/readyz: {:?}", watched.ready);
+        }
+        let times: Vec<Duration> = watched.ready.iter().map(|(_, time)| *time).collect();
+        let ready = percentile(&times, 95);
+        assert!(ready < READY_LATENCY_MAX, "/readyz took {ready:?} at the 95th percentile");
+    }
+}
+
+impl Drop for Oracles {
+    /// Of a test that failed before its check: the canary leaves while the gateway is still there.
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = self.canary.take().map(JoinHandle::join);
+    }
+}
+
+/// Finds a busy loop: of three seconds, one must be quiet.
+#[track_caller]
+fn expect_idle(gateway: &Gateway) {
+    let mut used = Vec::new();
+    for _ in 0..3 {
+        let before = gateway.processor_time();
+        pause(Duration::from_secs(1));
+        used.push(gateway.processor_time() - before);
+        if used.last().is_some_and(|time| *time <= IDLE_PROCESSOR_MAX) {
+            return;
+        }
+    }
+    panic!("an idle gateway used {used:?} of processor time in three seconds");
+}
+
+/// The smallest of `times` that `percent` of them do not exceed.
+fn percentile(times: &[Duration], percent: usize) -> Duration {
+    let mut sorted = times.to_vec();
+    sorted.sort_unstable();
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied().unwrap_or_default()
+}
