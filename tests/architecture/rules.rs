@@ -27,7 +27,7 @@ const IMPORT_TABLE: &[(&str, &[&str])] = &[
         ],
     ),
     ("feeds", &["model", "config", "metrics", "bus", "clock"]),
-    ("admin", &["model", "config", "metrics", "bus", "clock"]),
+    ("admin", &["model", "config", "metrics", "bus", "clock", "feeds"]),
     (
         "gateway",
         &[
