@@ -2,7 +2,8 @@
 //!
 //! Two lanes an inbox. *Publishes* are messages on their way to the shard that numbers them; a shard whose own
 //! output is backed up stops taking them, the lane fills and the publisher is pushed back. *Orders* are everything
-//! else and are always taken, so two shards can never wait for each other. Both lanes are FIFO per producer.
+//! else; they wait at most for a pass over the shard's own subscribers, never for another shard, so two shards cannot
+//! wait for each other. Both lanes are FIFO per producer.
 //! A wake costs a hundred pushes, so a producer wakes only a shard that says it sleeps.
 
 use std::fmt;

@@ -91,7 +91,7 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// The values that hold when nothing is said; `options.rs` prints the same.
+    /// The values that hold when nothing is said; `options.rs` prints the same, but for `shards`: there it is one a core.
     fn default() -> Self {
         Self {
             listen: vec![SocketAddr::from(([0, 0, 0, 0], 8080))],

@@ -137,11 +137,9 @@ impl Feeds {
         }
     }
 
-    /// Every feed there is.
-    pub fn iter(&self) -> impl Iterator<Item = (ChannelIndex, &Feed)> {
-        self.slots
-            .iter()
-            .enumerate()
-            .filter_map(|(index, slot)| Some((ChannelIndex(index as u32), slot.as_deref()?)))
+    /// Up to `count` channels that have a feed, from index `from` on, in order.
+    pub fn indices_from(&self, from: u32, count: usize) -> impl Iterator<Item = ChannelIndex> {
+        let slots = self.slots.get(from as usize..).unwrap_or_default().iter().zip(from..);
+        slots.filter_map(|(slot, index)| slot.is_some().then_some(ChannelIndex(index))).take(count)
     }
 }

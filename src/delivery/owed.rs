@@ -30,6 +30,7 @@ enum Subscriptions {
     #[default]
     None,
     One(Subscription),
+    #[allow(clippy::box_collection, reason = "a word instead of three in every connection")]
     Many(Box<Vec<Subscription>>),
 }
 

@@ -86,6 +86,7 @@ pub struct Hub {
     channels: Slab<Channel>,
     by_name: HashMap<ChannelName, ChannelIndex>,
     changed: Vec<ChannelIndex>,
+    homed: usize,
     next_ticket: u64,
     epoch_state: u64,
 }
@@ -99,6 +100,7 @@ impl Hub {
             channels: Slab::new(),
             by_name: HashMap::new(),
             changed: Vec::new(),
+            homed: 0,
             next_ticket: 1,
             epoch_state: seed,
         }
@@ -107,6 +109,11 @@ impl Hub {
     /// Channels known here.
     pub fn len(&self) -> usize {
         self.channels.len()
+    }
+
+    /// Of those, channels that are homed here.
+    pub fn homed(&self) -> usize {
+        self.homed
     }
 
     /// Whether none is known.
@@ -130,6 +137,7 @@ impl Hub {
             return index;
         }
         let is_home = ShardId::home_of(name, self.shards) == self.me;
+        self.homed += usize::from(is_home);
         let numbering = is_home.then(|| Box::new(Numbering::new(self.fresh_epoch())));
         let attachment = if is_home { Attachment::Home } else { Attachment::Detached };
         let index = ChannelIndex(self.channels.insert(Channel {
@@ -277,6 +285,7 @@ impl Hub {
         if is_idle {
             let channel = self.channels.remove(index.index());
             self.by_name.remove(&channel.name);
+            self.homed -= usize::from(channel.numbering.is_some());
         }
         is_idle
     }

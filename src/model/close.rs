@@ -91,6 +91,8 @@ vocabulary! {
         DescriptorsExhausted = 503, "fd_exhausted";
         /// The gateway is being stopped.
         Draining = 503, "draining";
+        /// The channels could not be joined in time.
+        Overloaded = 503, "overloaded";
         /// An HTTP version other than 1.1.
         HttpVersion = 505, "http_version";
     }
@@ -103,8 +105,6 @@ vocabulary! {
         Normal = 1000, "normal";
         /// No application message went either way for `--idle-timeout`.
         Idle = 1000, "idle";
-        /// The process ends without time to drain.
-        GoingAway = 1001, "going_away";
         /// A client frame without mask.
         Unmasked = 1002, "unmasked";
         /// A reserved bit set without an extension.
@@ -121,8 +121,6 @@ vocabulary! {
         CloseCode = 1002, "close_code";
         /// A continuation without a beginning, or a new message inside another.
         ContinuationState = 1002, "cont_state";
-        /// A message type that is not taken here.
-        TypeUnsupported = 1003, "type_unsupported";
         /// A text message that is not UTF-8.
         Utf8 = 1007, "utf8";
         /// The client did what it may not: such as publishing where relay is off.
@@ -186,7 +184,7 @@ impl RejectReason {
             Self::DescriptorsExhausted => {
                 "try again after the stated delay; the operator can raise the descriptor limit"
             }
-            Self::Draining => "try again after the stated delay",
+            Self::Draining | Self::Overloaded => "try again after the stated delay",
             Self::HttpVersion => "use HTTP/1.1",
         }
     }

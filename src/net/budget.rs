@@ -46,7 +46,7 @@ mod tests {
     #[test]
     fn c3_the_limit_is_exact_and_what_is_given_back_can_be_taken_again() {
         let budget = ConnectionBudget::new(2);
-        assert!(budget.try_take() && budget.clone().try_take());
+        assert!(budget.try_take() && ConnectionBudget::clone(&budget).try_take());
         assert!(!budget.try_take());
         budget.give_back();
         assert!(budget.try_take());

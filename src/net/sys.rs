@@ -1,4 +1,4 @@
-//! The crate's only `unsafe`: four system calls that no kept crate wraps, each with plain numbers as arguments.
+//! The crate's only `unsafe`: five system calls that no kept crate wraps, each with plain numbers as arguments.
 //!
 //! Descriptor limits, private descriptor tables, pinning. Nothing here keeps a pointer beyond the call.
 #![allow(unsafe_code, reason = "raw system calls; every block says why it is sound")]
@@ -30,6 +30,19 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
 pub fn unshare_descriptor_table() -> io::Result<()> {
     // SAFETY: takes a flag; changes only this thread's descriptor table.
     check(unsafe { libc::unshare(libc::CLONE_FILES) })
+}
+
+/// The cores that the calling thread may run on, in ascending order.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn allowed_cores() -> io::Result<Vec<usize>> {
+    // SAFETY: an all-zero cpu_set_t is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `set` is a valid place of its size for the result; 0 means the calling thread.
+    check(unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) })?;
+    // SAFETY: every index is below the set's size.
+    Ok((0..libc::CPU_SETSIZE as usize).filter(|core| unsafe { libc::CPU_ISSET(*core, &set) }).collect())
 }
 
 /// Pins the calling thread to one core.

@@ -59,6 +59,11 @@ impl<R: Reactor> Shard<R> {
         });
     }
 
+    /// Whether whoever comes now is sent away.
+    pub(super) fn turns_joiners_away(&self) -> bool {
+        self.drain.as_ref().is_some_and(|drain| !drain.is_accepting)
+    }
+
     pub(super) fn step_drain(&mut self) {
         let Some(drain) = &mut self.drain else { return };
         let now = self.now;
@@ -100,7 +105,7 @@ impl<R: Reactor> Shard<R> {
         let Some(connection) = self.slots.get(slot) else { return false };
         match &connection.phase {
             Phase::Open(_) => self.close(slot, CloseReason::Draining, Some(&format!("in={delay_ms}"))),
-            Phase::Joining(_) => self.end(slot, CloseReason::Draining, Blame::Us),
+            Phase::Joining(_) => self.refuse(slot, RejectReason::Draining, Some(retry_after_s)),
             Phase::Http(http) if http.is_awaiting_head() => {
                 if is_over {
                     self.refuse(slot, RejectReason::Draining, Some(retry_after_s));

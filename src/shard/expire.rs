@@ -6,12 +6,23 @@ use super::connection::Phase;
 use super::reactor::Reactor;
 use super::turn::Shard;
 use crate::config::limits::TIMERS_PER_TURN;
-use crate::model::{Blame, CloseReason};
+use crate::model::{Blame, CloseReason, RejectReason, Time};
 use crate::net::Transport;
 use crate::session::{Verdict, append_ping};
 
 /// How often journals are looked at for what has grown too old.
 const SWEEP: Duration = Duration::from_secs(1);
+/// Channels looked at per turn while a sweep runs.
+const SWEPT_PER_TURN: usize = 1024;
+
+/// Where the sweep over the journals stands.
+#[derive(Debug, Default)]
+pub struct Sweep {
+    /// When the next one begins, or this one goes on.
+    pub(super) due: Time,
+    next: u32,
+    bytes: u64,
+}
 
 impl<R: Reactor> Shard<R> {
     pub(super) fn expire(&mut self) {
@@ -29,7 +40,7 @@ impl<R: Reactor> Shard<R> {
         }
         self.timers = timers;
         self.step_drain();
-        if self.has_sweep_to_do() && self.now >= self.next_sweep {
+        if self.has_sweep_to_do() && self.now >= self.sweep.due {
             self.sweep();
         }
     }
@@ -47,7 +58,8 @@ impl<R: Reactor> Shard<R> {
                 }
             }
             Phase::Joining(joining) if now >= joining.deadline => {
-                self.end(slot, CloseReason::Internal, Blame::Us)
+                let retry_after_s = self.retry_after_seconds();
+                self.refuse(slot, RejectReason::Overloaded, Some(retry_after_s));
             }
             Phase::Closing(closing) if now >= closing.deadline => {
                 let (reason, by) = (closing.reason, closing.by);
@@ -90,35 +102,34 @@ impl<R: Reactor> Shard<R> {
         self.counters.journal_bytes.get() > 0
     }
 
-    /// Lets go of messages that have grown too old, and of what was kept for readers that have caught up.
+    /// Lets go of messages that have grown too old, and of what was kept for readers that have caught up: a bounded
+    /// number of channels a turn, all of them once a [`SWEEP`].
     fn sweep(&mut self) {
-        self.next_sweep = self.now.after(SWEEP);
-        let channels: Vec<_> = self
-            .feeds
-            .iter()
-            .filter(|(_, feed)| !feed.journal.is_empty())
-            .map(|(channel, _)| channel)
-            .collect();
-        let mut bytes = 0;
-        for channel in channels {
-            let Some(feed) = self.feeds.get_mut(channel) else { continue };
+        let channels: Vec<_> = self.feeds.indices_from(self.sweep.next, SWEPT_PER_TURN).collect();
+        for channel in &channels {
+            let Some(feed) = self.feeds.get_mut(*channel) else { continue };
             feed.retain(self.now);
-            let members = self.hub.members(channel).len() as u32;
+            let members = self.hub.members(*channel).len() as u32;
             if members > 0 && feed.wants_round() {
                 feed.pass.restart(members, self.now);
-                self.news.push_back(channel);
+                self.news.push_back(*channel);
             } else if members == 0 && feed.journal.is_empty() {
-                self.maybe_idle.push(channel);
+                self.maybe_idle.push(*channel);
             }
-            bytes += feed.journal.memory_bytes() as u64;
+            self.sweep.bytes += feed.journal.memory_bytes() as u64;
         }
-        self.counters.journal_bytes.set(bytes);
+        if channels.len() == SWEPT_PER_TURN {
+            self.sweep.next = channels.last().map_or(0, |last| last.0 + 1);
+            return;
+        }
+        self.counters.journal_bytes.set(self.sweep.bytes);
+        self.sweep = Sweep { due: self.now.after(SWEEP), ..Sweep::default() };
     }
 
     /// Has the next sweep happen soon: a journal has something to let go of.
     pub(super) fn note_journal_growth(&mut self, bytes: u64) {
         if !self.has_sweep_to_do() {
-            self.next_sweep = self.now.after(SWEEP);
+            self.sweep.due = self.now.after(SWEEP);
         }
         self.counters.journal_bytes.add(bytes);
     }

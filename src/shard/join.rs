@@ -146,6 +146,5 @@ impl<R: Reactor> Shard<R> {
             }
             self.hub.forget_if_idle(channel, has_retained);
         }
-        self.counters.channels.set(self.hub.len() as u64);
     }
 }

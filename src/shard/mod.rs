@@ -70,8 +70,10 @@ pub fn run(setup: ShardSetup) -> io::Result<()> {
         sys::unshare_descriptor_table()?;
     }
     if config.pin_shards {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        sys::pin_to_core(id.index() % cores)?;
+        let cores = sys::allowed_cores()?;
+        if let Some(core) = cores.get(id.index() % cores.len().max(1)) {
+            sys::pin_to_core(*core)?;
+        }
     }
     let reactor = MioReactor::new(poller, listeners, clock, seed)?;
     let mut shard = Shard::new(ShardParts { id, config, bus, counters, budget, seed }, reactor);

@@ -1,7 +1,7 @@
 //! Orders that found no room in another shard's inbox: kept in order, sent as soon as there is room.
 //!
 //! While much waits here the shard takes no publishes, so what waits is bounded and the pressure reaches the
-//! publisher; orders are always taken, so two shards cannot wait for each other.
+//! publisher. Orders are taken whatever waits here, so two shards cannot wait for each other.
 
 use std::collections::VecDeque;
 

@@ -141,6 +141,10 @@ impl<R: Reactor> Shard<R> {
                     }
                     self.list_write(slot);
                 }
+                Decision::Join { .. } if self.turns_joiners_away() => {
+                    let retry_after_s = self.retry_after_seconds();
+                    return self.refuse(slot, RejectReason::Draining, Some(retry_after_s));
+                }
                 Decision::Join { response, channels } => return self.join(slot, response, &channels),
             }
         }

@@ -13,6 +13,8 @@ impl<R: Reactor> Shard<R> {
         if !self.maybe_idle.is_empty() {
             self.forget_idle_channels();
         }
+        self.counters.channels.set(self.hub.len() as u64);
+        self.counters.channels_homed.set(self.hub.homed() as u64);
         if self.ended.is_empty() {
             return;
         }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::accept::AcceptState;
 use super::connection::Connection;
 use super::drain::Drain;
+use super::expire::Sweep;
 use super::outbox::Outbox;
 use super::reactor::{Reactor, Readiness};
 use super::ready::ReadyList;
@@ -84,7 +85,7 @@ pub struct Shard<R: Reactor> {
     pub(super) paused: Paused,
     pub(super) accepting: AcceptState,
     pub(super) drain: Option<Drain>,
-    pub(super) next_sweep: Time,
+    pub(super) sweep: Sweep,
     pub(super) runs: Runs,
     pub(super) is_stopped: bool,
     pub(super) has_timers_left: bool,
@@ -135,7 +136,7 @@ impl<R: Reactor> Shard<R> {
             paused: Paused::default(),
             accepting: AcceptState::default(),
             drain: None,
-            next_sweep: now,
+            sweep: Sweep::default(),
             runs: Runs::default(),
             is_stopped: false,
             has_timers_left: false,

@@ -54,7 +54,7 @@ impl<R: Reactor> Shard<R> {
             due = due.min(drain.next_step_at());
         }
         if self.has_sweep_to_do() {
-            due = due.min(self.next_sweep);
+            due = due.min(self.sweep.due);
         }
         if self.outbox.waiting() > 0 || !self.paused.is_empty() {
             due = due.min(now.after(RETRY));

@@ -148,7 +148,7 @@ fn large_messages_are_cut_at_the_write_bound_and_pongs_pass_at_the_boundary() {
     let mut feeds = feeds();
     let mut owed = subscribed();
     publish(&mut feeds, &vec![1; 200_000], None);
-    publish(&mut feeds, &vec![2; 100], None);
+    publish(&mut feeds, &[2; 100], None);
     let mut wire = Vec::new();
     let (plan, progress) = write(&mut owed, &feeds, None, usize::MAX, &mut wire);
     assert_eq!((plan.bytes, progress.delivered, progress.has_more), (WRITE_BYTES_MAX, 0, true));

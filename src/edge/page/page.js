@@ -13,7 +13,6 @@ const FOLLOW_PIXELS = 80;
 const WORDS = {
   normal: "ended normally",
   idle: "ended: nothing was said for a long time",
-  going_away: "the gateway stopped",
   draining: "the gateway is restarting",
   policy: "that is not allowed on this channel",
   ctl_flood: "too many control frames",
