@@ -24,8 +24,9 @@ pub mod bus;
 
 pub mod shard;
 
-pub mod admin;
 pub mod feeds;
+
+pub mod admin;
 
 pub mod gateway;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use crate::failure::Failure;
-use crate::server::accounts::CpuTime;
+use crate::server::accounts::{self, CpuTime};
 use crate::stage::{Arm, Stage};
 use crate::sys;
 
@@ -25,6 +25,10 @@ pub struct Round {
     pub own: CpuTime,
     /// Latencies, nanoseconds.
     pub latency: Histogram<u64>,
+    /// Acknowledgements by timer on the whole machine, see `accounts::acks_by_timer`.
+    pub acks_by_timer: u64,
+    /// `recv` calls of this process that returned bytes: about the number of writes it was sent.
+    pub reads: u64,
     /// Deliveries that did not come in time.
     pub missing: u64,
 }
@@ -33,6 +37,11 @@ impl Round {
     /// Server CPU per unit, nanoseconds.
     pub fn cpu_per_unit(&self) -> f64 {
         self.server.total_ns as f64 / self.units.max(1) as f64
+    }
+
+    /// How many acknowledgements by timer there were for each `recv`: 0 to about 1.
+    pub fn acks_by_timer_share(&self) -> f64 {
+        self.acks_by_timer as f64 / self.reads.max(1) as f64
     }
 
     /// 99th percentile of the latency, nanoseconds.
@@ -56,6 +65,8 @@ pub struct Stopwatch {
     server: CpuTime,
     own: CpuTime,
     delivered: u64,
+    reads: u64,
+    acks_by_timer: u64,
     index: usize,
 }
 
@@ -66,9 +77,19 @@ impl Stopwatch {
     /// `Unavailable` when the server's process is gone.
     pub fn start(stage: &Stage, index: usize) -> Result<Self, Failure> {
         stage.crew.take_latencies(index);
-        let delivered = stage.crew.stats(index).tally.delivered;
+        let stats = stage.crew.stats(index);
+        let (delivered, reads, acks_by_timer) =
+            (stats.tally.delivered, stats.reads, accounts::acks_by_timer());
         let server = cpu_of(&stage.arms[index])?;
-        Ok(Self { started_ns: sys::monotonic_ns(), server, own: CpuTime::own(), delivered, index })
+        Ok(Self {
+            started_ns: sys::monotonic_ns(),
+            server,
+            own: CpuTime::own(),
+            delivered,
+            reads,
+            acks_by_timer,
+            index,
+        })
     }
 
     /// Reads them again: a round whose units are deliveries.
@@ -81,9 +102,11 @@ impl Stopwatch {
         std::thread::sleep(AFTERMATH);
         let server = cpu_of(&stage.arms[self.index])? - self.server;
         let own = CpuTime::own() - self.own;
-        let units = stage.crew.stats(self.index).tally.delivered - self.delivered;
+        let stats = stage.crew.stats(self.index);
+        let (units, reads) = (stats.tally.delivered - self.delivered, stats.reads - self.reads);
+        let acks_by_timer = accounts::acks_by_timer() - self.acks_by_timer;
         let latency = stage.crew.take_latencies(self.index).delivery;
-        Ok(Round { units, wall_s, server, own, latency, missing })
+        Ok(Round { units, wall_s, server, own, latency, acks_by_timer, reads, missing })
     }
 }
 

@@ -13,6 +13,8 @@ use crate::model::{ConnectionId, Time};
 pub const TICK: Duration = Duration::from_millis(16);
 /// Slots, a power of two: the horizon is `SLOTS * TICK`, about 65 seconds.
 const SLOTS: usize = 4096;
+/// A drained slot keeps room for this many entries; more is given back, or a burst would stay in memory for ever.
+const SLOT_ENTRIES_KEPT: usize = 8;
 const WORDS: usize = SLOTS / 64;
 
 /// What comes up: whose deadline, and the tick it was armed for, by which the owner tells it from a superseded one.
@@ -93,7 +95,7 @@ impl Wheel {
             if !entries.is_empty() {
                 return false;
             }
-            if entries.capacity() > 1024 {
+            if entries.capacity() > SLOT_ENTRIES_KEPT {
                 *entries = Vec::new();
             }
             self.occupied[slot / 64] &= !(1 << (slot % 64));

@@ -11,6 +11,7 @@ use bytes::{Buf, Bytes};
 use super::feed::Feeds;
 use super::plan::{Piece, Plan, Progress, SLICES_MAX};
 use crate::config::limits::{OWN_FRAMES_BYTES_MAX, WRITE_BYTES_MAX};
+use crate::journal::Span;
 use crate::model::{ChannelIndex, Offset, Origin, Time};
 
 /// One channel that a connection reads.
@@ -118,6 +119,15 @@ impl Owed {
         debug_assert!(self.subscriptions().is_empty(), "a close replaces waiting data");
         if !frame.is_empty() {
             self.backlog.get_or_insert_default().own.extend_from_slice(frame);
+        }
+    }
+
+    /// The subscription of a connection that reads one channel and is owed nothing but its entries: most of them,
+    /// most of the time. Moving its cursor to the entry after the last one written is all there is to do.
+    pub fn sole_mut(&mut self) -> Option<&mut Subscription> {
+        match (&mut self.subscriptions, &self.backlog) {
+            (Subscriptions::One(one), None) => Some(one),
+            _ => None,
         }
     }
 
@@ -239,6 +249,20 @@ impl Owed {
             }
             from = span.next;
         }
+    }
+
+    /// The plan of a write that was made without [`Owed::gather`]: `span` of the sole subscription, from `from`.
+    pub fn plan_of(channel: ChannelIndex, from: Offset, span: Span<'_>) -> Plan {
+        let mut plan = Plan::new();
+        plan.push(Piece::Entries {
+            subscription: 0,
+            channel,
+            from,
+            next: span.next,
+            bytes: span.bytes.len(),
+        });
+        plan.bytes = span.bytes.len();
+        plan
     }
 
     /// Applies what the socket took of `plan`'s bytes: moves cursors, keeps the rest of a cut entry.

@@ -24,7 +24,8 @@ pub struct Banner {
 impl Banner {
     /// The same facts as a log record, and what a supervisor must know.
     pub fn log(&self, config: &Config) {
-        let drain_seconds = (config.drain_grace + config.drain_spread).as_secs() + 5;
+        let drain_seconds =
+            config.drain_grace.saturating_add(config.drain_spread).as_secs().saturating_add(5);
         tracing::info!(
             event = "started",
             version = env!("CARGO_PKG_VERSION"),
@@ -33,8 +34,7 @@ impl Banner {
             shards = config.shards,
             connections_max = self.capacity.connections_max,
             descriptors_max = self.capacity.descriptors_max,
-            drain_seconds_max = drain_seconds,
-            "a stop takes up to drain_seconds_max: the supervisor must grant them"
+            "serving; a stop takes up to {drain_seconds} s, which the supervisor must grant"
         );
         if !self.admin_address.ip().is_loopback() {
             tracing::warn!(

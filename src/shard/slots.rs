@@ -21,6 +21,12 @@ impl<T> Default for Slots<T> {
 }
 
 impl<T> Slots<T> {
+    /// Room for `capacity` values without moving any: growing by doubling would leave as much again behind. Memory that
+    /// is not used yet costs address space only.
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self { values: Slab::with_capacity(capacity), generations: Vec::with_capacity(capacity) }
+    }
+
     /// Keeps `value`; the id is good until it is removed.
     pub fn insert(&mut self, value: T) -> ConnectionId {
         let slot = self.values.insert(value);

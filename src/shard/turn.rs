@@ -28,6 +28,9 @@ use crate::model::{ChannelIndex, ConnectionId, Origin, ShardId, Time};
 use crate::net::ConnectionBudget;
 use crate::session::{Event, LivenessRules, Phases, SessionLimits};
 
+/// Slots that are reserved at the start, as address space: a hundred thousand connections, about 10 MiB.
+const SLOTS_RESERVED_MAX: usize = 100_000;
+
 /// What a shard is made of, the reactor aside.
 pub struct ShardParts {
     /// Which shard.
@@ -103,10 +106,10 @@ impl<R: Reactor> Shard<R> {
             counters,
             histograms: Histograms::default(),
             receiver: bus.receiver(id),
-            budget,
             reactor,
             now,
-            slots: Slots::default(),
+            slots: Slots::with_capacity(budget.max().min(SLOTS_RESERVED_MAX)),
+            budget,
             wheel: Wheel::new(now),
             hub: Hub::new(id, bus.shard_count(), seed),
             feeds: Feeds::default(),

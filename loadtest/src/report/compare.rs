@@ -19,6 +19,8 @@ pub struct Total {
     pub generator_us: f64,
     /// Cores that this process kept busy.
     pub generator_cores: f64,
+    /// Acknowledgements by timer for each `recv`.
+    pub acks_by_timer: f64,
     /// Units per second, the median round.
     pub rate_median: f64,
     /// 99th percentile in milliseconds, the median round.
@@ -31,12 +33,15 @@ impl Total {
     /// Adds up a series.
     pub fn of(series: &Series) -> Self {
         let (mut server, mut own, mut wall_s, mut units) = (CpuTime::default(), CpuTime::default(), 0.0, 0);
+        let (mut acks, mut reads) = (0, 0);
         let mut latency = Latencies::new().delivery;
         for round in &series.rounds {
             server += round.server;
             own += round.own;
             wall_s += round.wall_s;
             units += round.units;
+            acks += round.acks_by_timer;
+            reads += round.reads;
             let _ = latency.add(&round.latency);
         }
         let middle = |figure: fn(&Round) -> f64| median(series.rounds.iter().map(figure).collect());
@@ -49,6 +54,7 @@ impl Total {
             user_us: cpu_us * server.user_share(),
             generator_us: own.total_ns as f64 / per_unit,
             generator_cores: own.total_ns as f64 / 1e9 / f64::max(wall_s, 1e-9),
+            acks_by_timer: acks as f64 / reads.max(1) as f64,
             rate_median: middle(|round| round.units as f64 / round.wall_s),
             p99_ms_median: middle(|round| round.p99() / 1e6),
             latency,
@@ -105,6 +111,8 @@ mod tests {
             server: CpuTime { total_ns, user_ns: 1, system_ns: 3 },
             own: CpuTime::default(),
             latency: Latencies::new().delivery,
+            acks_by_timer: 0,
+            reads: 10,
             missing: 0,
         };
         Series { name: name.into(), rounds: cpu_ns.iter().map(round).collect() }

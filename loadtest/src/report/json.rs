@@ -58,6 +58,7 @@ fn series_json(series: &Series) -> Value {
         "system_us_per_unit": total.cpu_us - total.user_us,
         "units_per_second_median": total.rate_median,
         "generator_us_per_unit": total.generator_us,
+        "acks_by_timer_per_recv": total.acks_by_timer,
         "generator_cores": total.generator_cores,
         "latency_ms": latency_json(&total.latency),
         "p99_ms_median": total.p99_ms_median,
@@ -76,6 +77,7 @@ fn round_json(round: &Round) -> Value {
         "server_system_ns": round.server.system_ns,
         "generator_cpu_ns": round.own.total_ns,
         "latency_ms": latency_json(&round.latency),
+        "acks_by_timer_per_recv": round.acks_by_timer_share(),
         "missing": round.missing,
     })
 }

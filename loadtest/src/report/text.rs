@@ -11,6 +11,9 @@ use crate::stats::Stats;
 /// Share of a core per thread above which the generator itself may be what is measured.
 const GENERATOR_LOAD_MAX: f64 = 0.9;
 
+/// Share of acknowledgements by timer above which the server paid for a starved generator.
+const LATE_ACKS_MAX: f64 = 0.1;
+
 impl Report {
     /// The summary, some lines of at most 140 columns.
     pub fn text(&self, common: &Common) -> String {
@@ -65,7 +68,7 @@ fn push_series(out: &mut String, series: &Series, unit: &str) {
     );
     let _ = writeln!(
         out,
-        "{:<13} latency p50 {:.2} p90 {:.2} p99 {:.2} p99.9 {:.2} max {:.2} ms; generator CPU {:.3} us, {:.2} cores",
+        "{:<13} latency p50 {:.2} p90 {:.2} p99 {:.2} p99.9 {:.2} max {:.2} ms; generator CPU {:.3} us, {:.2} cores; late ACKs {:.0} %",
         "",
         ms(0.5),
         ms(0.9),
@@ -73,8 +76,12 @@ fn push_series(out: &mut String, series: &Series, unit: &str) {
         ms(0.999),
         total.latency.max() as f64 / 1e6,
         total.generator_us,
-        total.generator_cores
+        total.generator_cores,
+        total.acks_by_timer * 100.0
     );
+    if total.acks_by_timer > LATE_ACKS_MAX {
+        out.push_str("              NOTE subscribers read late, so that timers acknowledged for them at the server's cost: give the generator's core some rest\n");
+    }
     if total.generator_cores > GENERATOR_LOAD_MAX {
         out.push_str("              WARNING the generator kept a core busy: wall-clock figures may be its own; give it more --threads and cores\n");
     }

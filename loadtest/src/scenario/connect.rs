@@ -47,7 +47,16 @@ fn connect_all(stage: &mut Stage, index: usize, count: usize) -> Result<Round, F
     let latency = stage.crew.take_latencies(index).handshake;
     stage.crew.close(index, false, &stage.watch)?;
     await_rest(stage, index)?;
-    Ok(Round { units: count as u64, wall_s, server, own, latency, missing: 0 })
+    Ok(Round {
+        units: count as u64,
+        wall_s,
+        server,
+        own,
+        latency,
+        acks_by_timer: 0,
+        reads: count as u64,
+        missing: 0,
+    })
 }
 
 /// Waits until the server has dealt with what came before.

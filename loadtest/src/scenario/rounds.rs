@@ -26,8 +26,9 @@ pub fn alternate(
                     let (cpu, p99) = (round.cpu_per_unit() / 1e3, round.p99() / 1e6);
                     let rate = round.units as f64 / round.wall_s;
                     stage.say(&format!(
-                        "round {} {name:>8}: {cpu:8.3} us CPU, p99 {p99:8.2} ms, {rate:10.0}/s",
-                        number + 1
+                        "round {} {name:>8}: {cpu:8.3} us CPU, p99 {p99:8.2} ms, {rate:10.0}/s, late ACKs {:.0} %",
+                        number + 1,
+                        round.acks_by_timer_share() * 100.0
                     ));
                     let is_broken = round.missing > 0;
                     report.series[index].rounds.push(round);

@@ -50,6 +50,8 @@ fn open(address: SocketAddr, source: Option<SocketAddr>, stalled: bool) -> io::R
     let socket =
         Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
+    // Without it figures wander, on kernels that do not have it.
+    let _ = sys::acknowledge_promptly(&socket);
     if stalled {
         socket.set_recv_buffer_size(STALLED_RECEIVE_BUFFER_BYTES)?;
     }
