@@ -10,6 +10,10 @@ fn a_publish_reaches_subscribers_on_both_shards() {
     let mut gateway = Gateway::start(&["--shards", "2"]);
     let oracles = Oracles::before(&gateway);
     let mut subscribers: Vec<_> = (0..SUBSCRIBERS).map(|_| gateway.join("/ws/lobby")).collect();
+    for shard in ["0", "1"] {
+        let held = gateway.admin().metric_with("tidegate_shard_connections", &[("shard", shard)]);
+        assert!(held > 0.0, "shard {shard} has no connection");
+    }
 
     let reply = gateway.admin().publish("lobby", "hello");
 
