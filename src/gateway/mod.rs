@@ -32,7 +32,7 @@ use crate::config::Config;
 use crate::config::limits::BUS_LANE_MESSAGES;
 use crate::feeds::Publisher;
 use crate::metrics::ShardCounters;
-use crate::net::ConnectionBudget;
+use crate::net::{ConnectionBudget, sys};
 use crate::shard::reactor::Poller;
 use banner::Banner;
 use capacity::Capacity;
@@ -55,6 +55,9 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// [`GatewayError::exit_code`]. Shard threads may still run then.
 pub fn run(config: Config) -> Result<(), GatewayError> {
     logging::start(&config)?;
+    if let Err(error) = sys::use_small_pages() {
+        tracing::debug!(event = "huge_pages_stay", %error);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|source| GatewayError::start("the control thread's runtime", source))?;
     runtime.block_on(async {

@@ -11,6 +11,7 @@ mod connection;
 mod drain;
 mod expire;
 mod flush;
+mod group;
 mod join;
 mod outbox;
 pub mod reactor;
