@@ -5,5 +5,10 @@
     reason = "tests measure real time; the ban is on the gateway's stations"
 )]
 
+mod drain;
+mod kit;
+mod liveness;
+mod order;
+mod slow;
 mod smoke;
 mod support;
