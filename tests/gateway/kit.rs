@@ -6,7 +6,7 @@ use crate::support::{
     Frame, Gateway, Opcode, PATIENCE, RawClient, RawOptions, Response, masked_frame, pause, wait_for,
 };
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 /// Between two looks at sockets that had nothing.
@@ -73,6 +73,13 @@ impl Standing {
         let reply = self.response();
         assert_eq!(reply.status, 200, "{reply:?}");
         offset_of(&reply.json()["position"])
+    }
+
+    /// Publishes on `channel` and gives the number of subscribers that the reply states.
+    #[track_caller]
+    pub fn publish_subscribers(&mut self, channel: &str) -> u64 {
+        self.send_post(&format!("/publish/{channel}"), "text/plain", b"counted");
+        self.response().json()["subscribers"].as_u64().expect("a number of subscribers")
     }
 
     /// The sum of a metric over the samples whose line holds every one of `labels`, as in `reason="eof"`.
@@ -268,6 +275,14 @@ pub fn connect(address: SocketAddr) -> TcpStream {
     let stream = wait_for("a connection", PATIENCE, || TcpStream::connect(address).ok());
     stream.set_nodelay(true).expect("a connected socket");
     stream
+}
+
+/// Sends `bytes` and the end of the stream so that the last segment carries both, as far as they fit one.
+#[track_caller]
+pub fn send_with_end(stream: &mut TcpStream, bytes: &[u8]) {
+    socket2::SockRef::from(&*stream).set_tcp_cork(true).expect("a connected socket");
+    stream.write_all(bytes).expect("an open connection");
+    stream.shutdown(Shutdown::Write).expect("an open connection");
 }
 
 /// The text of a frame that must be a whole text message.

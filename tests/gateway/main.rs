@@ -5,10 +5,14 @@
     reason = "tests measure real time; the ban is on the gateway's stations"
 )]
 
+mod burst;
+mod close;
 mod drain;
 mod kit;
 mod liveness;
 mod order;
+mod publish;
+mod relay;
 mod slow;
 mod smoke;
 mod support;
