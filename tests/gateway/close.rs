@@ -1,12 +1,13 @@
 //! How connections end: B18 (a peer that never answers our close), B19 (half-close), B20 (a reset anywhere), and that
 //! what was said last is still heard.
 
-use crate::kit::Standing;
+use crate::kit::{Standing, connect, send_with_end};
 use crate::support::frame::close_payload;
 use crate::support::http::upgrade_request;
 use crate::support::{
-    ConnectionEnd, Frame, Gateway, Opcode, Oracles, PATIENCE, RawClient, RawOptions, masked_frame,
+    ConnectionEnd, Frame, Gateway, Opcode, Oracles, PATIENCE, RawClient, RawOptions, Response, masked_frame,
 };
+use std::io::Read;
 use std::time::{Duration, Instant};
 
 /// Turns of all shards in a quiet second: the looks at the metrics and a timer now and then.
@@ -99,6 +100,49 @@ fn b19_half_closed_connections_cost_no_turns() {
     let turns = standing.turns_in_a_quiet_second();
     assert!(turns < QUIET_TURNS_MAX, "{turns} turns in a second");
     assert_eq!(standing.metric("tidegate_connections", &[]), 0.0);
+}
+
+#[test]
+fn b19_a_request_that_comes_with_the_end_of_the_stream_is_answered() {
+    let gateway = Gateway::start(&[]);
+    let host = gateway.clients;
+    let good = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    let missing = format!("GET /nowhere HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    let last = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    let bad = "BAD\r\n\r\n".to_owned();
+    for (request, statuses) in [
+        (good.clone(), &[200][..]),
+        (missing.clone(), &[404]),
+        (last, &[200]),
+        (bad, &[400]),
+        (format!("{good}{missing}{good}"), &[200, 404, 200]),
+    ] {
+        for _ in 0..20 {
+            let mut stream = connect(gateway.clients);
+            stream.set_read_timeout(Some(PATIENCE)).expect("a time above zero");
+            send_with_end(&mut stream, request.as_bytes());
+            let mut received = Vec::new();
+            stream.read_to_end(&mut received).expect("answers and the end");
+            let mut answered = Vec::new();
+            while let Some((response, taken)) = Response::parse(&received, true) {
+                received.drain(..taken);
+                answered.push(response.status);
+            }
+            assert_eq!(answered, statuses, "{request:?}");
+        }
+    }
+}
+
+#[test]
+fn b19_a_close_that_comes_with_the_end_of_the_stream_is_answered() {
+    let gateway = Gateway::start(&[]);
+    for _ in 0..20 {
+        let mut client = gateway.join("/");
+        client.raw.send(&masked_frame(Opcode::Close, &close_payload(1000, "bye")));
+        client.raw.half_close();
+        assert_eq!(client.wait_close(PATIENCE), (1000, String::new()));
+        assert_eq!(client.raw.wait_end(PATIENCE), ConnectionEnd::Fin);
+    }
 }
 
 /// What a whole life looks like: a request, an upgrade, a ping, a message, a close.
