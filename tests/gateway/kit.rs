@@ -7,6 +7,7 @@ use crate::support::{
 };
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Between two looks at sockets that had nothing.
@@ -143,6 +144,15 @@ pub fn offset_of(position: &serde_json::Value) -> u64 {
     let text = position.as_str().unwrap_or_else(|| panic!("a position as text, not {position}"));
     let offset = text.rsplit_once('-').and_then(|(_, offset)| offset.parse().ok());
     offset.unwrap_or_else(|| panic!("`{text}` is no epoch-offset"))
+}
+
+/// Sets the soft limit of descriptors of a running gateway, from outside.
+#[track_caller]
+pub fn limit_descriptors(gateway: &Gateway, soft: usize) {
+    let arguments = [format!("--pid={}", gateway.id()), format!("--nofile={soft}:")];
+    let set = Command::new("prlimit").args(&arguments).output();
+    let set = set.unwrap_or_else(|error| panic!("prlimit (of util-linux) is needed: {error}"));
+    assert!(set.status.success(), "prlimit {arguments:?}: {}", String::from_utf8_lossy(&set.stderr));
 }
 
 /// Many upgraded clients that one thread reads, by turns and without blocking.

@@ -5,6 +5,7 @@
     reason = "tests measure real time; the ban is on the gateway's stations"
 )]
 
+mod accept;
 mod burst;
 mod close;
 mod drain;
