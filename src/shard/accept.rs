@@ -36,10 +36,17 @@ pub struct AcceptState {
 
 impl<R: Reactor> Shard<R> {
     pub(super) fn accept(&mut self) {
-        if self.accepting.paused_until.is_some_and(|until| until > self.now) || !self.reactor.may_accept() {
+        if self.accepting.paused_until.is_some_and(|until| until > self.now) {
             return;
         }
         self.accepting.paused_until = None;
+        if self.accepting.exhausted_since.is_some() {
+            // Another thread may have been given the descriptor while the spare was in use.
+            self.reactor.restore_spare();
+        }
+        if !self.reactor.may_accept() {
+            return self.look_for_descriptors();
+        }
         for _ in 0..self.config.accepts_per_turn {
             if self.accepting.refused >= REFUSED_MAX {
                 // The next one that ends resumes this.
@@ -63,7 +70,18 @@ impl<R: Reactor> Shard<R> {
 
     /// A connection ended: a descriptor is free, try at once.
     pub(super) fn resume_accepting(&mut self) {
-        self.accepting.paused_until = None;
+        self.accepting.paused_until = self.accepting.exhausted_since.map(|_| self.now);
+    }
+
+    /// Nobody waits: ends the shortage if there is one and a descriptor is free, else looks again later. Without
+    /// this a process that is not ready, and so gets no traffic, would stay so.
+    fn look_for_descriptors(&mut self) {
+        let Some(since) = self.accepting.exhausted_since else { return };
+        if self.reactor.has_free_descriptor() {
+            return self.set_exhausted(None);
+        }
+        self.set_exhausted(Some(since));
+        self.accepting.paused_until = Some(self.now.after(RETRY));
     }
 
     /// Whether the next turn can accept without waiting.

@@ -11,8 +11,8 @@ use crate::session::{WebSocket, append_close_frame};
 pub(super) enum Farewell {
     /// An HTTP answer; then the peer's end is awaited, so that it can read the answer.
     Answer(Vec<u8>),
-    /// The reply to the peer's close frame; then it is over.
-    CloseReply(Vec<u8>),
+    /// The last reply to a peer that has ended its side, with a close frame or without; then it is over.
+    LastReply(Vec<u8>),
     /// Our close frame; then the peer's is awaited.
     CloseFrame(Vec<u8>, Box<WebSocket>),
     /// Our close frame to a peer that broke the protocol; nothing it sends is looked at any more.
@@ -59,7 +59,7 @@ impl<R: Reactor> Shard<R> {
         }
         let (bytes, awaits) = match farewell {
             Farewell::Answer(bytes) | Farewell::LastWord(bytes) => (bytes, Awaits::EndOfInput),
-            Farewell::CloseReply(bytes) => (bytes, Awaits::Flush),
+            Farewell::LastReply(bytes) => (bytes, Awaits::Flush),
             Farewell::CloseFrame(bytes, websocket) => (bytes, Awaits::PeerClose(websocket)),
         };
         connection.owed.push_last(&bytes);

@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::net::TcpListener;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token};
@@ -68,6 +69,11 @@ pub trait Reactor {
     /// Opens the spare descriptor again if it is closed and one is free.
     fn restore_spare(&mut self);
 
+    /// Whether a descriptor is free beside the spare one. Asked while descriptors are short.
+    fn has_free_descriptor(&mut self) -> bool {
+        true
+    }
+
     /// Has readiness of `socket` reported under `connection`, in both directions, once for its life.
     ///
     /// # Errors
@@ -120,12 +126,20 @@ struct Queue {
     may_have_more: bool,
 }
 
+/// Held while a spare descriptor is in use, and by accepts while descriptors are short: with a descriptor table that
+/// shards share, one would otherwise take what another has just closed to answer with, and leave it mute.
+static SHORTAGE: Mutex<()> = Mutex::new(());
+
 /// The real thing: epoll, TCP, the monotonic clock.
 pub struct MioReactor {
     poll: Poll,
     events: Events,
     queues: Vec<Queue>,
     spare: Option<File>,
+    /// The spare one is in use.
+    spare_in_use: Option<MutexGuard<'static, ()>>,
+    /// The last accept found no descriptor.
+    is_short: bool,
     clock: Clock,
     random: SmallRng,
 }
@@ -149,6 +163,8 @@ impl MioReactor {
             events: Events::with_capacity(EVENTS_PER_WAIT),
             queues,
             spare: open_spare(),
+            spare_in_use: None,
+            is_short: false,
             clock,
             random: SmallRng::seed_from_u64(seed),
         })
@@ -168,6 +184,11 @@ impl MioReactor {
 
 fn open_spare() -> Option<File> {
     File::open("/dev/null").ok()
+}
+
+fn enter_shortage() -> MutexGuard<'static, ()> {
+    // It guards no data: a panic elsewhere leaves nothing half done.
+    SHORTAGE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Reactor for MioReactor {
@@ -206,18 +227,32 @@ impl Reactor for MioReactor {
     }
 
     fn accept(&mut self) -> io::Result<Option<Tcp>> {
-        self.accept_from_queues()
+        let guard = self.is_short.then(enter_shortage);
+        let accepted = self.accept_from_queues();
+        drop(guard);
+        self.is_short = accepted.is_err();
+        accepted
     }
 
     fn accept_with_spare(&mut self) -> Option<Tcp> {
+        self.spare_in_use.get_or_insert_with(enter_shortage);
+        // Closes it; [`Reactor::restore_spare`] follows.
         self.spare.take()?;
         self.accept_from_queues().ok().flatten()
     }
 
     fn restore_spare(&mut self) {
         if self.spare.is_none() {
+            let guard = self.spare_in_use.take().unwrap_or_else(enter_shortage);
             self.spare = open_spare();
+            drop(guard);
         }
+        self.spare_in_use = None;
+    }
+
+    fn has_free_descriptor(&mut self) -> bool {
+        let _guard = enter_shortage();
+        self.spare.is_some() && open_spare().is_some()
     }
 
     fn register(&mut self, socket: &mut Tcp, connection: ConnectionId) -> io::Result<()> {

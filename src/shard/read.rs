@@ -60,11 +60,18 @@ impl<R: Reactor> Shard<R> {
         }
     }
 
+    /// The peer has ended its side. It may be reading: answers that wait still go out.
     fn handle_end_of_file(&mut self, slot: u32) {
-        let Some(connection) = self.slots.get(slot) else { return };
-        match &connection.phase {
+        let Some(connection) = self.slots.get_mut(slot) else { return };
+        let is_owed_answer = connection.owed.has_own();
+        match &mut connection.phase {
+            Phase::Http(_) if is_owed_answer => {
+                let nothing_more = Farewell::LastReply(Vec::new());
+                self.bid_farewell(slot, CloseReason::HttpDone, Blame::Peer, nothing_more);
+            }
             Phase::Http(_) => self.end(slot, CloseReason::HttpDone, Blame::Peer),
             Phase::Joining(_) | Phase::Open(_) => self.end(slot, CloseReason::EndOfFile, Blame::Peer),
+            Phase::Closing(closing) if is_owed_answer => closing.awaits = Awaits::Flush,
             Phase::Closing(closing) => {
                 let (reason, by) = (closing.reason, closing.by);
                 self.end(slot, reason, by);
@@ -180,7 +187,7 @@ impl<R: Reactor> Shard<R> {
         }
         if has_closed {
             let reply = std::mem::take(&mut self.replies);
-            return self.bid_farewell(slot, CloseReason::Normal, Blame::Peer, Farewell::CloseReply(reply));
+            return self.bid_farewell(slot, CloseReason::Normal, Blame::Peer, Farewell::LastReply(reply));
         }
         if !self.replies.is_empty() {
             let Some(connection) = self.slots.get_mut(slot) else { return };

@@ -5,5 +5,15 @@
     reason = "tests measure real time; the ban is on the gateway's stations"
 )]
 
+mod accept;
+mod burst;
+mod close;
+mod drain;
+mod kit;
+mod liveness;
+mod order;
+mod publish;
+mod relay;
+mod slow;
 mod smoke;
 mod support;

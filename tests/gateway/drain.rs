@@ -1,0 +1,186 @@
+//! G1 and G2: a planned end. Not ready first, messages to the last, closes spread, exit 0; a second signal hurries.
+
+use crate::kit::{Flock, Standing, text_of};
+use crate::support::{ConnectionEnd, Gateway, Opcode, PATIENCE, Signal, masked_frame, pause, wait_for};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How one client of a drain fared.
+#[derive(Clone, Default)]
+struct Farewell {
+    next: usize,
+    closed_at: Option<Duration>,
+    delay_ms: Option<u64>,
+}
+
+#[test]
+fn g1_a_drain_is_announced_serves_on_spreads_the_closes_and_ends_with_exit_0() {
+    // FAULTS has 15,000 clients over 110 s; the schedule is arithmetic on their number.
+    const CLIENTS: usize = 300;
+    const SPREAD: Duration = Duration::from_secs(3);
+    let mut gateway = Gateway::start(&["--drain-grace", "1s", "--drain-spread", "3s"]);
+    let mut standing = Standing::open(&gateway);
+    let mut flock = Flock::join(&gateway, "/ws/feed", CLIENTS);
+    let mut farewells = vec![Farewell::default(); CLIENTS];
+    let is_over = AtomicBool::new(false);
+    let began = Instant::now();
+
+    gateway.signal(Signal::Term);
+    let unready_at = wait_for("/readyz to answer 503", PATIENCE, || {
+        let reply = standing.get("/readyz");
+        (reply.status == 503 && reply.text().contains("draining")).then(|| began.elapsed())
+    });
+    assert_eq!(
+        standing.metric("tidegate_connections_open", &[]),
+        CLIENTS as f64,
+        "closed before it was announced"
+    );
+    assert_eq!(standing.metric("tidegate_draining", &[]), 1.0);
+    assert_eq!(standing.get("/livez").status, 200, "draining is no reason to be killed");
+
+    let published = std::thread::scope(|scope| {
+        let publisher = scope.spawn(|| {
+            let mut number = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                standing.publish("feed", &number.to_string());
+                number += 1;
+                pause(Duration::from_millis(20));
+            }
+            number
+        });
+        let end = Instant::now() + PATIENCE;
+        while farewells.iter().any(|farewell| farewell.closed_at.is_none()) {
+            assert!(Instant::now() < end, "some were never told");
+            let has_read = flock.read(|client, frame| {
+                let farewell = &mut farewells[client];
+                assert!(farewell.closed_at.is_none(), "{frame:?} after the close");
+                if frame.opcode == Opcode::Close {
+                    let (code, reason) = frame.close_code().expect("a code");
+                    assert_eq!(code, 1012, "{reason}");
+                    farewell.delay_ms =
+                        reason.strip_prefix("draining;in=").and_then(|delay| delay.parse().ok());
+                    farewell.closed_at = Some(began.elapsed());
+                    if farewells.iter().all(|farewell| farewell.closed_at.is_some()) {
+                        is_over.store(true, Ordering::Relaxed);
+                    }
+                } else {
+                    assert_eq!(text_of(frame), farewell.next.to_string(), "client {client}");
+                    farewell.next += 1;
+                }
+            });
+            if !has_read {
+                pause(Duration::from_millis(2));
+            }
+        }
+        publisher.join().expect("the publisher")
+    });
+    let ended = gateway.wait_exit(PATIENCE).expect("the gateway ends once everybody has gone");
+
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    let mut closed_at: Vec<Duration> = farewells.iter().filter_map(|farewell| farewell.closed_at).collect();
+    closed_at.sort();
+    assert!(closed_at[0] >= unready_at, "closed at {:?}, not ready at {unready_at:?}", closed_at[0]);
+    assert!(
+        closed_at[0] >= Duration::from_millis(900),
+        "the first close came {:?} after the signal",
+        closed_at[0]
+    );
+    // A quarter in each quarter of the spread; less than twice that, whatever the machine does meanwhile.
+    let mut quarters = [0; 4];
+    for at in &closed_at {
+        let quarter = (*at - closed_at[0]).as_millis() * 4 / SPREAD.as_millis();
+        quarters[(quarter as usize).min(3)] += 1;
+    }
+    assert!(quarters.iter().all(|count| (CLIENTS / 12..=CLIENTS / 2).contains(count)), "{quarters:?}");
+    // What was published until a client's close has reached it: the last to go had nearly all.
+    let delays: Vec<u64> =
+        farewells.iter().map(|farewell| farewell.delay_ms.expect("`;in=` and a number")).collect();
+    assert!(delays.iter().all(|delay| *delay < 5000), "{delays:?}");
+    assert!(delays.iter().min() < delays.iter().max(), "delays differ");
+    let most = farewells.iter().map(|farewell| farewell.next).max().unwrap_or_default();
+    assert!(most > 0 && most + 2 >= published, "{most} of {published} messages reached the last to go");
+    let unlike = farewells.iter().filter(|farewell| farewell.next == 0).count();
+    assert_eq!(unlike, 0, "messages of the grace period reach everybody");
+}
+
+#[test]
+fn g1_an_empty_gateway_ends_at_once_and_an_interrupt_is_as_good() {
+    for signal in [Signal::Term, Signal::Int] {
+        let mut gateway = Gateway::start(&["--drain-grace", "100ms", "--drain-spread", "60s"]);
+        gateway.signal(signal);
+        let ended = gateway.wait_exit(PATIENCE).expect("nobody is there to wait for");
+        assert_eq!(ended.code, Some(0), "{}", ended.log);
+    }
+}
+
+#[test]
+fn g1_until_the_listeners_close_who_comes_is_served_and_later_refused() {
+    let mut gateway = Gateway::start(&["--drain-grace", "1s", "--drain-spread", "1s"]);
+    let mut first = gateway.join("/ws/feed");
+    let mut silent = gateway.raw();
+    gateway.signal(Signal::Term);
+    wait_for("/readyz to answer 503", PATIENCE, || {
+        (gateway.admin().get("/readyz").status == 503).then_some(())
+    });
+    let mut second = gateway.join("/ws/feed");
+    gateway.admin().publish("feed", "in the grace");
+    assert_eq!(first.next_text(), "in the grace");
+    assert_eq!(second.next_text(), "in the grace");
+
+    for client in [&mut first, &mut second] {
+        let (code, reason) = client.wait_close(PATIENCE);
+        assert_eq!(code, 1012);
+        assert!(reason.starts_with("draining;in="), "{reason}");
+        client.raw.send(&masked_frame(Opcode::Close, &code.to_be_bytes()));
+        assert_eq!(client.raw.wait_end(PATIENCE), ConnectionEnd::Fin);
+    }
+    assert!(std::net::TcpStream::connect(gateway.clients).is_err(), "the listeners are closed");
+    // Who never said what it wants is told as well.
+    let refusal = silent.response();
+    assert_eq!(refusal.status, 503, "{refusal:?}");
+    assert!(refusal.text().contains("draining"), "{}", refusal.text());
+    drop(silent);
+    assert_eq!(gateway.wait_exit(PATIENCE).expect("an end").code, Some(0));
+}
+
+#[test]
+fn g2_a_second_signal_hurries() {
+    const CLIENTS: usize = 50;
+    let mut gateway = Gateway::start(&["--drain-grace", "10m", "--drain-spread", "10m"]);
+    let mut flock = Flock::join(&gateway, "/", CLIENTS);
+    gateway.signal(Signal::Term);
+    wait_for("/readyz to answer 503", PATIENCE, || {
+        (gateway.admin().get("/readyz").status == 503).then_some(())
+    });
+    assert_eq!(gateway.metric("tidegate_connections_open"), CLIENTS as f64);
+
+    gateway.signal(Signal::Term);
+
+    let mut told = 0;
+    while told < CLIENTS {
+        if !flock.read(|_, frame| {
+            assert_eq!(frame.close_code().expect("a close").0, 1012);
+            told += 1;
+        }) {
+            assert!(gateway.is_alive() || told == CLIENTS, "{told} were told");
+            pause(Duration::from_millis(5));
+        }
+    }
+    let ended = gateway.wait_exit(PATIENCE).expect("an end within seconds, not minutes");
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+}
+
+#[test]
+fn g1_clients_that_never_answer_the_close_do_not_hold_the_end_up() {
+    let mut gateway = Gateway::start(&["--drain-grace", "100ms", "--drain-spread", "200ms"]);
+    let mut clients: Vec<_> = (0..20).map(|_| gateway.join("/")).collect();
+    gateway.signal(Signal::Term);
+
+    let ended = gateway.wait_exit(PATIENCE).expect("an end within seconds");
+
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    assert!(!ended.log.contains("drain_cut"), "three seconds for each, then a reset:\n{}", ended.log);
+    for client in &mut clients {
+        client.raw.wait_end(PATIENCE);
+    }
+}

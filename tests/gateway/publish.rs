@@ -1,0 +1,187 @@
+//! The publish API as publishers know it: what is text, what a reply says, which requests are refused and how (C19).
+
+use crate::kit::{Standing, offset_of};
+use crate::support::{Gateway, Message, Oracles, PATIENCE, RawClient, RawOptions, Response, wait_until};
+
+#[track_caller]
+fn assert_refused(reply: &Response, status: u16, token: &str) {
+    assert_eq!(reply.status, status, "{token}: {reply:?} {}", reply.text());
+    assert_eq!(reply.json()["error"], token, "{}", reply.text());
+    assert!(reply.json()["message"].as_str().is_some_and(|text| text.len() > 10), "cause and cure");
+}
+
+#[test]
+fn the_content_type_decides_between_text_and_binary() {
+    let gateway = Gateway::start(&[]);
+    let admin = gateway.admin();
+    let mut subscriber = gateway.join("/ws/a.b");
+    let text = |text: &str| Message::Text(text.to_owned());
+    for (content_type, body, expected) in [
+        ("", &b"plain"[..], text("plain")),
+        ("", b"\xff\x00", Message::Binary(vec![0xff, 0])),
+        ("text/plain", "h\u{e9}".as_bytes(), text("h\u{e9}")),
+        ("text/plain; charset=utf-8", b"t", text("t")),
+        ("application/json", b"{\"a\": 1}", text("{\"a\": 1}")),
+        ("application/vnd.api+json", b"{}", text("{}")),
+        ("application/x-www-form-urlencoded", b"curl -d", text("curl -d")),
+        ("application/octet-stream", b"text?", Message::Binary(b"text?".to_vec())),
+        ("image/png", b"\x89PNG", Message::Binary(b"\x89PNG".to_vec())),
+        ("", b"", text("")),
+    ] {
+        let reply = admin.post("/publish/a.b", content_type, body);
+        assert_eq!(reply.status, 200, "{content_type}: {reply:?}");
+        assert_eq!(subscriber.next_message(), expected, "{content_type}");
+    }
+    for content_type in ["text/plain", "application/json"] {
+        assert_refused(&admin.post("/publish/a.b", content_type, b"\xff"), 400, "utf8");
+    }
+}
+
+#[test]
+fn a_reply_states_channel_position_and_subscribers_of_all_shards() {
+    const SUBSCRIBERS: usize = 40;
+    let gateway = Gateway::start(&["--shards", "4"]);
+    let mut standing = Standing::open(&gateway);
+    let mut clients: Vec<_> = (0..SUBSCRIBERS).map(|_| gateway.join("/ws/news")).collect();
+
+    let reply = gateway.admin().publish("news", "1").json();
+    assert_eq!(reply["channel"], "news");
+    assert_eq!(reply["subscribers"], SUBSCRIBERS, "who has read its 101 counts");
+    let epoch = |reply: &serde_json::Value| {
+        reply["position"].as_str().and_then(|text| text.rsplit_once('-')).map(|(epoch, _)| epoch.to_owned())
+    };
+    let second = gateway.admin().publish("news", "2").json();
+    assert_eq!(offset_of(&second["position"]), offset_of(&reply["position"]) + 1);
+    assert_eq!(epoch(&second), epoch(&reply));
+
+    clients.drain(10..).for_each(|client| client.close());
+    standing.wait_metric("tidegate_subscriptions", &[], |subscriptions| subscriptions == 10.0);
+    // Shards tell the home within a turn of theirs; the count may be that much behind.
+    wait_until("the count to be 10", PATIENCE, || standing.publish_subscribers("news") == 10);
+}
+
+#[test]
+fn one_request_publishes_on_several_channels() {
+    let gateway = Gateway::start(&[]);
+    let (mut one, mut two) = (gateway.join("/ws/one"), gateway.join("/ws/two"));
+
+    let single = gateway.admin().post("/api/publish", "application/json", br#"{"channel":"one","data":"x"}"#);
+    let several = gateway.admin().post(
+        "/api/publish",
+        "application/json",
+        br#"{"channels":["one","two"],"data":{ "a" : [1.10] }}"#,
+    );
+
+    assert_eq!((single.status, several.status), (200, 200), "{single:?} {several:?}");
+    assert_eq!(single.json()["channel"], "one");
+    let results = several.json()["results"].clone();
+    assert_eq!(results[0]["channel"], "one");
+    assert_eq!(results[1]["channel"], "two");
+    assert_eq!(offset_of(&results[0]["position"]), offset_of(&single.json()["position"]) + 1);
+    assert_eq!(one.next_text(), "x");
+    assert_eq!(one.next_text(), r#"{"a":[1.10]}"#);
+    assert_eq!(two.next_text(), r#"{"a":[1.10]}"#);
+}
+
+#[test]
+fn a_batch_keeps_its_order_per_channel_and_answers_in_its_own() {
+    const CHANNELS: usize = 5;
+    let mut gateway = Gateway::start(&["--shards", "4"]);
+    let oracles = Oracles::before(&gateway);
+    let mut clients: Vec<_> = (0..CHANNELS).map(|channel| gateway.join(&format!("/ws/c{channel}"))).collect();
+    let items: Vec<String> = (0..1000)
+        .map(|number| format!(r#"{{"channel":"c{}","data":"{number}"}}"#, number % CHANNELS))
+        .collect();
+
+    let reply =
+        gateway.admin().post("/api/batch", "application/json", format!("[{}]", items.join(",")).as_bytes());
+
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let results = reply.json()["results"].as_array().cloned().expect("results");
+    assert_eq!(results.len(), 1000);
+    let mut offsets = [None; CHANNELS];
+    for (number, result) in results.iter().enumerate() {
+        let channel = number % CHANNELS;
+        assert_eq!(result["channel"], format!("c{channel}"));
+        let offset = offset_of(&result["position"]);
+        assert!(offsets[channel].is_none_or(|before| offset == before + 1), "{result}");
+        offsets[channel] = Some(offset);
+    }
+    for (channel, client) in clients.iter_mut().enumerate() {
+        for number in (channel..1000).step_by(CHANNELS) {
+            assert_eq!(client.next_text(), number.to_string());
+        }
+    }
+    clients.into_iter().for_each(|client| client.close());
+    oracles.check(&mut gateway);
+}
+
+#[test]
+fn wrong_requests_are_refused_with_cause_and_cure_and_nothing_is_sent() {
+    let gateway = Gateway::start(&[]);
+    let admin = gateway.admin();
+    let mut subscriber = gateway.join("/ws/a");
+    let json = |body: &str| admin.post("/api/publish", "application/json", body.as_bytes());
+    let batch = |body: &str| admin.post("/api/batch", "application/json", body.as_bytes());
+
+    assert_refused(&admin.post("/publish/a%20b", "", b"x"), 400, "bad_channel");
+    assert_refused(&admin.post("/publish/", "", b"x"), 400, "bad_channel");
+    assert_refused(&admin.post(&format!("/publish/{}", "x".repeat(256)), "", b"x"), 400, "bad_channel");
+    assert_refused(&json("{"), 400, "bad_json");
+    assert_refused(&json(r#"{"channel":"a b","data":1}"#), 400, "bad_channel");
+    assert_refused(&json(r#"{"data":1}"#), 422, "invalid");
+    assert_refused(&json(r#"{"channel":"a","data":1,"extra":1}"#), 422, "invalid");
+    assert_refused(&admin.post("/api/publish", "text/plain", b"{}"), 415, "media_type");
+    let encoded = admin.request("POST", "/publish/a", &["Content-Encoding: gzip"], b"x");
+    assert_refused(&encoded, 415, "media_type");
+    // A batch is taken whole or not at all, and says which message was wrong.
+    let wrong = batch(r#"[{"channel":"a","data":1},{"channel":"","data":2}]"#);
+    assert_refused(&wrong, 400, "bad_channel");
+    assert_eq!(wrong.json()["index"], 1);
+    for path in ["/nowhere", "/api", "/publish", "/api/publish/x"] {
+        assert_refused(&admin.get(path), 404, "no_route");
+    }
+    for path in ["/publish/a", "/api/publish", "/api/batch"] {
+        let reply = admin.get(path);
+        assert_refused(&reply, 405, "method");
+        assert_eq!(reply.header("allow"), Some("POST"), "{path}");
+    }
+    let reply = admin.post("/metrics", "", b"");
+    assert_refused(&reply, 405, "method");
+    assert_eq!(reply.header("allow"), Some("GET, HEAD"));
+
+    admin.publish("a", "the first");
+    assert_eq!(subscriber.next_text(), "the first");
+}
+
+#[test]
+fn c19_a_body_of_a_mebibyte_is_taken_and_the_byte_after_it_is_not() {
+    const MEBIBYTE: usize = 1024 * 1024;
+    let gateway = Gateway::start(&[]);
+    let admin = gateway.admin();
+    let mut subscriber = gateway.join("/ws/big");
+    let whole = vec![b'x'; MEBIBYTE + 1];
+
+    assert_eq!(admin.post("/publish/big", "", &whole[1..]).status, 200);
+    assert_refused(&admin.post("/publish/big", "", &whole), 413, "body_too_big");
+    let mut chunked = RawClient::connect(gateway.admin, RawOptions::default());
+    let head = format!(
+        "POST /publish/big HTTP/1.1\r\nHost: {}\r\nTransfer-Encoding: chunked\r\n\r\n",
+        gateway.admin
+    );
+    chunked.send(head.as_bytes());
+    for chunk in whole.chunks(64 * 1024) {
+        let framed = [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat();
+        if chunked.try_send(&framed).is_err() {
+            break;
+        }
+    }
+    let _ = chunked.try_send(b"0\r\n\r\n");
+    assert_refused(&chunked.read_until("an answer", PATIENCE, Response::parse), 413, "body_too_big");
+    let items = vec![r#"{"channel":"big","data":"y"}"#; 1001].join(",");
+    assert_refused(&admin.post("/api/batch", "", format!("[{items}]").as_bytes()), 413, "body_too_big");
+
+    assert_eq!(subscriber.next_text().len(), MEBIBYTE);
+    admin.publish("big", "next");
+    assert_eq!(subscriber.next_text(), "next", "nothing of the refused ones was sent");
+}
