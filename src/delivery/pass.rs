@@ -39,6 +39,8 @@ impl Pass {
             self.began_at = now;
             let stride = (u64::from(members) * 618 / 1000) as u32 + 1;
             self.next = (self.next + stride) % members.max(1);
+            // A circle that was under way would see some members twice and others not at all.
+            self.restart_circle(members);
         }
         self.remaining = members;
     }

@@ -11,7 +11,7 @@ use super::reactor::Reactor;
 use super::turn::Shard;
 use crate::delivery::{LagVerdict, Progress, SLICES_MAX};
 use crate::metrics::report::record;
-use crate::model::{Blame, ChannelIndex, CloseReason, Offset};
+use crate::model::{Blame, ChannelIndex, CloseReason};
 use crate::net::Transport;
 
 /// Visits a channel gets before the next channel's turn, when several have news.
@@ -24,16 +24,10 @@ impl<R: Reactor> Shard<R> {
             let Some(slot) = self.write_list.pop() else { break };
             let Some(connection) = self.slots.get_mut(slot) else { continue };
             if std::mem::take(&mut connection.is_write_listed) {
-                self.visit(slot, None);
+                self.visit(slot);
             }
         }
-        while let Some((held_until, channel)) = self.held_news.front().copied() {
-            if held_until > self.now {
-                break;
-            }
-            self.held_news.pop_front();
-            self.news.push_back(channel);
-        }
+        self.release_held_news();
         let mut visits_left = self.config.write_budget;
         while visits_left > 0 {
             let Some(channel) = self.news.pop_front() else { break };
@@ -42,6 +36,27 @@ impl<R: Reactor> Shard<R> {
             self.flush_channel(channel, slice);
         }
         self.runs.settle(self.now, &mut self.histograms);
+    }
+
+    /// Lists channels whose batch window is over, or that must be flushed before more is taken.
+    fn release_held_news(&mut self) {
+        if !self.congested.is_empty() {
+            let (congested, news) = (&self.congested, &mut self.news);
+            self.held_news.retain(|(_, channel)| {
+                let is_congested = congested.contains(channel);
+                if is_congested {
+                    news.push_back(*channel);
+                }
+                !is_congested
+            });
+        }
+        while let Some((held_until, channel)) = self.held_news.front().copied() {
+            if held_until > self.now {
+                break;
+            }
+            self.held_news.pop_front();
+            self.news.push_back(channel);
+        }
     }
 
     /// Visits up to `visits` members of `channel`; lists the channel again if its pass is not over.
@@ -54,12 +69,16 @@ impl<R: Reactor> Shard<R> {
             let Some(feed) = self.feeds.get_mut(channel) else { return };
             let Some(member) = feed.pass.next_member(members) else { break };
             let Some(slot) = self.hub.members(channel).get(member as usize).copied() else { break };
-            let cursor = self.visit(slot, Some(channel));
+            self.visit(slot);
             // The visit may have ended the connection and with it the channel's last membership.
-            if let Some(cursor) = cursor
+            if let Some(connection) = self.slots.get_mut(slot)
+                && let Some(subscription) = connection.owed.subscription_mut(channel)
                 && let Some(feed) = self.feeds.get_mut(channel)
             {
-                feed.note_visit(cursor, members, self.now);
+                let cursor = subscription.cursor;
+                let is_joining = matches!(connection.phase, Phase::Joining(_));
+                let is_ready = !is_joining && !connection.owed.is_blocked();
+                feed.note_visit(cursor, is_ready, members, self.now);
             }
         }
         let Some(feed) = self.feeds.get_mut(channel) else { return };
@@ -70,18 +89,14 @@ impl<R: Reactor> Shard<R> {
         }
     }
 
-    /// Writes to one connection what it is owed, or judges it if its socket is blocked. Returns its cursor in
-    /// `channel` if it is still a member there.
-    fn visit(&mut self, slot: u32, channel: Option<ChannelIndex>) -> Option<Offset> {
-        let connection = self.slots.get(slot)?;
+    /// Writes to one connection what it is owed, or judges it if its socket is blocked.
+    fn visit(&mut self, slot: u32) {
+        let Some(connection) = self.slots.get(slot) else { return };
         match connection.phase {
-            Phase::Ended { .. } => return None,
-            Phase::Joining(_) => {}
+            Phase::Ended { .. } | Phase::Joining(_) => {}
             _ if connection.owed.is_blocked() => self.judge(slot),
             _ => self.write(slot),
         }
-        let connection = self.slots.get_mut(slot)?;
-        Some(connection.owed.subscription_mut(channel?)?.cursor)
     }
 
     fn write(&mut self, slot: u32) {

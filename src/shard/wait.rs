@@ -43,6 +43,7 @@ impl<R: Reactor> Shard<R> {
             || !self.news.is_empty()
             || !self.congested.is_empty()
             || self.has_timers_left
+            || self.hub.has_interest_changes()
             || self.can_accept_at_once();
         if is_left_over {
             return Some(Duration::ZERO);

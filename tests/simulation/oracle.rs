@@ -105,7 +105,7 @@ fn check_slow_consumer(world: &World, client: &Client) -> Result<(), String> {
             return Ok(());
         }
     }
-    Err("closed as slow consumer within every limit".to_owned())
+    Err(format!("closed as slow consumer at {at:?} within every limit"))
 }
 
 fn check_end(world: &World, client: &Client) -> Result<(), String> {
