@@ -57,7 +57,6 @@ pub struct Snapshot {
 #[derive(Debug)]
 pub struct Client {
     pub number: usize,
-    pub shard: usize,
     pub wire: WireRef,
     pub channels: Vec<usize>,
     pub reader: Reader,
@@ -67,6 +66,7 @@ pub struct Client {
     pub witnesses: Vec<usize>,
     stream: Stream,
     pub status: Option<u16>,
+    pub retry_after: Option<u32>,
     pub joined: Option<Snapshot>,
     /// Messages by channel, in order of arrival.
     pub received: Vec<Vec<MessageId>>,
@@ -80,6 +80,8 @@ pub struct Client {
     pub has_misbehaved: bool,
     pub pings_sent: Vec<Vec<u8>>,
     pub pongs: Vec<Vec<u8>>,
+    /// Messages that had come when each pong came.
+    pub pongs_after: Vec<usize>,
     pub pings_seen: Vec<Time>,
     pub relayed: Vec<MessageId>,
     sequence: u64,
@@ -89,12 +91,11 @@ pub struct Client {
 
 impl Client {
     /// A client that has sent its upgrade request.
-    pub fn new(number: usize, shard: usize, wire: WireRef, channels: Vec<usize>, ledger: &Ledger) -> Self {
+    pub fn new(number: usize, wire: WireRef, channels: Vec<usize>, ledger: &Ledger) -> Self {
         let names: Vec<&str> = channels.iter().map(|index| ledger.channels[*index].name.as_str()).collect();
         wire.borrow_mut().flight.extend(protocol::upgrade_request(&names));
         Self {
             number,
-            shard,
             wire,
             channels,
             reader: Reader::Healthy,
@@ -103,6 +104,7 @@ impl Client {
             witnesses: Vec::new(),
             stream: Stream::new(),
             status: None,
+            retry_after: None,
             joined: None,
             received: vec![Vec::new(); ledger.channels.len()],
             messages: 0,
@@ -113,6 +115,7 @@ impl Client {
             has_misbehaved: false,
             pings_sent: Vec::new(),
             pongs: Vec::new(),
+            pongs_after: Vec::new(),
             pings_seen: Vec::new(),
             relayed: Vec::new(),
             sequence: 0,
@@ -129,7 +132,8 @@ impl Client {
     /// One step of its own accord.
     pub fn work(&mut self, now: Time, ledger: &mut Ledger, random: &mut SmallRng) {
         let in_flight = self.wire.borrow().flight.len();
-        let arriving = if random.random_bool(0.3) { random.random_range(0..=in_flight.min(40)) } else { in_flight };
+        let arriving =
+            if random.random_bool(0.3) { random.random_range(0..=in_flight.min(40)) } else { in_flight };
         self.wire.borrow_mut().arrive(arriving);
         let count = match self.reader {
             Reader::Healthy => usize::MAX,
@@ -226,7 +230,10 @@ impl Client {
 
     fn react(&mut self, item: Item, now: Time, ledger: &mut Ledger) {
         match item {
-            Item::Head { status, .. } => self.status = Some(status),
+            Item::Head { status, retry_after } => {
+                self.status = Some(status);
+                self.retry_after = retry_after;
+            }
             Item::Body(_) => {}
             Item::Data { payload, .. } => match identify(&payload) {
                 Ok((channel, id)) => self.note_message(channel, id, ledger),
@@ -240,7 +247,10 @@ impl Client {
                     self.send(protocol::PONG, &payload);
                 }
             }
-            Item::Pong(payload) => self.pongs.push(payload),
+            Item::Pong(payload) => {
+                self.pongs.push(payload);
+                self.pongs_after.push(self.messages);
+            }
             Item::Close { code, reason } => {
                 if !self.has_left {
                     self.send(protocol::CLOSE, &protocol::close_payload(1000, ""));

@@ -4,6 +4,11 @@
 //! replays one with a trace, `SIM_SEEDS=n` runs more. Scenarios by case of FAULTS.md are in `cases_*.rs`. Read
 //! `world.rs` first, then `random.rs` and `oracle.rs`.
 
+mod cases_accept;
+mod cases_alarm;
+mod cases_closing;
+mod cases_order;
+mod cases_transport;
 mod client;
 mod ledger;
 mod oracle;
@@ -38,7 +43,8 @@ fn every_seed_holds() {
     };
     let mut failed = Vec::new();
     for seed in seeds.clone() {
-        let outcome = catch_unwind(AssertUnwindSafe(|| random::run(seed, replayed.is_some(), None).map(drop)));
+        let outcome =
+            catch_unwind(AssertUnwindSafe(|| random::run(seed, replayed.is_some(), None).map(drop)));
         let fault = match outcome {
             Ok(Ok(())) => continue,
             Ok(Err(fault)) => fault,

@@ -117,11 +117,6 @@ impl Stream {
         self.bytes.drain(..at);
         Ok(items)
     }
-
-    /// Whether the stream ends here in the middle of a head or a frame.
-    pub fn is_cut(&self) -> bool {
-        !self.bytes.is_empty()
-    }
 }
 
 fn head(bytes: &[u8]) -> Result<Option<(Item, usize)>, String> {

@@ -60,7 +60,8 @@ fn length(random: &mut SmallRng) -> usize {
 fn connect(world: &mut World, random: &mut SmallRng) {
     let count = one_of(random, &[1, 1, 1, 2, 3]).min(world.ledger.channels.len());
     let first = random.random_range(0..world.ledger.channels.len());
-    let channels: Vec<usize> = (0..count).map(|index| (first + index) % world.ledger.channels.len()).collect();
+    let channels: Vec<usize> =
+        (0..count).map(|index| (first + index) % world.ledger.channels.len()).collect();
     let (reader, capacity) = match random.random_range(0..10) {
         0..5 => (Reader::Healthy, usize::MAX),
         5..8 => (Reader::Slow, one_of(random, &[1, 50, 1000, 5000])),
@@ -193,20 +194,7 @@ pub fn run(seed: u64, traces: bool, tamper: Option<Tamper>) -> Result<World, Str
     world.run_for(Duration::from_secs(15));
     world.recover();
     check_delivery(&world)?;
-    leave_all(&mut world, &mut random);
+    world.leave_all();
     check_empty(&mut world)?;
     Ok(world)
-}
-
-/// Everybody leaves, each in its own way; then history runs out.
-pub fn leave_all(world: &mut World, random: &mut SmallRng) {
-    let now = world.now();
-    for client in world.clients.iter_mut().filter(|client| client.end.is_none() && !client.has_left) {
-        match random.random_range(0..4) {
-            0 => client.leave_politely(),
-            1 => client.finish(),
-            _ => client.reset(now, &world.ledger),
-        }
-    }
-    world.run_for(Duration::from_secs(60));
 }

@@ -28,6 +28,8 @@ pub struct Host {
     pub backlog: VecDeque<WireRef>,
     /// A connection came since the queue was last found empty.
     pub may_accept: bool,
+    /// A connection came since the last wait: that ends a sleep once, as an edge does.
+    has_arrival: bool,
     /// The listener was closed.
     pub has_stopped_accepting: bool,
     /// Calls of accept so far.
@@ -60,6 +62,7 @@ impl Host {
         Rc::new(RefCell::new(Self {
             backlog: VecDeque::new(),
             may_accept: true,
+            has_arrival: false,
             has_stopped_accepting: false,
             accept_calls: 0,
             accept_error: |_| None,
@@ -79,7 +82,10 @@ impl Host {
     /// A client connects.
     pub fn connect(&mut self, wire: WireRef) {
         self.backlog.push_back(wire);
-        self.may_accept = true;
+        if !self.has_stopped_accepting {
+            self.may_accept = true;
+            self.has_arrival = true;
+        }
     }
 }
 
@@ -104,7 +110,8 @@ impl Reactor for SimReactor {
         let mut host = self.host.borrow_mut();
         let wires: Vec<WireRef> = host.queue.borrow_mut().drain(..).collect();
         for wire in wires {
-            let Some((connection, is_readable, is_writable, is_read_closed)) = wire.borrow_mut().poll() else {
+            let Some((connection, is_readable, is_writable, is_read_closed)) = wire.borrow_mut().poll()
+            else {
                 continue;
             };
             if is_readable || is_writable || is_read_closed {
@@ -114,7 +121,7 @@ impl Reactor for SimReactor {
         ready.append(&mut host.stale);
         ready.shuffle(&mut host.random);
         let wake_at = timeout.map_or(Time::NEVER, |timeout| now.after(timeout));
-        let has_news = !ready.is_empty() || (host.may_accept && !host.backlog.is_empty());
+        let has_news = std::mem::take(&mut host.has_arrival) || !ready.is_empty();
         let sleeps_until = host.asleep_until.map_or(wake_at, |until| until.min(wake_at));
         if !has_news && sleeps_until > now {
             host.asleep_until = Some(sleeps_until);

@@ -120,11 +120,6 @@ impl Wire {
         self.outbound.len()
     }
 
-    /// Bytes that arrived and that the gateway has not read.
-    pub fn unread(&self) -> usize {
-        self.inbound.len()
-    }
-
     /// The client's host resets the connection: what is under way either way is lost.
     pub fn reset(&mut self) {
         self.is_reset = true;

@@ -19,6 +19,7 @@ use tidegate::shard::{Shard, ShardParts};
 
 use super::client::{Client, Reader, Snapshot};
 use super::ledger::Ledger;
+use super::oracle::{check_delivery, check_empty};
 use super::publisher::Publisher;
 use super::reactor::{Host, HostRef, SimReactor};
 use super::wire::Wire;
@@ -161,12 +162,14 @@ impl World {
     pub fn connect(&mut self, shard: usize, channels: &[usize], reader: Reader, capacity: usize) -> usize {
         let number = self.clients.len();
         let wire = Wire::new(number, capacity);
-        let mut client = Client::new(number, shard, Rc::clone(&wire), channels.to_vec(), &self.ledger);
+        let mut client = Client::new(number, Rc::clone(&wire), channels.to_vec(), &self.ledger);
         client.reader = reader;
         self.shards[shard].host.borrow_mut().connect(wire);
         self.clients.push(client);
         self.joining.push(number);
-        self.trace(|| format!("client {number} connects to shard {shard}, {channels:?}, {reader:?}, {capacity}"));
+        self.trace(|| {
+            format!("client {number} connects to shard {shard}, {channels:?}, {reader:?}, {capacity}")
+        });
         number
     }
 
@@ -278,7 +281,9 @@ impl World {
                     rows.lock().expect("one thread").extend(channels);
                 }
             });
-            let _ = self.bus.order(ShardId(index as u16), Order::Ask(Question::Channels { limit: 100 }, on_answer));
+            let _ = self
+                .bus
+                .order(ShardId(index as u16), Order::Ask(Question::Channels { limit: 100 }, on_answer));
             self.turn(index);
         }
         for row in rows.lock().expect("one thread").iter() {
@@ -287,7 +292,11 @@ impl World {
             let history = if settings.history_messages == 0 { 0 } else { settings.history_bytes };
             let bound = history.max(settings.max_lag_bytes) + self.ledger.largest;
             if row.retained_bytes > bound {
-                return Err(format!("{} retains {} of {bound} bytes", row.channel.as_str(), row.retained_bytes));
+                return Err(format!(
+                    "{} retains {} of {bound} bytes",
+                    row.channel.as_str(),
+                    row.retained_bytes
+                ));
             }
         }
         Ok(())
@@ -332,5 +341,36 @@ impl World {
                 return;
             }
         }
+    }
+
+    /// Everybody leaves, each in its own way; then history runs out.
+    pub fn leave_all(&mut self) {
+        let now = self.now();
+        for client in self.clients.iter_mut().filter(|client| client.end.is_none() && !client.has_left) {
+            match self.random.random_range(0..4) {
+                0 => client.leave_politely(),
+                1 => client.finish(),
+                _ => client.reset(now, &self.ledger),
+            }
+        }
+        self.run_for(Duration::from_secs(90));
+    }
+
+    /// The end of a scenario: all that was owed arrived, and nothing is left of anybody.
+    pub fn expect_all_well(mut self) {
+        self.recover();
+        check_delivery(&self).expect("delivery");
+        self.leave_all();
+        check_empty(&mut self).expect("nothing is left");
+    }
+
+    /// Hands messages of these lengths to the bus, in one go and without a turn.
+    pub fn hand_over(&mut self, channel: usize, lengths: &[usize]) {
+        let number = self.publishers.len();
+        self.publishers.push(Publisher::new(number as u32));
+        for length in lengths {
+            self.publishers[number].enqueue(channel, *length);
+        }
+        while self.publisher_works(number) {}
     }
 }

@@ -190,7 +190,7 @@ fn any_sequence_of_short_writes_gives_whole_frames_in_order() {
                 }
             }
             let cursor = owed.subscriptions()[0].cursor;
-            feeds.get_mut(CHANNEL).unwrap().note_visit(cursor, 1, Time::ZERO);
+            feeds.get_mut(CHANNEL).unwrap().note_visit(cursor, true, 1, Time::ZERO);
         }
         while write(&mut owed, &feeds, None, usize::MAX, &mut wire).1.has_more {}
         let all = frames(&wire);
