@@ -83,9 +83,9 @@ impl Feed {
         self.pass.on_join(members);
     }
 
-    /// A member left.
-    pub fn on_leave(&mut self, members: u32, now: Time) {
-        self.pass.on_leave(members);
+    /// The member at `left` left, and the last one has its place.
+    pub fn on_leave(&mut self, left: u32, members: u32, now: Time) {
+        self.pass.on_leave(left, members);
         if members == 0 {
             self.needed_from = self.journal.next();
             self.unflushed_bytes = 0;

@@ -108,16 +108,13 @@ impl<R: Reactor> Shard<R> {
         let left = self.hub.leave(channel, member);
         self.counters.subscriptions.sub(1);
         if let Some(feed) = self.feeds.get_mut(channel) {
-            feed.on_leave(left.members, self.now);
+            feed.on_leave(member, left.members, self.now);
         }
-        if let Some(moved) = left.moved {
-            if let Some(place) =
+        if let Some(moved) = left.moved
+            && let Some(place) =
                 self.slots.get_mut(moved).and_then(|other| other.owed.subscription_mut(channel))
-            {
-                place.member = member;
-            }
-            // The pass may have gone by the place it has now: visit it directly.
-            self.list_write(moved);
+        {
+            place.member = member;
         }
         if left.members == 0 {
             self.maybe_idle.push(channel);

@@ -67,6 +67,8 @@ pub struct Client {
     stream: Stream,
     pub status: Option<u16>,
     pub retry_after: Option<u32>,
+    /// How much of each channel had been accepted when it connected.
+    pub connected: Vec<usize>,
     pub joined: Option<Snapshot>,
     /// Messages by channel, in order of arrival.
     pub received: Vec<Vec<MessageId>>,
@@ -105,6 +107,7 @@ impl Client {
             stream: Stream::new(),
             status: None,
             retry_after: None,
+            connected: ledger.channels.iter().map(|log| log.order.len()).collect(),
             joined: None,
             received: vec![Vec::new(); ledger.channels.len()],
             messages: 0,

@@ -94,7 +94,8 @@ fn check_slow_consumer(world: &World, client: &Client) -> Result<(), String> {
         let log = &world.ledger.channels[*channel];
         let last = client.received[*channel].last().and_then(|id| log.place_of(*id));
         let from = last.map_or_else(
-            || client.joined.as_ref().map_or(0, |joined| joined.accepted[*channel].saturating_sub(1)),
+            // It joined between its connect and its 101, nobody knows when.
+            || client.connected.get(*channel).copied().unwrap_or(0),
             |last| last + 1,
         );
         // A witness may have been told later: then everything sent by that moment counts.

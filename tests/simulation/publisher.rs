@@ -58,7 +58,7 @@ impl Publisher {
         let id = MessageId { publisher: self.number, sequence: self.sequence };
         let bytes = payload(channel, id, length);
         let name = ledger.channels[channel].name.clone();
-        let kind = if self.sequence % 2 == 0 { PayloadKind::Text } else { PayloadKind::Binary };
+        let kind = if self.sequence.is_multiple_of(2) { PayloadKind::Text } else { PayloadKind::Binary };
         let publication = Publication::encode(name, kind, &bytes, now, None);
         let receipts = Arc::clone(&ledger.receipts);
         let on_receipt = Box::new(move |receipt| receipts.lock().expect("one thread").push((id, receipt)));

@@ -134,6 +134,10 @@ fn an_overtaken_cursor_is_reported_and_never_jumped_silently() {
     let mut owed = subscribed();
     for _ in 0..5 {
         publish(&mut feeds, &[0; 98], None);
+        // Its socket is blocked whenever the pass comes by.
+        let feed = feeds.get_mut(CHANNEL).unwrap();
+        feed.pass.next_member(1);
+        feed.note_visit(Offset(1), false, 1, Time::ZERO);
     }
     let mut slices = [IoSlice::new(&[]); SLICES_MAX];
     let plan = owed.gather(&feeds, None, &mut slices);
