@@ -172,6 +172,20 @@ mod tests {
         assert_eq!(pass.note_cursor(Offset(9), 1), Some(Offset(9)));
     }
 
+    #[test]
+    fn a_circle_sees_every_member_however_passes_begin() {
+        let cursors = [9, 9, 9, 5, 9].map(Offset);
+        let mut pass = Pass::default();
+        for round in 0..100 {
+            pass.restart(5, Time::ZERO);
+            for _ in 0..round % 7 {
+                let Some(index) = pass.next_member(5) else { break };
+                let least = pass.note_cursor(cursors[index as usize], 5);
+                assert!(least.is_none_or(|least| least == Offset(5)), "round {round}");
+            }
+        }
+    }
+
     /// Members come and go during passes: by the end of each everyone has seen every message.
     #[test]
     fn nobody_is_left_out_however_members_come_and_go() {
