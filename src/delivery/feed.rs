@@ -18,6 +18,8 @@ pub struct Feed {
     pub pass: Pass,
     needed_from: Offset,
     unflushed_bytes: u64,
+    /// In this round some member was left with more, though its socket takes it.
+    has_unfinished: bool,
 }
 
 impl Feed {
@@ -30,6 +32,7 @@ impl Feed {
             pass: Pass::default(),
             needed_from: next,
             unflushed_bytes: 0,
+            has_unfinished: false,
         }
     }
 
@@ -60,14 +63,20 @@ impl Feed {
         !self.pass.is_over() && self.unflushed_bytes > self.settings.max_lag_bytes / 2
     }
 
-    /// Notes where a visited member stands; lets go of what nobody needs once all were seen.
-    pub fn note_visit(&mut self, cursor: Offset, members: u32, now: Time) {
+    /// Notes where a visited member stands, and whether its socket takes more; lets go of what nobody needs once all
+    /// were seen. As long as one that takes more was not given everything (a write has a bound), the pass goes on.
+    pub fn note_visit(&mut self, cursor: Offset, is_ready: bool, members: u32, now: Time) {
+        self.has_unfinished |= is_ready && cursor < self.journal.next();
         if let Some(least) = self.pass.note_cursor(cursor, members) {
             self.needed_from = self.needed_from.max(least);
             self.retain(now);
         }
         if self.pass.is_over() {
-            self.unflushed_bytes = 0;
+            if std::mem::take(&mut self.has_unfinished) {
+                self.pass.restart(members, now);
+            } else {
+                self.unflushed_bytes = 0;
+            }
         }
     }
 
@@ -77,9 +86,9 @@ impl Feed {
         self.pass.on_join(members);
     }
 
-    /// A member left.
-    pub fn on_leave(&mut self, members: u32, now: Time) {
-        self.pass.on_leave(members);
+    /// The member at `left` left, and the last one has its place.
+    pub fn on_leave(&mut self, left: u32, members: u32, now: Time) {
+        self.pass.on_leave(left, members);
         if members == 0 {
             self.needed_from = self.journal.next();
             self.unflushed_bytes = 0;
@@ -94,7 +103,10 @@ impl Feed {
             bytes: self.settings.history_bytes,
             age: self.settings.history_age,
         };
-        let need = Need { from: self.needed_from, bytes_max: self.settings.max_lag_bytes };
+        // What the running pass has not offered to everyone yet is kept beyond the bound: a subscriber is overtaken
+        // for being slow, never because two messages came in one turn. Congestion keeps this small.
+        let bytes_max = self.settings.max_lag_bytes.max(self.unflushed_bytes);
+        let need = Need { from: self.needed_from, bytes_max };
         self.journal.retain(window, need, now);
     }
 

@@ -62,6 +62,8 @@ mod tests {
             let at = Time::from_millis(offset * 100);
             let publication = Publication::encode(channel, PayloadKind::Binary, &[0; 98], at, None);
             feed.append(Offset(offset), &publication, 1, at);
+            feed.pass.next_member(1);
+            feed.note_visit(Offset(1), false, 1, at);
         }
         feed
     }

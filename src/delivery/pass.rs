@@ -11,6 +11,9 @@ use crate::model::{Offset, Time};
 pub struct Pass {
     next: u32,
     remaining: u32,
+    /// Members that a leave moved out of the part still to come: visited before the pass goes on.
+    jumped: Vec<u32>,
+    is_visiting_jumped: bool,
     circle_left: u32,
     circle_min: Offset,
     began_at: Time,
@@ -18,14 +21,22 @@ pub struct Pass {
 
 impl Default for Pass {
     fn default() -> Self {
-        Self { next: 0, remaining: 0, circle_left: 0, circle_min: Offset(u64::MAX), began_at: Time::ZERO }
+        Self {
+            next: 0,
+            remaining: 0,
+            jumped: Vec::new(),
+            is_visiting_jumped: false,
+            circle_left: 0,
+            circle_min: Offset(u64::MAX),
+            began_at: Time::ZERO,
+        }
     }
 }
 
 impl Pass {
     /// Whether nobody is left to visit.
     pub fn is_over(&self) -> bool {
-        self.remaining == 0
+        self.remaining == 0 && self.jumped.is_empty()
     }
 
     /// When the present pass, or the last one, began.
@@ -35,16 +46,24 @@ impl Pass {
 
     /// There is news: everyone is to be visited from here on.
     pub fn restart(&mut self, members: u32, now: Time) {
-        if self.remaining == 0 {
+        if self.is_over() {
             self.began_at = now;
             let stride = (u64::from(members) * 618 / 1000) as u32 + 1;
             self.next = (self.next + stride) % members.max(1);
+            // A circle that was under way would see some members twice and others not at all.
+            self.restart_circle(members);
         }
+        self.jumped.clear();
         self.remaining = members;
     }
 
     /// The index of the next member to visit; `None` when the pass is over.
     pub fn next_member(&mut self, members: u32) -> Option<u32> {
+        if let Some(index) = self.jumped.pop() {
+            self.is_visiting_jumped = true;
+            return Some(index);
+        }
+        self.is_visiting_jumped = false;
         if self.remaining == 0 || members == 0 {
             self.remaining = 0;
             return None;
@@ -55,9 +74,18 @@ impl Pass {
         Some(index)
     }
 
+    /// Whether the member that [`Pass::next_member`] gave last was visited out of its turn: note it before the next.
+    pub fn is_out_of_turn(&self) -> bool {
+        self.is_visiting_jumped
+    }
+
     /// Notes the cursor that a visited member has now. At the end of a full circle gives the least of them: no
     /// member is behind that.
     pub fn note_cursor(&mut self, cursor: Offset, members: u32) -> Option<Offset> {
+        if self.is_visiting_jumped {
+            // Out of its turn: the circle will come by.
+            return None;
+        }
         if self.circle_left == 0 {
             self.restart_circle(members);
         }
@@ -74,11 +102,27 @@ impl Pass {
         self.restart_circle(members);
     }
 
-    /// A member was taken out and the last one put in its place, which may have jumped the visit: whoever calls
-    /// this visits that one directly unless the pass is over.
-    pub fn on_leave(&mut self, members: u32) {
-        self.remaining = self.remaining.min(members);
+    /// The member at `left` was taken out and the last one put in its place; `members` are left. If that moved one
+    /// was still to be visited and its new place is behind, it is visited next.
+    pub fn on_leave(&mut self, left: u32, members: u32) {
+        let last = members;
+        let is_last_to_come = self.is_to_come(last, members + 1);
+        let was_jumped = self.jumped.contains(&last);
+        self.jumped.retain(|jumped| *jumped != left && *jumped != last);
+        if left != last && (is_last_to_come || was_jumped) && !self.is_to_come(left, members + 1) {
+            self.jumped.push(left);
+        }
+        self.remaining = (self.remaining - u32::from(is_last_to_come)).min(members);
+        if self.next > last {
+            self.next = 0;
+        }
         self.restart_circle(members);
+    }
+
+    /// Whether the ring of `members` will come to `index` in this pass.
+    fn is_to_come(&self, index: u32, members: u32) -> bool {
+        let next = if self.next < members { self.next } else { 0 };
+        (index + members - next) % members < self.remaining
     }
 
     fn restart_circle(&mut self, members: u32) {
@@ -129,11 +173,25 @@ mod tests {
         assert_eq!(pass.note_cursor(Offset(5), 3), None);
         assert_eq!(pass.note_cursor(Offset(9), 3), Some(Offset(5)));
         assert_eq!(pass.note_cursor(Offset(8), 2), None);
-        pass.on_leave(1);
+        pass.on_leave(0, 1);
         assert_eq!(pass.note_cursor(Offset(9), 1), Some(Offset(9)));
     }
 
-    /// Members come and go during passes; with the moved ones visited directly, everyone sees every message.
+    #[test]
+    fn a_circle_sees_every_member_however_passes_begin() {
+        let cursors = [9, 9, 9, 5, 9].map(Offset);
+        let mut pass = Pass::default();
+        for round in 0..100 {
+            pass.restart(5, Time::ZERO);
+            for _ in 0..round % 7 {
+                let Some(index) = pass.next_member(5) else { break };
+                let least = pass.note_cursor(cursors[index as usize], 5);
+                assert!(least.is_none_or(|least| least == Offset(5)), "round {round}");
+            }
+        }
+    }
+
+    /// Members come and go during passes: by the end of each everyone has seen every message.
     #[test]
     fn nobody_is_left_out_however_members_come_and_go() {
         for seed in 0..200 {
@@ -154,10 +212,7 @@ mod tests {
                     2 if seen.len() > 1 => {
                         let gone = random.random_range(0..seen.len());
                         seen.swap_remove(gone);
-                        pass.on_leave(seen.len() as u32);
-                        if let Some(moved) = seen.get_mut(gone) {
-                            *moved = head;
-                        }
+                        pass.on_leave(gone as u32, seen.len() as u32);
                     }
                     _ => {
                         if let Some(index) = pass.next_member(seen.len() as u32) {

@@ -251,6 +251,11 @@ impl Hub {
         Some((index, std::mem::take(&mut channel.waiting)))
     }
 
+    /// Whether a home is to be told something.
+    pub fn has_interest_changes(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
     /// What changed since the last call, a channel once however often it changed. Withdrawals detach.
     pub fn take_interest_changes(&mut self) -> Vec<InterestChange> {
         let mut changes = Vec::new();

@@ -11,8 +11,10 @@ use crate::session::{WebSocket, append_close_frame};
 pub(super) enum Farewell {
     /// An HTTP answer; then the peer's end is awaited, so that it can read the answer.
     Answer(Vec<u8>),
-    /// The last reply to a peer that has ended its side, with a close frame or without; then it is over.
-    LastReply(Vec<u8>),
+    /// What is queued already, to a peer that has ended its side.
+    Rest,
+    /// The reply to the peer's close frame; then it is over.
+    CloseReply(Vec<u8>),
     /// Our close frame; then the peer's is awaited.
     CloseFrame(Vec<u8>, Box<WebSocket>),
     /// Our close frame to a peer that broke the protocol; nothing it sends is looked at any more.
@@ -59,7 +61,8 @@ impl<R: Reactor> Shard<R> {
         }
         let (bytes, awaits) = match farewell {
             Farewell::Answer(bytes) | Farewell::LastWord(bytes) => (bytes, Awaits::EndOfInput),
-            Farewell::LastReply(bytes) => (bytes, Awaits::Flush),
+            Farewell::Rest => (Vec::new(), Awaits::Flush),
+            Farewell::CloseReply(bytes) => (bytes, Awaits::Flush),
             Farewell::CloseFrame(bytes, websocket) => (bytes, Awaits::PeerClose(websocket)),
         };
         connection.owed.push_last(&bytes);
@@ -84,6 +87,18 @@ impl<R: Reactor> Shard<R> {
                 self.end(slot, reason, by);
             }
         }
+    }
+
+    /// Nothing more comes from the peer of a closing connection: it is over once our last bytes are out.
+    pub(super) fn finish_closing(&mut self, slot: u32) {
+        let Some(connection) = self.slots.get_mut(slot) else { return };
+        let Phase::Closing(closing) = &mut connection.phase else { return };
+        if connection.owed.has_own() {
+            closing.awaits = Awaits::Flush;
+            return;
+        }
+        let (reason, by) = (closing.reason, closing.by);
+        self.end(slot, reason, by);
     }
 
     /// The connection is over: off its channels now, its slot free at the end of the turn.

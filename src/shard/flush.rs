@@ -28,13 +28,7 @@ impl<R: Reactor> Shard<R> {
                 self.visit(slot);
             }
         }
-        while let Some((held_until, channel)) = self.held_news.front().copied() {
-            if held_until > self.now && !self.congested.contains(&channel) {
-                break;
-            }
-            self.held_news.pop_front();
-            self.news.push_back(channel);
-        }
+        self.release_held_news();
         let mut visits_left = self.config.write_budget;
         while visits_left > 0 {
             let Some(channel) = self.news.pop_front() else { break };
@@ -42,6 +36,27 @@ impl<R: Reactor> Shard<R> {
             visits_left -= self.flush_channel(channel, slice).max(1);
         }
         self.runs.settle(self.now, &mut self.histograms);
+    }
+
+    /// Lists channels whose batch window is over, or that must be flushed before more is taken.
+    fn release_held_news(&mut self) {
+        if !self.congested.is_empty() {
+            let (congested, news) = (&self.congested, &mut self.news);
+            self.held_news.retain(|(_, channel)| {
+                let is_congested = congested.contains(channel);
+                if is_congested {
+                    news.push_back(*channel);
+                }
+                !is_congested
+            });
+        }
+        while let Some((held_until, channel)) = self.held_news.front().copied() {
+            if held_until > self.now {
+                break;
+            }
+            self.held_news.pop_front();
+            self.news.push_back(channel);
+        }
     }
 
     /// Visits up to `visits` members of `channel` and says how many; lists the channel again if its pass is not

@@ -64,7 +64,7 @@ impl<R: Reactor> Shard<R> {
                 break;
             };
             match self.slots.get_mut(*slot).and_then(Connection::plain_cursor) {
-                Some(cursor) if group.count == 0 || cursor == group.from => {
+                Some(cursor) if (group.count == 0 || cursor == group.from) && !pass.is_out_of_turn() => {
                     group.from = cursor;
                     group.slots[group.count] = *slot;
                     group.count += 1;
@@ -128,7 +128,7 @@ impl<R: Reactor> Shard<R> {
         subscription.cursor = next;
         let members = self.hub.members(channel).len() as u32;
         if let Some(feed) = self.feeds.get_mut(channel) {
-            feed.note_visit(next, members, self.now);
+            feed.note_visit(next, true, members, self.now);
         }
     }
 
@@ -141,12 +141,13 @@ impl<R: Reactor> Shard<R> {
     /// Tells the pass where a visited member stands, if it is one still: the visit may have ended it, and with it the
     /// channel's last membership.
     fn note_member(&mut self, slot: u32, channel: ChannelIndex) {
-        let subscription =
-            self.slots.get_mut(slot).and_then(|connection| connection.owed.subscription_mut(channel));
-        let Some(cursor) = subscription.map(|subscription| subscription.cursor) else { return };
+        let Some(connection) = self.slots.get_mut(slot) else { return };
+        let is_ready = !matches!(connection.phase, Phase::Joining(_)) && !connection.owed.is_blocked();
+        let Some(subscription) = connection.owed.subscription_mut(channel) else { return };
+        let cursor = subscription.cursor;
         let members = self.hub.members(channel).len() as u32;
         if let Some(feed) = self.feeds.get_mut(channel) {
-            feed.note_visit(cursor, members, self.now);
+            feed.note_visit(cursor, is_ready, members, self.now);
         }
     }
 }

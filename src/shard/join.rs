@@ -75,6 +75,13 @@ impl<R: Reactor> Shard<R> {
         let phase = self.phases.next_phase();
         let Some(connection) = self.slots.get_mut(slot) else { return };
         connection.phase = Phase::Open(None::<Box<Open>>);
+        // While it waited for its last channel it was sent nothing: what the first ones had meanwhile came before
+        // its 101, and must not count as lag.
+        for subscription in connection.owed.subscriptions_mut() {
+            if let Some(feed) = self.feeds.get(subscription.channel) {
+                subscription.cursor = feed.journal.next();
+            }
+        }
         connection.liveness = Liveness::new(self.now, phase);
         if connection.owed.push_own(response).is_err() {
             self.close(slot, CloseReason::ControlFlood, None);
@@ -101,16 +108,13 @@ impl<R: Reactor> Shard<R> {
         let left = self.hub.leave(channel, member);
         self.counters.subscriptions.sub(1);
         if let Some(feed) = self.feeds.get_mut(channel) {
-            feed.on_leave(left.members, self.now);
+            feed.on_leave(member, left.members, self.now);
         }
-        if let Some(moved) = left.moved {
-            if let Some(place) =
+        if let Some(moved) = left.moved
+            && let Some(place) =
                 self.slots.get_mut(moved).and_then(|other| other.owed.subscription_mut(channel))
-            {
-                place.member = member;
-            }
-            // The pass may have gone by the place it has now: visit it directly.
-            self.list_write(moved);
+        {
+            place.member = member;
         }
         if left.members == 0 {
             self.maybe_idle.push(channel);
@@ -133,12 +137,20 @@ impl<R: Reactor> Shard<R> {
 
     /// Forgets channels that nobody needs any more: they cost nothing from here on.
     pub(super) fn forget_idle_channels(&mut self) {
+        let mut withdrawing = Vec::new();
         for channel in std::mem::take(&mut self.maybe_idle) {
             if !self.hub.contains(channel) {
                 continue;
             }
             let has_members = !self.hub.members(channel).is_empty();
-            let is_detached = self.hub.attachment(channel) == Attachment::Detached;
+            let attachment = self.hub.attachment(channel);
+            if !has_members && matches!(attachment, Attachment::Awaiting { .. } | Attachment::Live { .. }) {
+                // The last one left after this turn's withdrawals were sent. Until the next ones are, a joiner finds
+                // the channel live and needs its feed.
+                withdrawing.push(channel);
+                continue;
+            }
+            let is_detached = attachment == Attachment::Detached;
             let has_retained = !is_detached
                 && self.feeds.get(channel).is_some_and(|feed| feed.has_history() && !feed.journal.is_empty());
             if !has_members && !has_retained {
@@ -146,5 +158,6 @@ impl<R: Reactor> Shard<R> {
             }
             self.hub.forget_if_idle(channel, has_retained);
         }
+        self.maybe_idle = withdrawing;
     }
 }

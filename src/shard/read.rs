@@ -62,20 +62,15 @@ impl<R: Reactor> Shard<R> {
 
     /// The peer has ended its side. It may be reading: answers that wait still go out.
     fn handle_end_of_file(&mut self, slot: u32) {
-        let Some(connection) = self.slots.get_mut(slot) else { return };
-        let is_owed_answer = connection.owed.has_own();
-        match &mut connection.phase {
-            Phase::Http(_) if is_owed_answer => {
-                let nothing_more = Farewell::LastReply(Vec::new());
-                self.bid_farewell(slot, CloseReason::HttpDone, Blame::Peer, nothing_more);
+        let Some(connection) = self.slots.get(slot) else { return };
+        match &connection.phase {
+            // Who has ended its side may still read: an answer that is on its way is sent.
+            Phase::Http(_) if connection.owed.has_own() => {
+                self.bid_farewell(slot, CloseReason::HttpDone, Blame::Peer, Farewell::Rest);
             }
             Phase::Http(_) => self.end(slot, CloseReason::HttpDone, Blame::Peer),
             Phase::Joining(_) | Phase::Open(_) => self.end(slot, CloseReason::EndOfFile, Blame::Peer),
-            Phase::Closing(closing) if is_owed_answer => closing.awaits = Awaits::Flush,
-            Phase::Closing(closing) => {
-                let (reason, by) = (closing.reason, closing.by);
-                self.end(slot, reason, by);
-            }
+            Phase::Closing(_) => self.finish_closing(slot),
             Phase::Ended { .. } => {}
         }
     }
@@ -91,8 +86,7 @@ impl<R: Reactor> Shard<R> {
                     Awaits::Flush | Awaits::EndOfInput => false,
                 };
                 if is_answered {
-                    let (reason, by) = (closing.reason, closing.by);
-                    self.end(slot, reason, by);
+                    self.finish_closing(slot);
                 }
             }
             Phase::Joining(_) | Phase::Ended { .. } => {}
@@ -182,12 +176,18 @@ impl<R: Reactor> Shard<R> {
             self.handle_event(slot, event);
         }
         self.events = events;
+        let is_closing =
+            self.slots.get(slot).is_some_and(|connection| matches!(connection.phase, Phase::Closing(_)));
+        if is_closing && (has_closed || result.is_err()) {
+            // Closed for what it said before, and its own end came in the same breath.
+            return self.finish_closing(slot);
+        }
         if let Err(reason) = result {
             return self.fail(slot, reason);
         }
         if has_closed {
             let reply = std::mem::take(&mut self.replies);
-            return self.bid_farewell(slot, CloseReason::Normal, Blame::Peer, Farewell::LastReply(reply));
+            return self.bid_farewell(slot, CloseReason::Normal, Blame::Peer, Farewell::CloseReply(reply));
         }
         if !self.replies.is_empty() {
             let Some(connection) = self.slots.get_mut(slot) else { return };

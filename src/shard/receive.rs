@@ -111,6 +111,9 @@ impl<R: Reactor> Shard<R> {
         }
         if is_kept {
             self.note_journal_growth(publication.frame.len() as u64);
+        } else if members == 0 {
+            // Too large for its history, it pushed out what was kept before it.
+            self.maybe_idle.push(channel);
         }
     }
 
@@ -163,6 +166,10 @@ impl<R: Reactor> Shard<R> {
         let feed = self.feeds.insert(channel, Feed::new(settings, attach.epoch, first));
         for numbered in &attach.retained {
             feed.append(numbered.offset, &numbered.publication, 0, self.now);
+        }
+        let retained_bytes = feed.journal.bytes();
+        if retained_bytes > 0 {
+            self.note_journal_growth(retained_bytes);
         }
         for slot in waiting {
             self.channel_became_live(slot, channel);

@@ -42,6 +42,7 @@ impl<R: Reactor> Shard<R> {
             || !self.write_list.is_empty()
             || !self.news.is_empty()
             || self.has_timers_left
+            || self.hub.has_interest_changes()
             || self.can_accept_at_once();
         if is_left_over {
             return Some(Duration::ZERO);

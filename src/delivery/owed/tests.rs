@@ -134,6 +134,10 @@ fn an_overtaken_cursor_is_reported_and_never_jumped_silently() {
     let mut owed = subscribed();
     for _ in 0..5 {
         publish(&mut feeds, &[0; 98], None);
+        // Its socket is blocked whenever the pass comes by.
+        let feed = feeds.get_mut(CHANNEL).unwrap();
+        feed.pass.next_member(1);
+        feed.note_visit(Offset(1), false, 1, Time::ZERO);
     }
     let mut slices = [IoSlice::new(&[]); SLICES_MAX];
     let plan = owed.gather(&feeds, None, &mut slices);
@@ -190,7 +194,7 @@ fn any_sequence_of_short_writes_gives_whole_frames_in_order() {
                 }
             }
             let cursor = owed.subscriptions()[0].cursor;
-            feeds.get_mut(CHANNEL).unwrap().note_visit(cursor, 1, Time::ZERO);
+            feeds.get_mut(CHANNEL).unwrap().note_visit(cursor, true, 1, Time::ZERO);
         }
         while write(&mut owed, &feeds, None, usize::MAX, &mut wire).1.has_more {}
         let all = frames(&wire);

@@ -1,0 +1,198 @@
+//! Cases B18, B22, D2, G1: control frames, deadlines, and how connections end from our side.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tidegate::bus::{DrainSchedule, Order};
+use tidegate::model::{CloseReason, ShardId, Time};
+
+use super::client::Reader;
+use super::protocol::{CLOSE, close_payload};
+use super::wire::Closed;
+use super::world::{Setup, World};
+
+fn second(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[test]
+fn b18_a_close_handshake_that_hangs_ends_in_a_reset_after_three_seconds() {
+    let mut world = World::new(Setup::new(18));
+    let canary = world.join(0, &[0]);
+    let hanging = world.join(0, &[0]);
+    world.clients[hanging].reader = Reader::Stalled;
+    world.relay(hanging, 40);
+    world.settle();
+    let counted = world.total(|counters| counters.messages_in.get());
+    // It neither reads nor answers, and keeps talking.
+    for _ in 0..28 {
+        world.relay(hanging, 40);
+        world.clients[hanging].ping();
+        world.run_for(Duration::from_millis(100));
+        assert!(world.clients[hanging].wire.borrow().closed.is_none());
+    }
+    world.publish(0, 10);
+    world.run_for(Duration::from_millis(300));
+    assert_eq!(world.clients[hanging].wire.borrow().closed, Some(Closed::Reset));
+    assert_eq!(world.total(|counters| counters.messages_in.get()), counted, "nothing of it was listened to");
+    assert_eq!(world.clients[canary].received[0].len(), 1);
+    let now = world.now();
+    world.clients[hanging].pings_sent.clear();
+    world.clients[hanging].read(usize::MAX, now, &mut world.ledger);
+    assert_eq!(world.clients[hanging].close.as_ref().map(|(code, _)| *code), Some(1008));
+    assert_eq!(world.closed(CloseReason::Policy), 1);
+    world.expect_all_well();
+}
+
+#[test]
+fn b18_a_close_in_the_same_breath_as_the_fault_needs_no_deadline() {
+    let mut world = World::new(Setup::new(18));
+    let client = world.join(0, &[0]);
+    world.relay(client, 40);
+    world.clients[client].send_frame(CLOSE, &close_payload(1000, ""));
+    world.clients[client].has_left = true;
+    world.settle();
+    assert_eq!(world.clients[client].close.as_ref().map(|(code, _)| *code), Some(1008));
+    assert_eq!(world.clients[client].wire.borrow().closed, Some(Closed::Finished));
+    world.expect_all_well();
+}
+
+#[test]
+fn b22_control_frames_pass_a_stalled_reader_at_the_next_boundary() {
+    let mut world = World::new(Setup::new(22));
+    let slow = world.connect(0, &[0], Reader::Stalled, 1000);
+    world.settle();
+    let now = world.now();
+    world.clients[slow].read(usize::MAX, now, &mut world.ledger);
+    for _ in 0..100 {
+        world.publish(0, 900);
+    }
+    world.clients[slow].ping();
+    world.settle();
+    for _ in 0..4 {
+        let now = world.now();
+        world.clients[slow].read(usize::MAX, now, &mut world.ledger);
+        world.settle();
+    }
+    assert_eq!(world.clients[slow].pongs.len(), 1);
+    assert!(world.clients[slow].pongs_after[0] <= 2, "after {} messages", world.clients[slow].pongs_after[0]);
+    world.recover();
+    assert_eq!(world.clients[slow].received[0].len(), 100);
+    world.expect_all_well();
+}
+
+#[test]
+fn b22_the_close_reaches_a_stalled_reader_that_reads_again_in_time() {
+    let mut setup = Setup::new(22);
+    setup.channels[0].1.max_lag_bytes = 5000;
+    let mut world = World::new(setup);
+    let slow = world.connect(0, &[0], Reader::Stalled, 1000);
+    world.settle();
+    let now = world.now();
+    world.clients[slow].read(usize::MAX, now, &mut world.ledger);
+    for _ in 0..10 {
+        world.publish(0, 900);
+    }
+    world.run_for(second(2));
+    for _ in 0..3 {
+        let now = world.now();
+        world.clients[slow].read(usize::MAX, now, &mut world.ledger);
+        world.settle();
+    }
+    let close = world.clients[slow].close.clone();
+    assert_eq!(close, Some((4101, "slow_consumer".to_owned())));
+    assert!(world.clients[slow].received[0].len() <= 3, "waiting data is replaced by the close");
+    world.expect_all_well();
+}
+
+#[test]
+fn d2_dead_peer_is_closed_at_the_pong_deadline() {
+    let mut world = World::new(Setup::new(2));
+    let mute = world.join(0, &[0]);
+    world.clients[mute].answers_pings = false;
+    let dead = world.join(0, &[0]);
+    world.clients[dead].reader = Reader::Dead;
+    let well = world.join(0, &[0]);
+    // The first ping comes after 1.2 intervals at most; one who does not read gets its close 3 s later.
+    world.run_for(second(30 + 10 + 4));
+    assert_eq!(world.clients[mute].close, Some((4105, "ping_timeout".to_owned())));
+    assert!(world.clients[dead].wire.borrow().closed.is_some());
+    assert_eq!(world.closed(CloseReason::PingTimeout), 2);
+    let pinged = world.clients[mute].pings_seen[0];
+    let closed = world.clients[mute].seen_end.as_ref().expect("closed").0;
+    assert!((second(10)..second(10) + Duration::from_millis(40)).contains(&closed.since(pinged)));
+    world.run_for(second(600));
+    assert!(world.clients[well].is_open());
+    assert!(world.clients[well].pings_seen.len() >= 20);
+    world.expect_all_well();
+}
+
+fn drain(world: &mut World, closes_begin: Duration, spread: Duration) {
+    let now = world.now();
+    let schedule = DrainSchedule {
+        stop_accepting_at: now.after(second(1)),
+        closes_begin_at: now.after(closes_begin),
+        closes_end_at: now.after(closes_begin + spread),
+    };
+    for index in 0..world.shards.len() {
+        assert!(world.bus.order(ShardId(index as u16), Order::Drain(schedule)).is_ok());
+    }
+    world.is_draining = true;
+}
+
+#[test]
+fn g1_drain_spreads_its_closes_evenly_and_tells_everyone() {
+    let mut setup = Setup::new(1);
+    setup.shards = 2;
+    let mut world = World::new(setup);
+    for index in 0..600 {
+        world.connect(index % 2, &[0], Reader::Healthy, usize::MAX);
+    }
+    world.run_for(second(1));
+    drain(&mut world, second(2), second(20));
+    let mut expected = BTreeMap::new();
+    for _ in 0..23 {
+        world.run_for(second(1));
+        world.publish(0, 50);
+        for (number, client) in world.clients.iter().enumerate().filter(|(_, client)| client.close.is_none())
+        {
+            *expected.entry(number).or_insert(0) += 1;
+            assert!(client.end.is_none());
+        }
+    }
+    let late = world.connect(0, &[0], Reader::Healthy, usize::MAX);
+    world.run_for(second(1));
+    assert_eq!(world.clients[late].status, None, "nobody accepts any more");
+    let told: Vec<_> = world.clients.iter().filter(|client| client.number != late).collect();
+    let begin = told.iter().filter_map(|client| client.seen_end.as_ref()).map(|(at, _)| *at).min();
+    let begin = begin.unwrap_or(Time::ZERO);
+    let mut seconds = BTreeMap::new();
+    for client in told {
+        let (code, reason) = client.close.clone().expect("told");
+        let delay = reason.strip_prefix("draining;in=").and_then(|delay| delay.parse::<u64>().ok());
+        assert!(code == 1012 && delay.is_some_and(|delay| delay < 5000), "{code} {reason:?}");
+        let at = client.seen_end.as_ref().expect("seen").0;
+        *seconds.entry(at.since(begin).as_secs()).or_insert(0_u32) += 1;
+        assert_eq!(client.received[0].len(), expected.get(&client.number).copied().unwrap_or(0));
+    }
+    assert!(seconds.values().all(|count| *count <= 60), "more than twice the mean: {seconds:?}");
+    assert!(seconds.len() >= 19);
+    assert_eq!(world.closed(CloseReason::Draining), 600);
+    world.expect_all_well();
+}
+
+#[test]
+fn g1_a_second_signal_hurries() {
+    let mut world = World::new(Setup::new(1));
+    for _ in 0..50 {
+        world.connect(0, &[0], Reader::Healthy, usize::MAX);
+    }
+    world.run_for(second(1));
+    drain(&mut world, second(10), second(110));
+    world.run_for(second(15));
+    assert!(world.total(|counters| counters.open.get()) > 40);
+    drain(&mut world, Duration::ZERO, second(1));
+    world.run_for(second(2));
+    assert_eq!(world.total(|counters| counters.connections.get()), 0);
+    world.expect_all_well();
+}

@@ -1,0 +1,198 @@
+//! Cases B20, C17, C18: sockets that stop, cut and break anywhere; nothing is lost that the peer could still have.
+
+use tidegate::config::ChannelSettings;
+use tidegate::model::CloseReason;
+
+use super::client::{Client, Reader};
+use super::protocol::{CLOSE, close_payload};
+use super::world::{Setup, World};
+
+fn chat(seed: u64) -> World {
+    let mut setup = Setup::new(seed);
+    setup.channels[0].1 = ChannelSettings { relay: true, ..ChannelSettings::default() };
+    let mut world = World::new(setup);
+    let witness = world.join(0, &[0]);
+    world.clients[witness].witnesses.push(0);
+    world
+}
+
+#[test]
+fn c17_lost_readiness_one_edge_is_enough_for_all_that_arrived_with_it() {
+    for lengths in [vec![50_000; 8], vec![0; 9000], vec![65_500; 3], vec![131; 1000]] {
+        let mut world = chat(17);
+        let sender = world.join(0, &[0]);
+        for length in &lengths {
+            world.relay(sender, *length);
+        }
+        world.clients[sender].ping();
+        world.clients[sender].wire.borrow_mut().arrive(usize::MAX);
+        while world.turn(0) {}
+        assert_eq!(world.total(|counters| counters.published.get()), lengths.len() as u64);
+        world.settle();
+        assert_eq!(world.clients[sender].pongs.len(), 1);
+        world.expect_all_well();
+    }
+}
+
+#[test]
+fn c17_an_end_that_comes_with_the_last_bytes_is_seen_after_them() {
+    let mut world = chat(18);
+    let sender = world.join(0, &[0]);
+    for _ in 0..10 {
+        world.relay(sender, 20_000);
+    }
+    world.clients[sender].finish();
+    world.settle();
+    assert_eq!(world.clients[0].received[0].len(), 10);
+    assert_eq!(world.closed(CloseReason::EndOfFile), 1);
+    world.expect_all_well();
+}
+
+#[test]
+fn c18_writes_of_one_byte_and_buffers_of_one_byte_lose_nothing() {
+    for (capacity, write_max) in [(usize::MAX, 1), (1, usize::MAX), (7, 3), (130, 129)] {
+        let mut world = chat(19);
+        let slow = world.connect(0, &[0], Reader::Slow, capacity);
+        world.clients[slow].wire.borrow_mut().write_max = write_max;
+        world.settle();
+        for length in [0, 50, 125, 126, 127, 9000, 3] {
+            world.publish(0, length);
+            let now = world.now();
+            let client = &mut world.clients[slow];
+            client.read(10, now, &mut world.ledger);
+            client.ping();
+            world.settle();
+        }
+        for _ in 0..20_000 {
+            let now = world.now();
+            world.clients[slow].read(usize::MAX, now, &mut world.ledger);
+            if !world.turn(0) {
+                break;
+            }
+        }
+        world.recover();
+        assert_eq!(world.clients[slow].received[0].len(), 7);
+        world.expect_all_well();
+    }
+}
+
+#[test]
+fn c18_short_and_zero_writes_a_write_of_nothing_ends_the_connection() {
+    let mut world = chat(20);
+    let odd = world.join(0, &[0]);
+    world.clients[odd].wire.borrow_mut().takes_zero = true;
+    world.ends_freely = true;
+    world.publish(0, 100);
+    assert!(world.clients[odd].wire.borrow().closed.is_some());
+    assert!(world.clients[odd].wire.borrow().write_calls < 5);
+    world.expect_all_well();
+}
+
+/// Upgrade, then a message, a ping and a close: all the bytes a client sends in its life.
+fn say_everything(world: &mut World, number: usize) {
+    world.relay(number, 300);
+    let client = &mut world.clients[number];
+    client.ping();
+    client.send_frame(CLOSE, &close_payload(1000, "bye"));
+    client.has_left = true;
+}
+
+fn at_every_offset(end: impl Fn(&mut Client, &mut World)) {
+    for offset in 0.. {
+        let mut world = chat(offset as u64);
+        let number = world.connect(0, &[0], Reader::Healthy, usize::MAX);
+        while world.turn(0) {}
+        // The request goes first in any case: bytes ahead of the 101 would be refused.
+        let request = world.clients[number].wire.borrow().flight.len();
+        world.clients[number].wire.borrow_mut().arrive(offset);
+        while world.turn(0) {}
+        if offset > request {
+            world.settle();
+            say_everything(&mut world, number);
+            let script = world.clients[number].wire.borrow().flight.len();
+            if offset - request > script {
+                return;
+            }
+            world.clients[number].wire.borrow_mut().arrive(offset - request);
+            while world.turn(0) {}
+        }
+        world.ends_freely = true;
+        let mut client = world.clients.remove(number);
+        end(&mut client, &mut world);
+        world.clients.insert(number, client);
+        world.settle();
+        world.publish(0, 10);
+        world.expect_all_well();
+    }
+}
+
+#[test]
+fn b20_reset_at_every_byte_offset() {
+    at_every_offset(|client, world| {
+        let now = world.now();
+        client.reset(now, &world.ledger);
+    });
+}
+
+#[test]
+fn b20_end_at_every_byte_offset() {
+    at_every_offset(|client, _| {
+        client.wire.borrow_mut().flight.clear();
+        client.finish();
+    });
+}
+
+#[test]
+fn b20_reset_after_every_byte_the_client_reads() {
+    for offset in 0..700 {
+        let mut world = chat(offset as u64);
+        let number = world.connect(0, &[0], Reader::Slow, 40 + offset % 5);
+        world.settle();
+        let mut left = offset;
+        for length in [300, 20, 20] {
+            world.publish(0, length);
+            while left > 0 && world.clients[number].wire.borrow().readable() > 0 {
+                let now = world.now();
+                let count = left.min(world.clients[number].wire.borrow().readable());
+                world.clients[number].read(count, now, &mut world.ledger);
+                left -= count;
+                world.settle();
+            }
+        }
+        let now = world.now();
+        world.clients[number].reset(now, &world.ledger);
+        world.settle();
+        assert_eq!(world.total(|counters| counters.connections.get()), 1);
+        assert_eq!(world.closed(CloseReason::Reset), 1);
+        world.expect_all_well();
+    }
+}
+
+#[test]
+fn a_client_that_ends_its_side_with_its_request_gets_the_answer() {
+    for request in
+        ["GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "nonsense\r\n\r\n"]
+    {
+        let mut world = World::new(Setup::new(1));
+        world.ends_freely = true;
+        let number = world.connect(0, &[0], Reader::Healthy, usize::MAX);
+        let wire = world.clients[number].wire.clone();
+        wire.borrow_mut().flight = request.bytes().collect();
+        world.clients[number].finish();
+        world.settle();
+        assert!(world.clients[number].status.is_some(), "no answer to {request:?}");
+        assert!(wire.borrow().closed.is_some());
+        world.expect_all_well();
+    }
+}
+
+#[test]
+fn a_client_that_closes_and_ends_its_side_at_once_gets_the_close_reply() {
+    let mut world = chat(1);
+    let number = world.join(0, &[0]);
+    world.clients[number].leave_politely();
+    world.clients[number].finish();
+    world.settle();
+    assert_eq!(world.clients[number].close.as_ref().map(|(code, _)| *code), Some(1000));
+    world.expect_all_well();
+}
