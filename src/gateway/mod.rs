@@ -85,8 +85,7 @@ struct Gateway {
 }
 
 impl Gateway {
-    async fn start(config: Config) -> Result<Self, GatewayError> {
-        let config = Arc::new(config);
+    async fn start(mut config: Config) -> Result<Self, GatewayError> {
         let clock = Clock::start();
         let capacity = Capacity::of(&config, capacity::raise_descriptor_limit())?;
         let Bound { addresses, per_shard } = listeners::bind_all(&config)?;
@@ -94,6 +93,9 @@ impl Gateway {
         let admin_address = admin_listener.local_addr();
         let admin_address =
             admin_address.map_err(|source| GatewayError::start("the admin listener", source))?;
+        // The demo page names the admin port: the one that was bound, should port 0 have been asked for.
+        config.admin_listen = admin_address;
+        let config = Arc::new(config);
 
         let pollers: Result<Vec<_>, _> = (0..config.shards).map(|_| Poller::new()).collect();
         let pollers = pollers.map_err(|source| GatewayError::start("an event queue", source))?;
