@@ -22,8 +22,9 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of own frames (pong, close, replies) that wait for one connection; beyond: 1008 `ctl_flood`.
 pub const OWN_FRAMES_BYTES_MAX: usize = 64 * 1024;
-/// Bytes handed to one socket in one write, so that a control frame finds a boundary soon (FAULTS B21).
-pub const WRITE_BYTES_MAX: usize = 64 * 1024;
+/// Bytes handed to one socket in one write, so that a control frame finds a boundary soon (FAULTS B21): 64 KiB of
+/// messages and room for their frame headers, or four of 16 KiB would take two writes.
+pub const WRITE_BYTES_MAX: usize = 64 * 1024 + 1024;
 /// Bytes read from one connection per turn; the rest waits on the ready list (FAULTS B13).
 pub const READ_BYTES_PER_TURN: usize = 64 * 1024;
 /// Publications taken from the bus per turn and shard.
