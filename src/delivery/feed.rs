@@ -64,19 +64,25 @@ impl Feed {
     }
 
     /// Notes where a visited member stands, and whether its socket takes more; lets go of what nobody needs once all
-    /// were seen. As long as one that takes more was not given everything (a write has a bound), the pass goes on.
+    /// were seen. Call [`Feed::end_round`] after the last of those that were taken off the pass together.
     pub fn note_visit(&mut self, cursor: Offset, is_ready: bool, members: u32, now: Time) {
         self.has_unfinished |= is_ready && cursor < self.journal.next();
         if let Some(least) = self.pass.note_cursor(cursor, members) {
             self.needed_from = self.needed_from.max(least);
             self.retain(now);
         }
-        if self.pass.is_over() {
-            if std::mem::take(&mut self.has_unfinished) {
-                self.pass.restart(members, now);
-            } else {
-                self.unflushed_bytes = 0;
-            }
+    }
+
+    /// Ends the pass if nobody is left to visit, or begins another round if one that takes more was not given
+    /// everything (a write has a bound). Everybody taken off the pass must be noted: a new round begins a new circle.
+    pub fn end_round(&mut self, members: u32, now: Time) {
+        if !self.pass.is_over() {
+            return;
+        }
+        if std::mem::take(&mut self.has_unfinished) {
+            self.pass.restart(members, now);
+        } else {
+            self.unflushed_bytes = 0;
         }
     }
 

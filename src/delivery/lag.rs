@@ -64,6 +64,7 @@ mod tests {
             feed.append(Offset(offset), &publication, 1, at);
             feed.pass.next_member(1);
             feed.note_visit(Offset(1), false, 1, at);
+            feed.end_round(1, at);
         }
         feed
     }

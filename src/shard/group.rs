@@ -49,6 +49,11 @@ impl<R: Reactor> Shard<R> {
         if let Some(slot) = group.odd {
             self.visit_member(slot, channel);
         }
+        if self.hub.contains(channel)
+            && let Some(feed) = self.feeds.get_mut(channel)
+        {
+            feed.end_round(self.hub.members(channel).len() as u32, self.now);
+        }
         group.count + usize::from(group.odd.is_some())
     }
 

@@ -38,12 +38,12 @@ fn e1_two_large_messages_in_one_turn_overtake_no_healthy_reader() {
 
 #[test]
 fn e1_a_fast_reader_of_large_messages_is_not_overtaken_by_the_write_bound() {
-    let settings = ChannelSettings { max_lag_bytes: 150_000, ..ChannelSettings::default() };
+    let settings = ChannelSettings { max_lag_bytes: 400_000, ..ChannelSettings::default() };
     let mut world = one_channel(1, 0, settings);
     for _ in 0..4 {
         world.join(0, &[0]);
     }
-    world.hand_over(0, &[100_000; 40]);
+    world.hand_over(0, &[60_000; 40]);
     world.settle();
     assert_eq!(world.clients[3].received[0].len(), 40);
     world.expect_all_well();
@@ -93,6 +93,29 @@ fn e1_a_reader_behind_but_within_its_limits_keeps_everything() {
     world.settle();
     assert_eq!(world.total(|counters| counters.subscriptions.get()), 4);
     world.expect_all_well();
+}
+
+#[test]
+fn e1_a_reader_behind_in_large_messages_but_within_its_limits_keeps_everything() {
+    for members in 2..12 {
+        for place in 0..members {
+            let mut world = one_channel(1, 0, ChannelSettings::default());
+            for member in 0..members {
+                if member == place {
+                    world.connect(0, &[0], Reader::Stalled, 200);
+                    world.settle();
+                } else {
+                    world.join(0, &[0]);
+                }
+            }
+            for _ in 0..5 {
+                world.hand_over(0, &[100_000, 90_000]);
+                world.settle();
+            }
+            let left = world.total(|counters| counters.subscriptions.get());
+            assert_eq!(left, members, "{members} members, the one at {place} is behind");
+        }
+    }
 }
 
 #[test]

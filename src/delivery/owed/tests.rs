@@ -138,6 +138,7 @@ fn an_overtaken_cursor_is_reported_and_never_jumped_silently() {
         let feed = feeds.get_mut(CHANNEL).unwrap();
         feed.pass.next_member(1);
         feed.note_visit(Offset(1), false, 1, Time::ZERO);
+        feed.end_round(1, Time::ZERO);
     }
     let mut slices = [IoSlice::new(&[]); SLICES_MAX];
     let plan = owed.gather(&feeds, None, &mut slices);
