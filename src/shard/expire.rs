@@ -82,6 +82,10 @@ impl<R: Reactor> Shard<R> {
         {
             return self.fail(slot, CloseReason::StalledMessage);
         }
+        if connection.unpublished > 0 {
+            // It is not read while its messages wait for room: its silence is ours.
+            connection.liveness.on_heard(self.now);
+        }
         match connection.liveness.check(self.now, &self.liveness_rules) {
             Verdict::Wait(_) => {}
             Verdict::Dead(reason) => self.close(slot, reason, None),
