@@ -95,7 +95,7 @@ impl<R: Reactor> Shard<R> {
     }
 
     /// Whether the queue may be tried on at once after `error`.
-    fn handle_accept_error(&mut self, error: &io::Error) -> bool {
+    pub(super) fn handle_accept_error(&mut self, error: &io::Error) -> bool {
         match error.raw_os_error() {
             // The client, or the path to it, gave up while it was queued (accept(2)).
             Some(

@@ -1,6 +1,6 @@
 //! How connections end: every end has a reason, is counted once, logged, and gives its slot back in *reap*.
 
-use super::connection::{Awaits, Closing, Phase};
+use super::connection::{Awaits, Closing, LINGER, Phase};
 use super::reactor::Reactor;
 use super::turn::Shard;
 use crate::model::{Blame, CloseReason, RejectReason};
@@ -68,6 +68,8 @@ impl<R: Reactor> Shard<R> {
         connection.owed.push_last(&bytes);
         connection.phase = Phase::Closing(Box::new(Closing::new(reason, by, awaits, now)));
         self.list_write(slot);
+        // What came while it was joining or paused was left in the socket, and is not reported again.
+        self.list_read(slot);
         self.arm(slot);
     }
 
@@ -79,7 +81,9 @@ impl<R: Reactor> Shard<R> {
             Awaits::PeerClose(_) => {}
             Awaits::EndOfInput => {
                 if !std::mem::replace(&mut closing.is_shut_down, true) {
+                    closing.deadline = self.now.after(LINGER);
                     connection.socket.shutdown_write();
+                    self.arm(slot);
                 }
             }
             Awaits::Flush => {

@@ -16,7 +16,7 @@ use crate::edge::HeadScanner;
 use crate::model::{Blame, CloseReason, Time};
 use crate::session::{Liveness, LivenessRules, WebSocket};
 
-/// How long a refused or failed peer may go on sending before it is reset, so that it can read our answer.
+/// How long a refused or failed peer may go on sending, once it has our answer, before it is reset.
 pub const LINGER: Duration = Duration::from_secs(1);
 
 /// Everything the shard knows of one client: 96 bytes or less while idle.
@@ -148,11 +148,7 @@ impl Http {
 impl Closing {
     /// A close that begins at `now`.
     pub fn new(reason: CloseReason, by: Blame, awaits: Awaits, now: Time) -> Self {
-        let timeout = match awaits {
-            Awaits::EndOfInput => LINGER,
-            Awaits::Flush | Awaits::PeerClose(_) => CLOSE_TIMEOUT,
-        };
-        Self { reason, by, awaits, deadline: now.after(timeout), is_shut_down: false }
+        Self { reason, by, awaits, deadline: now.after(CLOSE_TIMEOUT), is_shut_down: false }
     }
 }
 

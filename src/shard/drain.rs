@@ -70,8 +70,12 @@ impl<R: Reactor> Shard<R> {
         if drain.is_accepting && now >= drain.schedule.stop_accepting_at {
             drain.is_accepting = false;
             // Whoever is in the queue was promised a connection: a closed queue would reset it (FAULTS G11).
-            while let Ok(Some(socket)) = self.reactor.accept() {
-                self.take_in(socket);
+            for _ in 0..self.config.backlog {
+                match self.reactor.accept() {
+                    Ok(Some(socket)) => self.take_in(socket),
+                    Err(error) if self.handle_accept_error(&error) => {}
+                    Ok(None) | Err(_) => break,
+                }
             }
             self.reactor.stop_accepting();
         }

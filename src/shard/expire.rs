@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::connection::Phase;
 use super::reactor::Reactor;
 use super::turn::Shard;
-use crate::config::limits::TIMERS_PER_TURN;
+use crate::config::limits::{MESSAGE_TIMEOUT, TIMERS_PER_TURN};
 use crate::model::{Blame, CloseReason, RejectReason, Time};
 use crate::net::Transport;
 use crate::session::{Verdict, append_ping};
@@ -77,14 +77,19 @@ impl<R: Reactor> Shard<R> {
         if self.now >= connection.stall_deadline(&self.feeds) {
             return self.close(slot, CloseReason::SlowConsumer, None);
         }
+        if connection.unpublished > 0 {
+            // It is not read while its messages wait for room: its silence, and what it has begun, are on us.
+            connection.liveness.on_heard(self.now);
+            if let Phase::Open(Some(open)) = &mut connection.phase
+                && open.message_deadline != Time::NEVER
+            {
+                open.message_deadline = self.now.after(MESSAGE_TIMEOUT);
+            }
+        }
         if let Phase::Open(Some(open)) = &connection.phase
             && self.now >= open.message_deadline
         {
             return self.fail(slot, CloseReason::StalledMessage);
-        }
-        if connection.unpublished > 0 {
-            // It is not read while its messages wait for room: its silence is ours.
-            connection.liveness.on_heard(self.now);
         }
         match connection.liveness.check(self.now, &self.liveness_rules) {
             Verdict::Wait(_) => {}
@@ -134,6 +139,10 @@ impl<R: Reactor> Shard<R> {
     pub(super) fn note_journal_growth(&mut self, bytes: u64) {
         if !self.has_sweep_to_do() {
             self.sweep.due = self.now.after(SWEEP);
+        }
+        if self.sweep.next > 0 {
+            // A sweep is under way and may have passed this journal; too much is put right by the next one.
+            self.sweep.bytes += bytes;
         }
         self.counters.journal_bytes.add(bytes);
     }

@@ -71,7 +71,10 @@ impl<R: Reactor> Shard<R> {
         }
         let Some(feed) = self.feeds.get_mut(channel) else { return visited };
         if feed.pass.is_over() {
-            record(&mut self.histograms.flush, self.now.since(feed.pass.began_at()), 1);
+            // Nobody visited: the pass ended when its last members left, or the entry is an earlier feed's.
+            if visited > 0 {
+                record(&mut self.histograms.flush, self.now.since(feed.pass.began_at()), 1);
+            }
         } else {
             self.news.push_back(channel);
         }

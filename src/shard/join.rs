@@ -6,7 +6,7 @@ use super::turn::Shard;
 use crate::bus::Order;
 use crate::delivery::{Feed, Subscription};
 use crate::hub::Attachment;
-use crate::model::{ChannelIndex, ChannelName, CloseReason, Offset, ShardId};
+use crate::model::{Blame, ChannelIndex, ChannelName, CloseReason, Offset, ShardId};
 use crate::session::Liveness;
 
 impl<R: Reactor> Shard<R> {
@@ -74,6 +74,10 @@ impl<R: Reactor> Shard<R> {
     fn open(&mut self, slot: u32, response: &[u8]) {
         let phase = self.phases.next_phase();
         let Some(connection) = self.slots.get_mut(slot) else { return };
+        if connection.owed.push_own(response).is_err() {
+            // More answers wait than are kept: it reads nothing of what it asks for.
+            return self.end(slot, CloseReason::HttpDone, Blame::Us);
+        }
         connection.phase = Phase::Open(None::<Box<Open>>);
         // While it waited for its last channel it was sent nothing: what the first ones had meanwhile came before
         // its 101, and must not count as lag.
@@ -83,10 +87,6 @@ impl<R: Reactor> Shard<R> {
             }
         }
         connection.liveness = Liveness::new(self.now, phase);
-        if connection.owed.push_own(response).is_err() {
-            self.close(slot, CloseReason::ControlFlood, None);
-            return;
-        }
         self.counters.upgraded.add(1);
         self.counters.open.add(1);
         self.list_write(slot);

@@ -33,9 +33,8 @@ impl<R: Reactor> Shard<R> {
         let mut left = READ_BYTES_PER_TURN;
         while let Some(connection) = self.slots.get_mut(slot) {
             // A joining or paused connection is listed again when it goes on.
-            if connection.unpublished > 0
-                || matches!(connection.phase, Phase::Joining(_) | Phase::Ended { .. })
-            {
+            let is_paused = connection.unpublished > 0 && matches!(connection.phase, Phase::Open(_));
+            if is_paused || matches!(connection.phase, Phase::Joining(_) | Phase::Ended { .. }) {
                 return;
             }
             let room = buffer.len().min(left);
@@ -163,11 +162,13 @@ impl<R: Reactor> Shard<R> {
         self.replies.clear();
         let result = open.websocket.handle_bytes(input, &mut self.replies, &mut events);
         let is_mid_message = open.websocket.is_mid_message();
+        let has_ended_message = events.iter().any(|event| matches!(event, Event::Message { .. }));
         if open.websocket.is_at_rest() {
             *place = None;
         } else if !is_mid_message {
             open.message_deadline = Time::NEVER;
-        } else if open.message_deadline == Time::NEVER {
+        } else if has_ended_message || open.message_deadline == Time::NEVER {
+            // Another message than the one that an earlier deadline was for.
             open.message_deadline = self.now.after(MESSAGE_TIMEOUT);
         }
         let has_begun_message = is_mid_message;
