@@ -198,3 +198,32 @@ fn requests_follow_each_other_on_one_connection_and_an_upgrade_ends_it() {
     assert_eq!((reply.status, reply.header("connection")), (200, Some("close")));
     last.wait_end(PATIENCE);
 }
+
+/// The answers that wait leave no room for the 101: the connection ends, and was never counted as open.
+#[test]
+fn an_upgrade_behind_too_many_answers_is_ended_and_never_counted_as_open() {
+    const OWN_FRAMES_BYTES_MAX: usize = 64 * 1024;
+    let gateway = Gateway::start(&["--shards", "1"]);
+    let mut standing = Standing::open(&gateway);
+    let request = format!("GET /nowhere HTTP/1.1\r\nHost: {}\r\n\r\n", gateway.clients);
+    let mut client = gateway.raw();
+    client.send(request.as_bytes());
+    let answer_bytes = client.read_until("an answer", PATIENCE, |bytes, ended| {
+        let (_, length) = Response::parse(bytes, ended)?;
+        Some((length, length))
+    });
+    let count = OWN_FRAMES_BYTES_MAX / answer_bytes;
+    let left = OWN_FRAMES_BYTES_MAX % answer_bytes;
+    assert!(
+        left < 129,
+        "a 101 fits in the {left} bytes behind {count} answers of {answer_bytes}: change the request"
+    );
+
+    let mut bytes = request.repeat(count).into_bytes();
+    bytes.extend(upgrade_request("/ws/a", &gateway.clients.to_string(), &[]));
+    client.send(&bytes);
+    client.wait_end(PATIENCE);
+    standing.wait_metric("tidegate_connections", &[], |connections| connections == 0.0);
+    assert_eq!(standing.metric("tidegate_connections_open", &[]), 0.0);
+    assert_eq!(standing.metric("tidegate_upgraded_total", &[]), 0.0);
+}
