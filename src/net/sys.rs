@@ -1,22 +1,36 @@
-//! The crate's only `unsafe`: six system calls that no kept crate wraps, each with plain numbers as arguments.
-//!
-//! Descriptor limits, page size, private descriptor tables, pinning. Nothing here keeps a pointer beyond the call.
-#![allow(unsafe_code, reason = "raw system calls; every block says why it is sound")]
+//! The system calls that neither the standard library, mio nor socket2 offers: descriptor limits, page size, private
+//! descriptor tables, pinning, and `send` itself. By rustix; the crate's only `unsafe` is here, a promise about
+//! descriptor tables that no library can keep for its caller.
+#![allow(unsafe_code, reason = "one call whose condition spans threads; its block says why it holds")]
 
 use std::io;
+use std::os::fd::BorrowedFd;
+
+use rustix::net::SendFlags;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, UnshareFlags, sched_getaffinity, sched_setaffinity};
+
+/// Hands `bytes` to the kernel for a socket: `send(2)` with MSG_NOSIGNAL. Returns how many it took.
+///
+/// The bare system call, not the C library's function: that one is a cancellation point, for which a process of several
+/// threads pays two atomic operations a call. They were a quarter of our user time in a broadcast to 10,000 subscribers
+/// (perf), and nothing here is ever cancelled.
+///
+/// # Errors
+/// `WouldBlock` when a non-blocking socket takes nothing, `Interrupted` when a signal came first: as `send(2)`.
+#[inline]
+pub fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)?)
+}
 
 /// Raises the soft limit of open descriptors to the hard limit and returns it.
 ///
 /// # Errors
 /// When the kernel refuses; go on with what there is.
 pub fn raise_descriptor_limit() -> io::Result<u64> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is a valid place for the result and outlives the call.
-    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
-    limit.rlim_cur = limit.rlim_max;
-    // SAFETY: `limit` is initialised and only read.
-    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })?;
-    Ok(limit.rlim_cur)
+    let hard = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard })?;
+    Ok(hard.unwrap_or(u64::MAX))
 }
 
 /// Keeps the process's memory in small pages: huge ones would round what connections take up to the next 2 MiB, and
@@ -25,8 +39,7 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
 /// # Errors
 /// When the kernel does not know the call; nothing is lost but memory.
 pub fn use_small_pages() -> io::Result<()> {
-    // SAFETY: takes plain numbers; unused arguments must be zero.
-    check(unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) })
+    Ok(rustix::thread::disable_transparent_huge_pages(true)?)
 }
 
 /// Gives the calling thread a descriptor table of its own, a copy of the process's: descriptor limits then hold for
@@ -38,8 +51,10 @@ pub fn use_small_pages() -> io::Result<()> {
 /// # Errors
 /// When the kernel refuses, as some container policies make it.
 pub fn unshare_descriptor_table() -> io::Result<()> {
-    // SAFETY: takes a flag; changes only this thread's descriptor table.
-    check(unsafe { libc::unshare(libc::CLONE_FILES) })
+    // SAFETY: no thread may use a descriptor that another opened in its own table. A shard calls this before it opens
+    // anything; what it opens from there on is owned by its reactor, which never leaves the thread. What was open
+    // before is in both tables under the same number.
+    Ok(unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FILES) }?)
 }
 
 /// The cores that the calling thread may run on, in ascending order.
@@ -47,12 +62,8 @@ pub fn unshare_descriptor_table() -> io::Result<()> {
 /// # Errors
 /// When the kernel refuses.
 pub fn allowed_cores() -> io::Result<Vec<usize>> {
-    // SAFETY: an all-zero cpu_set_t is the empty set.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: `set` is a valid place of its size for the result; 0 means the calling thread.
-    check(unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) })?;
-    // SAFETY: every index is below the set's size.
-    Ok((0..libc::CPU_SETSIZE as usize).filter(|core| unsafe { libc::CPU_ISSET(*core, &set) }).collect())
+    let allowed = sched_getaffinity(None)?;
+    Ok((0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect())
 }
 
 /// Pins the calling thread to one core.
@@ -60,29 +71,53 @@ pub fn allowed_cores() -> io::Result<Vec<usize>> {
 /// # Errors
 /// When the core does not exist or is not allowed.
 pub fn pin_to_core(core: usize) -> io::Result<()> {
-    // SAFETY: an all-zero cpu_set_t is the empty set.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    if core >= libc::CPU_SETSIZE as usize {
+    if core >= CpuSet::MAX_CPU {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     }
-    // SAFETY: `core` was checked against the set's size.
-    unsafe { libc::CPU_SET(core, &mut set) };
-    // SAFETY: `set` is valid for its size; 0 means the calling thread.
-    check(unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) })
-}
-
-fn check(result: libc::c_int) -> io::Result<()> {
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    Ok(sched_setaffinity(None, &cores)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{ErrorKind, Read};
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn sending_takes_what_fits_and_says_when_nothing_does() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        assert_eq!(send(ours.as_fd(), b"hello").unwrap(), 5);
+        let mut received = [0; 5];
+        theirs.read_exact(&mut received).unwrap();
+        assert_eq!(&received, b"hello");
+
+        let refusal = (0..1000).find_map(|_| send(ours.as_fd(), &[0; 64 * 1024]).err()).unwrap();
+        assert_eq!(refusal.kind(), ErrorKind::WouldBlock);
+        drop(theirs);
+        // Without MSG_NOSIGNAL this would end the process.
+        assert_eq!(send(ours.as_fd(), b"?").unwrap_err().kind(), ErrorKind::BrokenPipe);
+    }
 
     #[test]
     fn the_descriptor_limit_is_raised_to_the_hard_limit() {
         let raised = raise_descriptor_limit().unwrap();
         assert_eq!(raise_descriptor_limit().unwrap(), raised);
+        assert_eq!(getrlimit(Resource::Nofile).current, Some(raised));
+    }
+
+    #[test]
+    fn a_thread_can_be_pinned_to_each_core_it_may_run_on() {
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let core = *allowed_cores().unwrap().last().unwrap();
+                pin_to_core(core).unwrap();
+                assert_eq!(allowed_cores().unwrap(), [core]);
+            });
+        });
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::os::fd::AsFd;
 use std::time::Duration;
+
+use super::sys;
 
 /// A non-blocking byte stream. `WouldBlock` means "ask again when the event loop says so".
 pub trait Transport {
@@ -59,7 +62,7 @@ impl Transport for Tcp {
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         loop {
             let result = match slices {
-                [one] => self.stream.write(one),
+                [one] => sys::send(self.stream.as_fd(), one),
                 many => self.stream.write_vectored(many),
             };
             match result {
