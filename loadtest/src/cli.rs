@@ -71,9 +71,19 @@ pub struct Common {
     /// Process of the server, for its accounts; found by itself for a local port
     #[arg(long, help_heading = "Target")]
     pub pid: Option<u32>,
-    /// Run the same against the built-in bare-send server, in alternating rounds: the kernel's own price
-    #[arg(long, help_heading = "Target")]
-    pub limit: bool,
+    /// Run the same against the built-in bare-send server, in alternating rounds: the kernel's own price.
+    /// Several thread counts are several servers: --limit=2,1
+    #[arg(
+        long,
+        value_name = "THREADS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "1",
+        value_delimiter = ',',
+        value_parser = thread_count,
+        help_heading = "Target"
+    )]
+    pub limit: Vec<usize>,
     /// A second server to compare with, in alternating rounds; see --versus-spawn, --versus-admin
     #[arg(long, value_name = "URL", help_heading = "Target")]
     pub versus_url: Vec<Url>,
@@ -266,6 +276,13 @@ fn duration(text: &str) -> Result<Duration, String> {
     };
     let number: f64 = number.parse().map_err(|_| "write a number with us, ms, s, min or h")?;
     Duration::try_from_secs_f64(number * scale).map_err(|error| error.to_string())
+}
+
+fn thread_count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if (1..=64).contains(&count) => Ok(count),
+        _ => Err("write a number of threads from 1 to 64".into()),
+    }
 }
 
 fn message_size(text: &str) -> Result<usize, String> {

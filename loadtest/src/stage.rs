@@ -18,9 +18,6 @@ use crate::watch::Watch;
 use crate::wire::frame;
 use crate::wire::url::Url;
 
-/// Name of the bare server in reports.
-pub const LIMIT: &str = "limit";
-
 /// A server with all that belongs to it.
 pub struct Arm {
     /// What the workers see.
@@ -50,7 +47,7 @@ impl Stage {
     /// # Errors
     /// `Usage` if the machine's limits do not allow the load, `Unavailable` if a server does not start.
     pub fn raise(common: &Common, publishes: bool) -> Result<Self, Failure> {
-        if common.url.is_empty() && !common.limit {
+        if common.url.is_empty() && common.limit.is_empty() {
             return Err(Failure::Usage(
                 "give --url ws://host:port/path, or --limit to run the bare server alone".into(),
             ));
@@ -85,8 +82,8 @@ impl Stage {
                 (&common.versus_url, common.versus_spawn.as_deref(), &common.versus_admin);
             arms.push(Arm::start("versus", urls, spawn, admin, common, publish, run, &watch)?);
         }
-        if common.limit {
-            arms.push(Arm::start_bare(common, publishes, run)?);
+        for &threads in &common.limit {
+            arms.push(Arm::start_bare(common, threads, publishes, run)?);
         }
         let options = crew_options(common, &arms, limit)?;
         sys::pin_to_cores(&common.client_cores)
@@ -143,7 +140,7 @@ impl Arm {
                 let opcode = if common.text { frame::TEXT } else { frame::BINARY };
                 Box::new(WsPublisher::connect(&urls[0], opcode)?)
             }
-            PublishBy::Bare => Box::new(BarePublisher::connect(admin.address.port())?),
+            PublishBy::Bare => Box::new(BarePublisher::connect(&[admin.address.port()])?),
             PublishBy::None => Box::new(NoPublisher),
         };
         let publishes = publish != PublishBy::None;
@@ -151,21 +148,23 @@ impl Arm {
         Ok(Self { target: Arc::new(target), pid, publisher, process })
     }
 
-    fn start_bare(common: &Common, publishes: bool, run: u32) -> Result<Self, Failure> {
+    fn start_bare(common: &Common, threads: usize, publishes: bool, run: u32) -> Result<Self, Failure> {
         let options = &common.bare;
         let mut arguments = vec![
             format!("--send-buffer={}", options.send_buffer),
             format!("--receive-buffer={}", options.receive_buffer),
             format!("--notsent-lowat={}", options.notsent_lowat),
+            format!("--bare-threads={threads}"),
         ];
         if let Some(plant) = options.plant {
             arguments.push(format!("--plant={plant:?}").to_lowercase());
         }
-        let (process, port, control) = ServerProcess::start_bare(&arguments, &common.server_core)?;
+        let (process, port, controls) = ServerProcess::start_bare(&arguments, &common.server_core)?;
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let urls = vec![Url { address, host: address.to_string(), path: "/".into() }];
-        let target = Target { name: LIMIT.to_owned(), urls, feed: Feed::new(run), publishes };
-        let publisher = Box::new(BarePublisher::connect(control)?);
+        let name = if threads == 1 { "limit".to_owned() } else { format!("limit-{threads}") };
+        let target = Target { name, urls, feed: Feed::new(run), publishes };
+        let publisher = Box::new(BarePublisher::connect(&controls)?);
         Ok(Self { target: Arc::new(target), pid: Some(process.pid()), publisher, process: Some(process) })
     }
 }

@@ -32,6 +32,19 @@ fn hundreds_of_subscribers_receive_every_message_once_and_in_order() {
 }
 
 #[test]
+fn a_limit_of_several_threads_reaches_every_subscriber() {
+    let arguments =
+        ["fanout", "--limit=2,1", "-n", "100", "--window", "4", "--rounds", "2", "--round-seconds", "200ms"];
+    let (code, report) = report_of("limits", &arguments);
+    assert_eq!(code, 0, "{report:#}");
+    for name in ["limit-2", "limit"] {
+        let counts = &report["verification"][name];
+        assert!(counts["delivered"].as_u64() > Some(100 * 4 * 2), "{counts}");
+        assert_eq!((&counts["lost"], &counts["live"]), (&Value::from(0), &Value::from(100)));
+    }
+}
+
+#[test]
 fn two_threads_with_private_descriptors_share_the_load() {
     let (code, report) =
         report_of("threads", &["hold", "--limit", "-n", "400", "--threads", "2", "--hold", "300ms"]);

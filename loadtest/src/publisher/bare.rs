@@ -1,4 +1,4 @@
-//! Publishing through the control socket of the built-in bare server: finished frames, one command.
+//! Publishing through the control sockets of the built-in bare server: finished frames, one command a thread.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -10,10 +10,10 @@ use crate::feed::Batch;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The other end of the bare server's control connection; closing it ends the server.
+/// The other ends of the bare server's control connections; closing them ends the server.
 #[derive(Debug)]
 pub struct BarePublisher {
-    stream: TcpStream,
+    threads: Vec<TcpStream>,
 }
 
 impl BarePublisher {
@@ -21,14 +21,15 @@ impl BarePublisher {
     ///
     /// # Errors
     /// `Unavailable` if the server is gone.
-    pub fn connect(port: u16) -> Result<Self, Failure> {
-        let connect = || -> io::Result<Self> {
-            let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    pub fn connect(ports: &[u16]) -> Result<Self, Failure> {
+        let connect = |port: &u16| -> io::Result<TcpStream> {
+            let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, *port))?;
             stream.set_nodelay(true)?;
             stream.set_read_timeout(Some(TIMEOUT))?;
-            Ok(Self { stream })
+            Ok(stream)
         };
-        connect().map_err(|error| gone(&error))
+        let threads = ports.iter().map(connect).collect::<io::Result<Vec<_>>>();
+        Ok(Self { threads: threads.map_err(|error| gone(&error))? })
     }
 }
 
@@ -37,11 +38,10 @@ impl Publisher for BarePublisher {
         let mut command = Vec::with_capacity(batch.bytes.len() + 4);
         command.extend_from_slice(&(batch.bytes.len() as u32).to_le_bytes());
         command.extend_from_slice(&batch.bytes);
-        let mut answer = [0; 8];
-        self.stream
-            .write_all(&command)
-            .and_then(|()| self.stream.read_exact(&mut answer))
-            .map_err(|error| gone(&error))
+        // All threads are told before any is waited for: they send side by side.
+        let told = self.threads.iter_mut().try_for_each(|thread| thread.write_all(&command));
+        let mut answered = || self.threads.iter_mut().try_for_each(|thread| thread.read_exact(&mut [0; 8]));
+        told.and_then(|()| answered()).map_err(|error| gone(&error))
     }
 }
 

@@ -1,13 +1,15 @@
 //! The built-in bare server: the kernel's own price, against which real servers are held.
 //!
-//! One thread. Accepting: `accept4`, `epoll_ctl`, `recv` of the request head, `send` of a 101; nothing
-//! is checked. Publishing: the control socket brings the finished frames, and one `send(2)` per socket
-//! hands them to the kernel, in a plain loop. No channels, no queues, no pings. What a socket refuses
-//! is kept for it up to a bound, so that healthy subscribers lose nothing; a stuck one is given up.
+//! One thread, or several alike that share the port. Accepting: `accept4`, `epoll_ctl`, `recv` of the
+//! request head, `send` of a 101; nothing is checked. Publishing: the control socket brings the finished
+//! frames, and one `send(2)` per socket hands them to the kernel, in a plain loop. No channels, no
+//! queues, no pings. What a socket refuses is kept for it up to a bound, so that healthy subscribers
+//! lose nothing; a stuck one is given up.
 //! `--plant` makes it break a promise on purpose, to test that the checks notice.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
+use std::iter;
 use std::net::Ipv4Addr;
 
 use clap::{Args, ValueEnum};
@@ -44,9 +46,12 @@ pub struct BareOptions {
     /// Port of the bare server; 0: any free one
     #[arg(long, default_value_t = 0, hide = true)]
     pub bare_port: u16,
-    /// Control port of the bare server; 0: any free one
+    /// Control port of the bare server's only thread; 0, and for several threads: any free one
     #[arg(long, default_value_t = 0, hide = true)]
     pub control_port: u16,
+    /// Threads of the bare server, each with its own part of the connections
+    #[arg(long, default_value_t = 1, hide = true)]
+    pub bare_threads: usize,
     /// Break a promise towards one subscriber, to test the checks
     #[arg(long)]
     pub plant: Option<Plant>,
@@ -65,26 +70,31 @@ pub enum Plant {
     Corrupt,
 }
 
-/// Serves until the control connection closes. Prints the two ports on standard output.
+/// Serves until the control connections close. Prints the port and each thread's control port on standard output.
 ///
 /// # Errors
 /// What the kernel refused.
 pub fn serve(options: &BareOptions) -> io::Result<()> {
     sys::raise_descriptor_limit()?;
-    let mut listener = listen(options)?;
-    let mut control_listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.control_port).into())?;
-    println!("listening {} control {}", listener.local_addr()?.port(), control_listener.local_addr()?.port());
-    let poll = Poll::new()?;
-    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-    poll.registry().register(&mut control_listener, CONTROL_LISTENER, Interest::READABLE)?;
-    let sockets = Sockets { plant: options.plant, ..Sockets::default() };
-    BareServer { poll, listener, control_listener, control: None, commands: Vec::new(), sockets }.run()
+    let first = BareServer::bind(options, options.bare_port, options.control_port)?;
+    let port = first.listener.local_addr()?.port();
+    let others = (1..options.bare_threads).map(|_| BareServer::bind(options, port, 0));
+    let others = others.collect::<io::Result<Vec<_>>>()?;
+    let controls = iter::once(&first).chain(&others).map(BareServer::control_port);
+    println!("listening {port} control {}", controls.collect::<io::Result<Vec<_>>>()?.join(" "));
+    // The first runs here: a process of one thread pays the kernel less for each call, and that is the limit.
+    let others: Vec<_> = others.into_iter().map(|server| std::thread::spawn(move || server.run())).collect();
+    first.run()?;
+    others.into_iter().try_for_each(|thread| {
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread of the bare server panicked")))
+    })
 }
 
-fn listen(options: &BareOptions) -> io::Result<TcpListener> {
+fn listen(options: &BareOptions, port: u16) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
     socket.set_reuse_address(true)?;
+    socket.set_reuse_port(options.bare_threads > 1)?;
     if options.send_buffer > 0 {
         socket.set_send_buffer_size(options.send_buffer)?;
     }
@@ -94,7 +104,7 @@ fn listen(options: &BareOptions) -> io::Result<TcpListener> {
     if options.notsent_lowat > 0 {
         sys::set_notsent_lowat(&socket, options.notsent_lowat)?;
     }
-    socket.bind(&std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, options.bare_port)).into())?;
+    socket.bind(&std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
     socket.listen(BACKLOG)?;
     Ok(TcpListener::from_std(socket.into()))
 }
@@ -109,6 +119,20 @@ struct BareServer {
 }
 
 impl BareServer {
+    fn bind(options: &BareOptions, port: u16, control_port: u16) -> io::Result<Self> {
+        let mut listener = listen(options, port)?;
+        let mut control_listener = TcpListener::bind((Ipv4Addr::LOCALHOST, control_port).into())?;
+        let poll = Poll::new()?;
+        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        poll.registry().register(&mut control_listener, CONTROL_LISTENER, Interest::READABLE)?;
+        let sockets = Sockets { plant: options.plant, ..Sockets::default() };
+        Ok(Self { poll, listener, control_listener, control: None, commands: Vec::new(), sockets })
+    }
+
+    fn control_port(&self) -> io::Result<String> {
+        Ok(self.control_listener.local_addr()?.port().to_string())
+    }
+
     fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
         let mut buffer = vec![0; 64 * 1024];

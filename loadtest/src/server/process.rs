@@ -54,11 +54,11 @@ impl ServerProcess {
         Ok(server)
     }
 
-    /// Starts our own bare server. Returns it with the ports of its listener and its control socket.
+    /// Starts our own bare server. Returns it with the ports of its listener and of each thread's control socket.
     ///
     /// # Errors
     /// `Unavailable` if it does not say its ports.
-    pub fn start_bare(arguments: &[String], cores: &[usize]) -> Result<(Self, u16, u16), Failure> {
+    pub fn start_bare(arguments: &[String], cores: &[usize]) -> Result<(Self, u16, Vec<u16>), Failure> {
         let failed = |cause: &str| Failure::Unavailable(format!("cannot start the bare server: {cause}"));
         let program = std::env::current_exe().map_err(|error| failed(&error.to_string()))?;
         let mut command = Command::new(program);
@@ -69,8 +69,8 @@ impl ServerProcess {
             let _ = BufReader::new(output).read_line(&mut line);
         }
         let mut ports = line.split_whitespace().filter_map(|word| word.parse().ok());
-        match (ports.next(), ports.next()) {
-            (Some(port), Some(control)) => Ok((server, port, control)),
+        match (ports.next(), ports.collect::<Vec<_>>()) {
+            (Some(port), controls) if !controls.is_empty() => Ok((server, port, controls)),
             _ => Err(failed("it did not say its ports")),
         }
     }
