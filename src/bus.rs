@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 use crossbeam_queue::ArrayQueue;
 
 use crate::metrics::report::ShardReport;
-use crate::model::{ChannelName, Epoch, Offset, Position, Publication, ShardId, Time};
+use crate::model::{ChannelName, ConnectionId, End, Epoch, Offset, Position, Publication, ShardId, Time};
 
 /// What the publisher learns once the home shard has numbered its message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -98,10 +98,14 @@ pub struct DrainSchedule {
 /// What the control thread may ask a shard.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Question {
+    /// Whether it turns.
+    Alive,
     /// Histograms and sizes, for a metrics scrape.
     Report,
-    /// Up to `limit` channels homed here.
+    /// Up to `limit` channels homed here, in places from `from_place`.
     Channels {
+        /// First place to look at.
+        from_place: u32,
         /// Rows at most.
         limit: usize,
     },
@@ -112,17 +116,35 @@ pub enum Question {
         /// Rows at most.
         limit: usize,
     },
+    /// Up to `limit` of the last connections that ended and requests that were refused.
+    Ends {
+        /// Rows at most.
+        limit: usize,
+    },
 }
 
 /// What a shard answers.
 #[derive(Debug)]
 pub enum Answer {
+    /// To [`Question::Alive`].
+    Alive,
     /// To [`Question::Report`].
     Report(Box<ShardReport>),
     /// To [`Question::Channels`].
-    Channels(Vec<ChannelRow>),
-    /// To [`Question::Connections`]; the second is the slot to go on from, if there is more.
-    Connections(Vec<ConnectionRow>, Option<u32>),
+    Channels(Page<ChannelRow>),
+    /// To [`Question::Connections`].
+    Connections(Page<ConnectionRow>),
+    /// To [`Question::Ends`]: newest first.
+    Ends(Vec<End>),
+}
+
+/// Rows of a bounded walk over a shard's places.
+#[derive(Debug)]
+pub struct Page<T> {
+    /// What was found.
+    pub rows: Vec<T>,
+    /// The place to go on from, if the walk is not over.
+    pub next: Option<u32>,
 }
 
 /// Called once, on the shard's thread: must not block.
@@ -146,10 +168,10 @@ pub struct ChannelRow {
 /// One connection as its shard sees it.
 #[derive(Clone, Debug)]
 pub struct ConnectionRow {
-    /// Shard and slot, unique while the connection lives.
+    /// Its shard.
     pub shard: ShardId,
-    /// Slot and generation packed.
-    pub id: u64,
+    /// Which connection there.
+    pub id: ConnectionId,
     /// The client's address, if the kernel still knows it.
     pub peer: Option<std::net::SocketAddr>,
     /// `http`, `open` or `closing`.

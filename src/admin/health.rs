@@ -19,7 +19,7 @@ const EXHAUSTED_SECONDS_MAX: u64 = 5;
 pub async fn livez(admin: &Admin) -> Result<Response, Refused> {
     let turns = || -> Vec<u64> { admin.shards.counters().iter().map(|shard| shard.turns.get()).collect() };
     let before = turns();
-    let answers = admin.shards.ask_all(Question::Channels { limit: 0 }).await;
+    let answers = admin.shards.ask_all(Question::Alive).await;
     let has_turned = before.iter().zip(turns()).map(|(before, after)| *before != after);
     if answers.iter().zip(has_turned).all(|(answer, has_turned)| answer.is_some() || has_turned) {
         Ok(routes::text("live\n"))

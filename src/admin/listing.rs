@@ -1,8 +1,8 @@
-//! `/api/channels` and `/api/connections`: what is there, a page at a time.
+//! `/api/channels`, `/api/connections`: what is there, a page at a time; `/api/closed`: what was there last.
 //!
 //! A page costs a shard one bounded walk; pages are taken one after the other with a pause between them, whoever
-//! asks, so that no reader of listings can slow the feed down (FAULTS J7). The cursor names shard and slot, so that a
-//! reader sees every connection that lives for the whole walk, however many come and go meanwhile.
+//! asks, so that no reader of listings can slow the feed down (FAULTS J7). The cursor names shard and place, so that a
+//! reader sees everything that lives for the whole walk, however much comes and goes meanwhile.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use tokio::time::sleep;
 
 use super::refusal::{Refusal, Refused};
 use super::{Admin, routes};
-use crate::bus::{Answer, ChannelRow, ConnectionRow, Question};
+use crate::bus::{Answer, ChannelRow, ConnectionRow, Page, Question};
 use crate::clock::Clock;
 use crate::config::limits::PAGE_ROWS_MAX;
-use crate::model::{ShardId, Time};
+use crate::model::{Blame, Cause, ConnectionId, End, ShardId, Time};
 
 /// From the end of one page to the start of the next.
 const PAGE_PAUSE: Duration = Duration::from_millis(50);
@@ -65,19 +65,19 @@ impl Parameters {
     }
 }
 
-/// Where a walk over all connections stands: the next slot to look at.
+/// Where a walk over all shards stands: the next place to look at, a connection's slot or a channel's index.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Cursor {
     shard: u16,
-    slot: u32,
+    place: u32,
 }
 
 impl Cursor {
-    const START: Self = Self { shard: 0, slot: 0 };
+    const START: Self = Self { shard: 0, place: 0 };
 
     /// Twelve hexadecimal digits, opaque to the reader.
     fn print(self) -> String {
-        format!("{:04x}{:08x}", self.shard, self.slot)
+        format!("{:04x}{:08x}", self.shard, self.place)
     }
 
     fn parse(text: &str, shards: usize) -> Option<Self> {
@@ -85,13 +85,13 @@ impl Cursor {
             return None;
         }
         let shard = u16::from_str_radix(&text[..4], 16).ok()?;
-        let slot = u32::from_str_radix(&text[4..], 16).ok()?;
-        (usize::from(shard) < shards).then_some(Self { shard, slot })
+        let place = u32::from_str_radix(&text[4..], 16).ok()?;
+        (usize::from(shard) < shards).then_some(Self { shard, place })
     }
 
     fn next_shard(self, shards: usize) -> Option<Self> {
         let shard = self.shard.checked_add(1)?;
-        (usize::from(shard) < shards).then_some(Self { shard, slot: 0 })
+        (usize::from(shard) < shards).then_some(Self { shard, place: 0 })
     }
 }
 
@@ -115,6 +115,7 @@ struct ConnectionJson {
 struct ChannelsPage {
     channels: Vec<ChannelJson>,
     total: u64,
+    next: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -126,77 +127,153 @@ struct ChannelJson {
     retained_bytes: u64,
 }
 
+#[derive(Serialize)]
+struct ClosedPage {
+    closed: Vec<EndJson>,
+}
+
+#[derive(Serialize)]
+struct EndJson {
+    event: &'static str,
+    reason: &'static str,
+    /// HTTP status or close code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    code: Option<u16>,
+    by: &'static str,
+    id: Option<String>,
+    peer: Option<String>,
+    bytes_in: u64,
+    bytes_out: u64,
+    age_ms: u64,
+    ago_ms: u64,
+}
+
 /// `GET /api/connections?after=&limit=`.
 pub async fn connections(admin: &Admin, query: Option<&str>) -> Result<Response, Refused> {
+    let (rows, next) = walk(
+        admin,
+        query,
+        |answer| match answer {
+            Answer::Connections(page) => Some(page),
+            _ => None,
+        },
+        |from_slot, limit| Question::Connections { from_slot, limit },
+    )
+    .await?;
+    let connections = rows.into_iter().map(ConnectionJson::from).collect();
+    Ok(page(&ConnectionsPage { connections, next }))
+}
+
+/// `GET /api/channels?after=&limit=`. Each page is sorted by name.
+pub async fn channels(admin: &Admin, query: Option<&str>) -> Result<Response, Refused> {
+    let (mut rows, next) = walk(
+        admin,
+        query,
+        |answer| match answer {
+            Answer::Channels(page) => Some(page),
+            _ => None,
+        },
+        |from_place, limit| Question::Channels { from_place, limit },
+    )
+    .await?;
+    rows.sort_unstable_by(|one, other| one.channel.cmp(&other.channel));
+    let homed = admin.shards.counters().iter().map(|shard| shard.channels_homed.get()).sum::<u64>();
+    // The counters may be a turn behind the rows.
+    let total = homed.max(rows.len() as u64);
+    Ok(page(&ChannelsPage { channels: rows.into_iter().map(ChannelJson::from).collect(), total, next }))
+}
+
+/// `GET /api/closed?limit=`: the last ends of all shards, newest first.
+pub async fn closed(admin: &Admin, query: Option<&str>) -> Result<Response, Refused> {
+    let parameters = Parameters::parse(query)?;
+    if parameters.after.is_some() {
+        return Err(Refusal::BadQuery.into());
+    }
+    let limit = parameters.limit()?;
+    let answers = admin.pace.run(admin.clock, admin.shards.ask_all(Question::Ends { limit })).await;
+    let mut ends: Vec<End> = Vec::new();
+    for answer in answers {
+        let Some(Answer::Ends(found)) = answer else { return Err(Refusal::ShardStuck.into()) };
+        ends.extend(found);
+    }
+    ends.sort_by_key(|end| std::cmp::Reverse(end.at));
+    ends.truncate(limit);
+    let now = admin.clock.now();
+    Ok(page(&ClosedPage { closed: ends.iter().map(|end| EndJson::of(end, now)).collect() }))
+}
+
+/// One page of a walk over all shards, of what `question` asks for, and the cursor of the next page.
+async fn walk<T>(
+    admin: &Admin,
+    query: Option<&str>,
+    page_of: fn(Answer) -> Option<Page<T>>,
+    question: fn(u32, usize) -> Question,
+) -> Result<(Vec<T>, Option<String>), Refused> {
     let parameters = Parameters::parse(query)?;
     let limit = parameters.limit()?;
     let start = match &parameters.after {
         Some(after) => Cursor::parse(after, admin.shards.count()).ok_or(Refusal::BadQuery)?,
         None => Cursor::START,
     };
-    let (rows, next) = admin.pace.run(admin.clock, walk(admin, start, limit)).await?;
-    let connections = rows.into_iter().map(ConnectionJson::from).collect();
-    Ok(page(&ConnectionsPage { connections, next: next.map(Cursor::print) }))
-}
-
-/// Up to `limit` connections from `start` on, across shards, and where to go on.
-async fn walk(
-    admin: &Admin,
-    start: Cursor,
-    limit: usize,
-) -> Result<(Vec<ConnectionRow>, Option<Cursor>), Refusal> {
-    let shards = admin.shards.count();
-    let mut rows = Vec::new();
-    let mut cursor = Some(start);
-    while let Some(here) = cursor {
-        if rows.len() >= limit {
-            break;
+    let page = admin.pace.run(admin.clock, async {
+        let mut rows = Vec::new();
+        let mut cursor = Some(start);
+        while let Some(here) = cursor {
+            if rows.len() >= limit {
+                break;
+            }
+            let answer =
+                admin.shards.ask(ShardId(here.shard), question(here.place, limit - rows.len())).await;
+            let Page { rows: found, next } = answer.and_then(page_of).ok_or(Refusal::ShardStuck)?;
+            rows.extend(found);
+            // A shard that does not get on would be asked for ever.
+            cursor = match next.filter(|place| *place > here.place) {
+                Some(place) => Some(Cursor { place, ..here }),
+                None => here.next_shard(admin.shards.count()),
+            };
         }
-        let question = Question::Connections { from_slot: here.slot, limit: limit - rows.len() };
-        let Some(Answer::Connections(found, next)) = admin.shards.ask(ShardId(here.shard), question).await
-        else {
-            return Err(Refusal::ShardStuck);
-        };
-        rows.extend(found);
-        // A shard that does not get on would be asked for ever.
-        cursor = match next.filter(|slot| *slot > here.slot) {
-            Some(slot) => Some(Cursor { slot, ..here }),
-            None => here.next_shard(shards),
-        };
-    }
-    Ok((rows, cursor))
-}
-
-/// `GET /api/channels?limit=`.
-pub async fn channels(admin: &Admin, query: Option<&str>) -> Result<Response, Refused> {
-    let parameters = Parameters::parse(query)?;
-    if parameters.after.is_some() {
-        return Err(Refusal::BadQuery.into());
-    }
-    let limit = parameters.limit()?;
-    let answers = admin.pace.run(admin.clock, admin.shards.ask_all(Question::Channels { limit })).await;
-    let mut rows: Vec<ChannelRow> = Vec::new();
-    for answer in answers {
-        let Some(Answer::Channels(found)) = answer else { return Err(Refusal::ShardStuck.into()) };
-        rows.extend(found);
-    }
-    rows.sort_unstable_by(|one, other| one.channel.cmp(&other.channel));
-    rows.truncate(limit);
-    let homed = admin.shards.counters().iter().map(|shard| shard.channels_homed.get()).sum::<u64>();
-    // The counters may be a turn behind the rows.
-    let total = homed.max(rows.len() as u64);
-    Ok(page(&ChannelsPage { channels: rows.into_iter().map(ChannelJson::from).collect(), total }))
+        Ok::<_, Refusal>((rows, cursor.map(Cursor::print)))
+    });
+    Ok(page.await?)
 }
 
 fn page(page: &impl Serialize) -> Response {
     routes::json(serde_json::to_string(page).expect("rows are plain values"))
 }
 
+/// A connection's name in listings. As text: a number of this size would not survive a JavaScript reader.
+fn name(shard: ShardId, connection: ConnectionId) -> String {
+    format!("{}-{:x}", shard.0, connection.pack())
+}
+
+impl EndJson {
+    fn of(end: &End, now: Time) -> Self {
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let (status, code) = match end.cause {
+            Cause::Reject(reason) => (Some(reason.status()), None),
+            Cause::Close(reason, _) => (None, reason.has_code().then(|| reason.code())),
+        };
+        Self {
+            event: end.cause.event(),
+            reason: end.cause.token(),
+            status,
+            code,
+            by: if end.cause.blame() == Blame::Peer { "peer" } else { "us" },
+            id: end.connection.map(|connection| name(end.shard, connection)),
+            peer: end.peer.map(|peer| peer.to_string()),
+            bytes_in: end.traffic.bytes_in,
+            bytes_out: end.traffic.bytes_out,
+            age_ms: millis(end.age()),
+            ago_ms: millis(now.since(end.at)),
+        }
+    }
+}
+
 impl From<ConnectionRow> for ConnectionJson {
     fn from(row: ConnectionRow) -> Self {
         Self {
-            // As text: a number of this size would not survive a JavaScript reader.
-            id: format!("{}-{:x}", row.shard.0, row.id),
+            id: name(row.shard, row.id),
             peer: row.peer.map(|peer| peer.to_string()),
             state: row.state,
             channels: row.channels,
@@ -241,12 +318,12 @@ mod tests {
 
     #[test]
     fn a_cursor_reads_back_and_never_leaves_the_shards() {
-        let last = Cursor { shard: 3, slot: u32::MAX };
+        let last = Cursor { shard: 3, place: u32::MAX };
         assert_eq!(Cursor::parse(&last.print(), 4), Some(last));
         assert_eq!(Cursor::parse(&last.print(), 3), None);
         assert_eq!(last.next_shard(4), None);
-        assert_eq!(Cursor::START.next_shard(2), Some(Cursor { shard: 1, slot: 0 }));
-        assert_eq!(Cursor { shard: u16::MAX, slot: 0 }.next_shard(usize::MAX), None);
+        assert_eq!(Cursor::START.next_shard(2), Some(Cursor { shard: 1, place: 0 }));
+        assert_eq!(Cursor { shard: u16::MAX, place: 0 }.next_shard(usize::MAX), None);
         for bad in
             ["", "0", "00000000000", "0000000000000", "00000000000g", "+00000000000", "\u{e4}0000000000"]
         {

@@ -6,8 +6,9 @@
 //! | `POST /publish/{channel}`              | the body is the message; `{"channel","position","subscribers"}`    |
 //! | `POST /api/publish`                    | `{"channel","data"}`, or `{"channels":[..],"data"}` and `results`  |
 //! | `POST /api/batch`                      | `[{"channel","data"},..]` or `{"messages":[..]}`; `results`        |
-//! | `GET /api/channels?limit=`             | channels with position, subscribers and what is retained           |
+//! | `GET /api/channels?after=&limit=`      | a page of channels: position, subscribers, what is retained        |
 //! | `GET /api/connections?after=&limit=`   | a page of connections; `next` is the `after` of the next page      |
+//! | `GET /api/closed?limit=`               | the last ends of connections and refused requests, newest first    |
 //! | `GET /livez` `GET /readyz` `GET /metrics` | 200 or 503; 200 or 503; OpenMetrics text                        |
 
 use std::sync::Arc;
@@ -25,8 +26,9 @@ const INDEX: &str = "tidegate admin\n\n\
     POST /publish/{channel}             the body is the message\n\
     POST /api/publish                   {\"channel\":\"a\",\"data\":..} or {\"channels\":[\"a\",\"b\"],\"data\":..}\n\
     POST /api/batch                     [{\"channel\":\"a\",\"data\":..},..], at most 1000\n\
-    GET  /api/channels?limit=           channels, their positions and subscribers\n\
+    GET  /api/channels?after=&limit=    channels, their positions and subscribers, page by page\n\
     GET  /api/connections?after=&limit= connections, page by page\n\
+    GET  /api/closed?limit=             the last connections that ended and requests that were refused\n\
     GET  /livez                         whether the shards turn\n\
     GET  /readyz                        whether new connections should be sent here\n\
     GET  /metrics                       for Prometheus\n";
@@ -46,6 +48,8 @@ pub enum Route {
     Channels,
     /// `/api/connections`
     Connections,
+    /// `/api/closed`
+    Closed,
     /// `/livez`
     Livez,
     /// `/readyz`
@@ -67,6 +71,7 @@ impl Route {
         Self::Batch,
         Self::Channels,
         Self::Connections,
+        Self::Closed,
         Self::Livez,
         Self::Readyz,
         Self::Metrics,
@@ -87,6 +92,7 @@ impl Route {
             Self::Batch => "api_batch",
             Self::Channels => "api_channels",
             Self::Connections => "api_connections",
+            Self::Closed => "api_closed",
             Self::Livez => "livez",
             Self::Readyz => "readyz",
             Self::Metrics => "metrics",
@@ -101,6 +107,7 @@ impl Route {
             "/api/batch" => Self::Batch,
             "/api/channels" => Self::Channels,
             "/api/connections" => Self::Connections,
+            "/api/closed" => Self::Closed,
             "/livez" => Self::Livez,
             "/readyz" => Self::Readyz,
             "/metrics" => Self::Metrics,
@@ -155,6 +162,7 @@ async fn route_to(admin: &Admin, route: Route, request: Request) -> Result<Respo
         Route::Batch => publish::batch(admin, &head.headers, body).await,
         Route::Channels => listing::channels(admin, head.uri.query()).await,
         Route::Connections => listing::connections(admin, head.uri.query()).await,
+        Route::Closed => listing::closed(admin, head.uri.query()).await,
         Route::Livez => health::livez(admin).await,
         Route::Readyz => health::readyz(admin),
         Route::Metrics => scrape::metrics(admin).await,

@@ -41,6 +41,10 @@ pub const PUBLISH_BYTES_MAX: usize = 1024 * 1024;
 pub const PUBLISH_BATCH_MAX: usize = 1000;
 /// Rows of one page of an admin listing.
 pub const PAGE_ROWS_MAX: usize = 1000;
+/// Ends of connections and requests that each shard keeps for `/api/closed`, newest first; older ones are forgotten.
+pub const ENDS_KEPT: usize = 1000;
+/// Log records of ends a second, for each reason and shard; further ones are counted and summed up in one.
+pub const ENDS_LOGGED_PER_SECOND: u32 = 5;
 /// Shard threads.
 pub const SHARDS_MAX: usize = 256;
 /// Descriptors kept for listeners, wakers, the admin side and the spare one (FAULTS C3).

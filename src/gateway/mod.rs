@@ -204,8 +204,7 @@ async fn bind_admin(config: &Config) -> Result<TcpListener, GatewayError> {
 /// Every shard has its descriptor table and turns once it has answered.
 async fn wait_for_first_answers(shards: &Shards, ends: &mut ShardEnds) -> Result<(), GatewayError> {
     let deadline = Instant::now() + START_TIMEOUT;
-    let answers =
-        async { while shards.ask_all(Question::Channels { limit: 0 }).await.iter().any(Option::is_none) {} };
+    let answers = async { while shards.ask_all(Question::Alive).await.iter().any(Option::is_none) {} };
     tokio::select! {
         answered = timeout_at(deadline, answers) => answered.map_err(|_| GatewayError::SlowStart),
         end = ends.recv() => Err(end.map_or(GatewayError::SlowStart, ShardEnd::unexpected)),

@@ -219,9 +219,9 @@ impl Hub {
             + channel.numbering.as_ref().map_or(0, |numbering| numbering.remote_members())
     }
 
-    /// Every channel known here.
-    pub fn channels(&self) -> impl Iterator<Item = ChannelIndex> {
-        self.channels.iter().map(|(index, _)| ChannelIndex(index as u32))
+    /// An index that is beyond all channels.
+    pub fn place_end(&self) -> u32 {
+        self.channels.capacity() as u32
     }
 
     /// At the home: notes that `from` has `members` subscribers of `name`. Makes the channel if it is new.

@@ -7,6 +7,7 @@
 pub mod channel;
 pub mod close;
 pub mod encoding;
+pub mod end;
 pub mod id;
 pub mod pattern;
 pub mod position;
@@ -15,6 +16,7 @@ pub mod time;
 
 pub use channel::{ChannelError, ChannelName};
 pub use close::{Blame, CloseReason, RejectReason};
+pub use end::{Cause, End, Traffic};
 pub use id::{ChannelIndex, ConnectionId, Origin, ShardId};
 pub use pattern::{Pattern, PatternError};
 pub use position::{Epoch, Offset, Position};

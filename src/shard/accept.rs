@@ -12,7 +12,6 @@ use super::reactor::Reactor;
 use super::turn::Shard;
 use crate::model::{Blame, CloseReason, RejectReason, Time};
 use crate::net::Transport;
-use crate::session::Liveness;
 
 /// Pause between two attempts while descriptors are short, or after an error nobody knows.
 const RETRY: Duration = Duration::from_millis(100);
@@ -153,7 +152,7 @@ impl<R: Reactor> Shard<R> {
             let Some(mut socket) = self.reactor.accept_with_spare() else { break };
             let retry_after_s = self.retry_after_seconds();
             let answer = self.edge.refusal(RejectReason::DescriptorsExhausted, Some(retry_after_s));
-            self.counters.count_reject(RejectReason::DescriptorsExhausted);
+            self.note_turned_away(RejectReason::DescriptorsExhausted, &socket);
             // The socket is new and its buffer empty; a client that is gone already needs no answer.
             let _ = socket.write(&[io::IoSlice::new(&answer)]);
             socket.shutdown_write();
@@ -167,7 +166,7 @@ impl<R: Reactor> Shard<R> {
         self.counters.accepted.add(1);
         let is_within_limit = self.budget.try_take();
         let http = Http::new(self.now, self.config.handshake_timeout);
-        let id = self.slots.insert(Connection::new(socket, http, Liveness::new(self.now, 0)));
+        let id = self.slots.insert(Connection::new(socket, http, self.now));
         self.counters.connections.add(1);
         let Some(connection) = self.slots.get_mut(id.slot) else { return };
         connection.is_counted = is_within_limit;

@@ -2,55 +2,47 @@
 
 use super::reactor::Reactor;
 use super::turn::Shard;
-use crate::bus::{Answer, ChannelRow, ConnectionRow, OnAnswer, Question};
+use crate::bus::{Answer, ChannelRow, ConnectionRow, OnAnswer, Page, Question};
 use crate::config::limits::PAGE_ROWS_MAX;
+use crate::journal::Journal;
 use crate::metrics::ShardReport;
+use crate::model::ChannelIndex;
 use crate::net::Transport;
 
-/// Slots looked at for one page at most, empty ones included.
-const SLOTS_PER_PAGE: u32 = 16 * 1024;
+/// Slots of connections, or places of channels, looked at for one page at most, empty ones included.
+const PLACES_PER_PAGE: u32 = 16 * 1024;
 
 impl<R: Reactor> Shard<R> {
     pub(super) fn answer(&mut self, question: Question, on_answer: OnAnswer) {
         let answer = match question {
+            Question::Alive => Answer::Alive,
             Question::Report => Answer::Report(Box::new(ShardReport { histograms: self.histograms.clone() })),
-            Question::Channels { limit } => Answer::Channels(self.channel_rows(limit.min(PAGE_ROWS_MAX))),
-            Question::Connections { from_slot, limit } => {
-                let (rows, next) = self.connection_rows(from_slot, limit.min(PAGE_ROWS_MAX));
-                Answer::Connections(rows, next)
+            Question::Channels { from_place, limit } => {
+                let row = |place| self.channel_row(ChannelIndex(place));
+                Answer::Channels(page(from_place, self.hub.place_end(), limit, row))
             }
+            Question::Connections { from_slot, limit } => {
+                let row = |slot| self.connection_row(slot);
+                Answer::Connections(page(from_slot, self.slots.slot_end(), limit, row))
+            }
+            Question::Ends { limit } => Answer::Ends(self.ends.recent(limit.min(PAGE_ROWS_MAX))),
         };
         on_answer(answer);
     }
 
-    fn channel_rows(&self, limit: usize) -> Vec<ChannelRow> {
-        let homed = self.hub.channels().filter_map(|channel| Some((channel, self.hub.numbering(channel)?)));
-        homed
-            .take(limit)
-            .map(|(channel, numbering)| {
-                let journal = self.feeds.get(channel).map(|feed| &feed.journal);
-                ChannelRow {
-                    channel: self.hub.name(channel).clone(),
-                    position: numbering.newest(),
-                    subscribers: self.hub.subscribers(channel),
-                    retained_messages: journal.map_or(0, |journal| journal.len() as u64),
-                    retained_bytes: journal.map_or(0, crate::journal::Journal::bytes),
-                }
-            })
-            .collect()
-    }
-
-    fn connection_rows(&self, from_slot: u32, limit: usize) -> (Vec<ConnectionRow>, Option<u32>) {
-        let end = self.slots.slot_end();
-        let last = from_slot.saturating_add(SLOTS_PER_PAGE).min(end);
-        let mut rows = Vec::new();
-        for slot in from_slot..last {
-            if rows.len() == limit {
-                return (rows, Some(slot));
-            }
-            rows.extend(self.connection_row(slot));
+    fn channel_row(&self, channel: ChannelIndex) -> Option<ChannelRow> {
+        if !self.hub.contains(channel) {
+            return None;
         }
-        (rows, (last < end).then_some(last))
+        let numbering = self.hub.numbering(channel)?;
+        let journal = self.feeds.get(channel).map(|feed| &feed.journal);
+        Some(ChannelRow {
+            channel: self.hub.name(channel).clone(),
+            position: numbering.newest(),
+            subscribers: self.hub.subscribers(channel),
+            retained_messages: journal.map_or(0, |journal| journal.len() as u64),
+            retained_bytes: journal.map_or(0, Journal::bytes),
+        })
     }
 
     fn connection_row(&self, slot: u32) -> Option<ConnectionRow> {
@@ -61,7 +53,7 @@ impl<R: Reactor> Shard<R> {
         });
         Some(ConnectionRow {
             shard: self.id,
-            id: self.slots.id(slot).pack(),
+            id: self.slots.id(slot),
             peer: connection.socket.peer(),
             state: connection.state_name(),
             channels: subscriptions.len() as u32,
@@ -70,4 +62,18 @@ impl<R: Reactor> Shard<R> {
                 .unwrap_or(u64::MAX),
         })
     }
+}
+
+/// Up to `limit` rows from place `from` on, and where to go on if `end` was not reached.
+fn page<T>(from: u32, end: u32, limit: usize, row: impl Fn(u32) -> Option<T>) -> Page<T> {
+    let limit = limit.min(PAGE_ROWS_MAX);
+    let last = from.saturating_add(PLACES_PER_PAGE).min(end);
+    let mut rows = Vec::new();
+    for place in from..last {
+        if rows.len() == limit {
+            return Page { rows, next: Some(place) };
+        }
+        rows.extend(row(place));
+    }
+    Page { rows, next: (last < end).then_some(last) }
 }

@@ -3,7 +3,7 @@
 use super::connection::{Awaits, Closing, LINGER, Phase};
 use super::reactor::Reactor;
 use super::turn::Shard;
-use crate::model::{Blame, CloseReason, RejectReason};
+use crate::model::{Blame, Cause, CloseReason, End, RejectReason, Traffic};
 use crate::net::Transport;
 use crate::session::{WebSocket, append_close_frame};
 
@@ -122,18 +122,31 @@ impl<R: Reactor> Shard<R> {
         self.ended.push(slot);
     }
 
-    /// Counts and logs a refused request.
-    pub(super) fn count_refusal(&mut self, slot: u32, reason: RejectReason) {
+    /// Counts and notes a refused request.
+    pub(super) fn note_refusal(&mut self, slot: u32, reason: RejectReason) {
         self.counters.count_reject(reason);
-        let peer = self.slots.get(slot).and_then(|connection| connection.socket.peer());
-        tracing::debug!(
-            event = "reject",
-            reason = reason.token(),
-            status = reason.status(),
-            shard = self.id.0,
-            conn = slot,
-            ?peer
-        );
+        let Some(connection) = self.slots.get(slot) else { return };
+        self.ends.note(End {
+            cause: Cause::Reject(reason),
+            at: self.now,
+            shard: self.id,
+            connection: Some(self.slots.id(slot)),
+            peer: connection.socket.peer(),
+            traffic: connection.traffic,
+        });
+    }
+
+    /// Counts and notes a client that was refused before it became a connection.
+    pub(super) fn note_turned_away(&mut self, reason: RejectReason, socket: &R::Socket) {
+        self.counters.count_reject(reason);
+        self.ends.note(End {
+            cause: Cause::Reject(reason),
+            at: self.now,
+            shard: self.id,
+            connection: None,
+            peer: socket.peer(),
+            traffic: Traffic::new(self.now),
+        });
     }
 
     /// A refusal caused by time, not by bytes: the head took too long.

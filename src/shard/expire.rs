@@ -40,6 +40,7 @@ impl<R: Reactor> Shard<R> {
         }
         self.timers = timers;
         self.step_drain();
+        self.ends.summarise(self.now);
         if self.has_sweep_to_do() && self.now >= self.sweep.due {
             self.sweep();
         }

@@ -128,6 +128,7 @@ impl<R: Reactor> Shard<R> {
     fn account(&mut self, slot: u32, written: usize, progress: Progress) {
         let Progress { delivered, stepped_over, is_blocked, has_more } = progress;
         let Some(connection) = self.slots.get_mut(slot) else { return };
+        connection.traffic.bytes_out += written as u64;
         if delivered > 0 {
             self.counters.delivered.add(delivered);
             if !self.liveness_rules.idle_timeout.is_zero() {

@@ -112,7 +112,7 @@ impl<R: Reactor> Shard<R> {
         }
         for (slot, written) in slots.iter().zip(written) {
             if written == length {
-                self.note_complete(*slot, channel, next);
+                self.note_complete(*slot, channel, next, length);
             } else if written > 0 {
                 self.settle(*slot, &plan, written);
                 self.note_member(*slot, channel);
@@ -123,9 +123,10 @@ impl<R: Reactor> Shard<R> {
         true
     }
 
-    /// The socket in `slot` took everything up to `next`.
-    fn note_complete(&mut self, slot: u32, channel: ChannelIndex, next: Offset) {
+    /// The socket in `slot` took everything up to `next`: `length` bytes.
+    fn note_complete(&mut self, slot: u32, channel: ChannelIndex, next: Offset, length: usize) {
         let Some(connection) = self.slots.get_mut(slot) else { return };
+        connection.traffic.bytes_out += length as u64;
         if !self.liveness_rules.idle_timeout.is_zero() {
             connection.liveness.on_message(self.now);
         }

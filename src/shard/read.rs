@@ -43,6 +43,7 @@ impl<R: Reactor> Shard<R> {
                 Ok(length) => {
                     self.counters.bytes_in.add(length as u64);
                     connection.liveness.on_heard(self.now);
+                    connection.traffic.bytes_in += length as u64;
                     let is_drained = length < room && !connection.is_read_closed;
                     self.handle_bytes(slot, &buffer[..length]);
                     left -= length;
@@ -121,7 +122,7 @@ impl<R: Reactor> Shard<R> {
             match decision {
                 Decision::Respond { bytes, closes, reject } => {
                     if let Some(reason) = reject {
-                        self.count_refusal(slot, reason);
+                        self.note_refusal(slot, reason);
                     }
                     if closes {
                         return self.bid_farewell(
@@ -228,7 +229,7 @@ impl<R: Reactor> Shard<R> {
     /// Refuses the request in `slot` with a status, then ends the connection.
     pub(super) fn refuse(&mut self, slot: u32, reason: RejectReason, retry_after_s: Option<u32>) {
         let answer = self.edge.refusal(reason, retry_after_s);
-        self.count_refusal(slot, reason);
+        self.note_refusal(slot, reason);
         self.bid_farewell(slot, CloseReason::HttpDone, Blame::Us, Farewell::Answer(answer));
     }
 }

@@ -3,7 +3,7 @@
 use super::connection::Phase;
 use super::reactor::Reactor;
 use super::turn::Shard;
-use crate::model::{Blame, CloseReason};
+use crate::model::{Blame, Cause, CloseReason, End};
 use crate::net::Transport;
 
 impl<R: Reactor> Shard<R> {
@@ -32,16 +32,27 @@ impl<R: Reactor> Shard<R> {
                 _ => (CloseReason::Internal, Blame::Us),
             };
             self.counters.count_close(reason, by);
-            tracing::debug!(
-                event = "close",
-                reason = reason.token(),
-                code = reason.code(),
-                by = if by == Blame::Peer { "peer" } else { "us" },
-                shard = self.id.0,
-                conn = id.pack(),
-                peer = ?connection.socket.peer(),
-            );
+            self.ends.note(End {
+                cause: Cause::Close(reason, by),
+                at: self.now,
+                shard: self.id,
+                connection: Some(id),
+                peer: connection.socket.peer(),
+                traffic: connection.traffic,
+            });
         }
+        self.check_nothing_leaked();
         self.resume_accepting();
+    }
+
+    /// What ended gave everything back.
+    fn check_nothing_leaked(&self) {
+        let counters = &self.counters;
+        debug_assert_eq!(counters.connections.get(), self.slots.len() as u64);
+        if self.slots.len() == 0 {
+            let left = (counters.open.get(), counters.subscriptions.get(), counters.lagging.get());
+            debug_assert_eq!(left, (0, 0, 0), "open, subscriptions, lagging of no connection");
+            debug_assert_eq!(self.accepting.refused, 0);
+        }
     }
 }

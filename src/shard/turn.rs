@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::accept::AcceptState;
 use super::connection::Connection;
 use super::drain::Drain;
+use super::ends::Ends;
 use super::expire::Sweep;
 use super::outbox::Outbox;
 use super::reactor::{Reactor, Readiness};
@@ -29,7 +30,7 @@ use crate::model::{ChannelIndex, ConnectionId, Origin, ShardId, Time};
 use crate::net::ConnectionBudget;
 use crate::session::{Event, LivenessRules, Phases, SessionLimits};
 
-/// Slots that are reserved at the start, as address space: a hundred thousand connections, about 10 MiB.
+/// Slots that are reserved at the start, as address space: a hundred thousand connections, about 11 MiB.
 const SLOTS_RESERVED_MAX: usize = 100_000;
 
 /// What a shard is made of, the reactor aside.
@@ -87,6 +88,7 @@ pub struct Shard<R: Reactor> {
     pub(super) drain: Option<Drain>,
     pub(super) sweep: Sweep,
     pub(super) runs: Runs,
+    pub(super) ends: Ends,
     pub(super) is_stopped: bool,
     pub(super) has_timers_left: bool,
     // Buffers that every turn uses again.
@@ -138,6 +140,7 @@ impl<R: Reactor> Shard<R> {
             drain: None,
             sweep: Sweep::default(),
             runs: Runs::default(),
+            ends: Ends::default(),
             is_stopped: false,
             has_timers_left: false,
             read_buffer: vec![0; READ_BYTES_PER_TURN],

@@ -54,6 +54,7 @@ impl<R: Reactor> Shard<R> {
         if let Some(drain) = &self.drain {
             due = due.min(drain.next_step_at());
         }
+        due = due.min(self.ends.summary_due());
         if self.has_sweep_to_do() {
             due = due.min(self.sweep.due);
         }

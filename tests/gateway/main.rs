@@ -9,6 +9,7 @@ mod accept;
 mod burst;
 mod close;
 mod drain;
+mod ends;
 mod kit;
 mod liveness;
 mod order;

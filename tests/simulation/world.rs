@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use tidegate::bus::{Answer, Bus, Order, Question, Wake};
+use tidegate::bus::{Answer, Bus, Order, Page, Question, Wake};
 use tidegate::config::{ChannelRule, ChannelSettings, Config};
 use tidegate::metrics::ShardCounters;
 use tidegate::model::{Blame, ChannelName, CloseReason, Pattern, ShardId, Time};
@@ -277,13 +277,14 @@ impl World {
         for index in 0..self.shards.len() {
             let rows = Arc::clone(&rows);
             let on_answer = Box::new(move |answer| {
-                if let Answer::Channels(channels) = answer {
+                if let Answer::Channels(Page { rows: channels, next: None }) = answer {
                     rows.lock().expect("one thread").extend(channels);
                 }
             });
-            let _ = self
-                .bus
-                .order(ShardId(index as u16), Order::Ask(Question::Channels { limit: 100 }, on_answer));
+            let _ = self.bus.order(
+                ShardId(index as u16),
+                Order::Ask(Question::Channels { from_place: 0, limit: 100 }, on_answer),
+            );
             self.turn(index);
         }
         for row in rows.lock().expect("one thread").iter() {

@@ -6,9 +6,14 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use crate::bus::{Answer, Bus, ChannelRow, ConnectionRow, Order, Publish, Question, Receipt, Receiver, Wake};
+use crate::bus::{
+    Answer, Bus, ChannelRow, ConnectionRow, Order, Page, Publish, Question, Receipt, Receiver, Wake,
+};
 use crate::metrics::{Histograms, ShardReport, report};
-use crate::model::{ChannelName, Epoch, Offset, Position, ShardId};
+use crate::model::{
+    Blame, Cause, ChannelName, CloseReason, ConnectionId, End, Epoch, Offset, Position, ShardId, Time,
+    Traffic,
+};
 
 const EPOCH: Epoch = Epoch(0xab);
 
@@ -136,12 +141,13 @@ impl Turn {
 
     fn answer(&self, question: Question) -> Answer {
         match question {
+            Question::Alive => Answer::Alive,
             Question::Report => {
                 let mut histograms = Histograms::default();
                 report::record(&mut histograms.turn, Duration::from_micros(50), 1);
                 Answer::Report(Box::new(ShardReport { histograms }))
             }
-            Question::Channels { limit } => {
+            Question::Channels { from_place, limit } => {
                 let row = |(channel, offset): (&ChannelName, &u64)| ChannelRow {
                     channel: channel.clone(),
                     position: Position { epoch: EPOCH, offset: Offset(*offset) },
@@ -149,12 +155,15 @@ impl Turn {
                     retained_messages: 0,
                     retained_bytes: 0,
                 };
-                Answer::Channels(self.offsets.iter().take(limit).map(row).collect())
+                let rows: Vec<_> =
+                    self.offsets.iter().skip(from_place as usize).take(limit).map(row).collect();
+                let next = from_place + rows.len() as u32;
+                Answer::Channels(Page { rows, next: (next < self.offsets.len() as u32).then_some(next) })
             }
             Question::Connections { from_slot, limit } => {
                 let row = |slot: u32| ConnectionRow {
                     shard: self.id,
-                    id: u64::from(slot),
+                    id: ConnectionId { slot, generation: 0 },
                     peer: Some(([127, 0, 0, 1], 40_000).into()),
                     state: "open",
                     channels: 1,
@@ -163,7 +172,19 @@ impl Turn {
                 };
                 let rows: Vec<_> = (from_slot..self.connections).take(limit).map(row).collect();
                 let next = from_slot.saturating_add(rows.len() as u32);
-                Answer::Connections(rows, (next < self.connections).then_some(next))
+                Answer::Connections(Page { rows, next: (next < self.connections).then_some(next) })
+            }
+            Question::Ends { limit } => {
+                let end = |index: u64| End {
+                    cause: Cause::Close(CloseReason::SlowConsumer, Blame::Us),
+                    // The shards' ends interleave.
+                    at: Time::from_millis(100 - 2 * index - u64::from(self.id.0)),
+                    shard: self.id,
+                    connection: Some(ConnectionId { slot: 7, generation: 1 }),
+                    peer: Some(([127, 0, 0, 1], 40_000).into()),
+                    traffic: Traffic { bytes_in: 1, bytes_out: 2, since: Time::from_millis(10) },
+                };
+                Answer::Ends((0..3).map(end).take(limit).collect())
             }
         }
     }

@@ -33,22 +33,49 @@ async fn j7_cursors_at_the_extremes_do_not_overflow() {
 }
 
 #[tokio::test]
-async fn channels_are_listed_by_name_up_to_the_limit() {
+async fn a_walk_over_the_pages_sees_every_channel_once() {
     let world = awake(Shape::default()).await;
-    for name in ["d", "a", "c", "b"] {
+    let names = ["d", "a", "c", "b", "e", "f", "g"];
+    for name in names {
         world
             .publisher
             .publish(ChannelName::parse(name).unwrap(), crate::model::PayloadKind::Text, b"x")
             .await
             .unwrap();
     }
-    world.counters[0].channels_homed.set(4);
-    let page = world.get("/api/channels?limit=3").await.json();
-    let names: Vec<_> =
-        page["channels"].as_array().unwrap().iter().map(|row| row["channel"].as_str().unwrap()).collect();
-    assert!(names.is_sorted() && names.len() == 3, "{names:?}");
-    assert_eq!(page["total"], 4);
-    assert_eq!(page["channels"][0]["position"], "00000000000000ab-1");
+    world.counters[0].channels_homed.set(7);
+    let (mut seen, mut path) = (Vec::new(), "/api/channels?limit=3".to_owned());
+    loop {
+        let page = world.get(&path).await.json();
+        assert_eq!(page["total"], 7);
+        let rows = page["channels"].as_array().unwrap();
+        let names: Vec<_> = rows.iter().map(|row| row["channel"].as_str().unwrap().to_owned()).collect();
+        assert!(names.is_sorted() && names.len() <= 3, "{names:?}");
+        assert_eq!(rows[0]["position"], "00000000000000ab-1");
+        seen.extend(names);
+        let Some(next) = page["next"].as_str() else { break };
+        path = format!("/api/channels?limit=3&after={next}");
+    }
+    seen.sort();
+    assert_eq!(seen, ["a", "b", "c", "d", "e", "f", "g"]);
+}
+
+#[tokio::test]
+async fn the_last_ends_of_all_shards_are_listed_newest_first() {
+    let world = awake(Shape::default()).await;
+    let page = world.get("/api/closed?limit=5").await.json();
+    let rows = page["closed"].as_array().unwrap();
+    let shards: Vec<_> = rows.iter().map(|row| row["id"].as_str().unwrap()).collect();
+    assert_eq!(shards, ["0-100000007", "1-100000007", "0-100000007", "1-100000007", "0-100000007"]);
+    let first = &rows[0];
+    assert_eq!((&first["event"], &first["reason"]), (&"close".into(), &"slow_consumer".into()));
+    assert_eq!((&first["code"], &first["by"]), (&4101.into(), &"us".into()));
+    assert_eq!(
+        (&first["bytes_in"], &first["bytes_out"], &first["age_ms"]),
+        (&1.into(), &2.into(), &90.into())
+    );
+    assert_eq!(first["peer"], "127.0.0.1:40000");
+    expect(&world.get("/api/closed?after=000000000000").await, Refusal::BadQuery);
 }
 
 #[tokio::test]
@@ -61,6 +88,7 @@ async fn the_index_names_every_route() {
         "/api/batch",
         "/api/channels",
         "/api/connections",
+        "/api/closed",
         "/livez",
         "/readyz",
         "/metrics",
