@@ -10,16 +10,22 @@ use super::turn::Shard;
 use crate::bus::{Full, Publish};
 use crate::model::{CloseReason, ConnectionId, PayloadKind, Publication, ShardId};
 
-/// Messages of paused senders, oldest first.
-#[derive(Debug, Default)]
+/// Messages of paused senders, oldest first: a queue for each home, so that one that is full delays no other's.
+#[derive(Debug)]
 pub struct Paused {
-    queue: VecDeque<(ConnectionId, Publication)>,
+    queues: Vec<VecDeque<(ConnectionId, Publication)>>,
+    waiting: usize,
 }
 
 impl Paused {
+    /// Empty queues to `shards` homes.
+    pub fn new(shards: usize) -> Self {
+        Self { queues: (0..shards).map(|_| VecDeque::new()).collect(), waiting: 0 }
+    }
+
     /// Whether nobody is paused.
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.waiting == 0
     }
 }
 
@@ -41,22 +47,36 @@ impl<R: Reactor> Shard<R> {
         let refused = if must_wait { Some(publication) } else { self.submit(publication) };
         if let Some(publication) = refused {
             self.counters.publish_pushbacks.add(1);
-            self.paused.queue.push_back((origin.connection, publication));
+            self.pause(origin.connection, publication);
             if let Some(connection) = self.slots.get_mut(slot) {
                 connection.unpublished = connection.unpublished.saturating_add(1);
             }
         }
     }
 
+    fn pause(&mut self, sender: ConnectionId, publication: Publication) {
+        let home = self.home_of(&publication);
+        self.paused.waiting += 1;
+        self.paused.queues[home.index()].push_back((sender, publication));
+    }
+
     /// Tries messages of paused senders again, in order; a sender whose last one went out is read again.
     pub(super) fn retry_paused(&mut self) {
-        for _ in 0..self.paused.queue.len() {
-            let Some((sender, publication)) = self.paused.queue.pop_front() else { break };
+        if self.paused.is_empty() {
+            return;
+        }
+        for home in 0..self.paused.queues.len() {
+            self.retry_paused_for(home);
+        }
+    }
+
+    fn retry_paused_for(&mut self, home: usize) {
+        while let Some((sender, publication)) = self.paused.queues[home].pop_front() {
             if let Some(publication) = self.submit(publication) {
                 // Order within a sender holds: everything behind waits as well.
-                self.paused.queue.push_front((sender, publication));
-                break;
+                return self.paused.queues[home].push_front((sender, publication));
             }
+            self.paused.waiting -= 1;
             if !self.slots.contains(sender) {
                 continue;
             }
@@ -68,9 +88,13 @@ impl<R: Reactor> Shard<R> {
         }
     }
 
+    fn home_of(&self, publication: &Publication) -> ShardId {
+        ShardId::home_of(&publication.channel, self.bus.shard_count())
+    }
+
     /// Sends a message to its home, which may be here; hands it back when there is no room.
     fn submit(&mut self, publication: Publication) -> Option<Publication> {
-        if ShardId::home_of(&publication.channel, self.bus.shard_count()) != self.id {
+        if self.home_of(&publication) != self.id {
             let publish = Publish { publication, on_receipt: None };
             return self.bus.publish(publish).err().map(|Full(back)| back.publication);
         }

@@ -135,7 +135,7 @@ impl<R: Reactor> Shard<R> {
             maybe_idle: Vec::new(),
             ended: Vec::new(),
             outbox: Outbox::new(bus.shard_count()),
-            paused: Paused::default(),
+            paused: Paused::new(bus.shard_count()),
             accepting: AcceptState::default(),
             drain: None,
             sweep: Sweep::default(),

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tidegate::model::ConnectionId;
+use tidegate::bus::{DrainSchedule, Order};
+use tidegate::model::{ConnectionId, ShardId};
 use tidegate::shard::reactor::Readiness;
 
 use super::client::Reader;
@@ -109,6 +110,29 @@ fn c2_accept_errors_at_call_1_3_and_every_10th_stop_nobody() {
         assert_eq!(served + lost, 30, "errno {errno}");
         assert!(errors >= 4, "errno {errno}: {errors}");
     }
+}
+
+#[test]
+fn c2_an_accept_error_as_the_drain_begins_turns_nobody_in_the_queue_away_unheard() {
+    let mut setup = Setup::new(2);
+    setup.config.accepts_per_turn = 1;
+    let mut world = World::new(setup);
+    // The first is accepted in its turn; the second gives up in the queue; the others are there when it is closed.
+    world.shards[0].host.borrow_mut().accept_error = |call| (call == 2).then_some(libc::ECONNABORTED);
+    let clients: Vec<usize> = (0..4).map(|_| world.connect(0, &[0], Reader::Healthy, usize::MAX)).collect();
+    let now = world.now();
+    let schedule = DrainSchedule {
+        stop_accepting_at: now,
+        closes_begin_at: now,
+        closes_end_at: now.after(Duration::from_secs(1)),
+    };
+    assert!(world.bus.order(ShardId(0), Order::Drain(schedule)).is_ok());
+    world.is_draining = true;
+    world.ends_freely = true;
+    world.settle();
+    let heard: Vec<_> = clients.iter().map(|number| world.clients[*number].status).collect();
+    assert_eq!(heard, [Some(503), None, Some(503), Some(503)]);
+    assert!(world.shards[0].host.borrow().has_stopped_accepting);
 }
 
 #[test]

@@ -204,6 +204,36 @@ fn e3_every_subscriber_on_every_shard_sees_one_order() {
 }
 
 #[test]
+fn a_home_that_is_full_delays_no_message_for_another_home() {
+    let mut setup = Setup::new(9);
+    (setup.shards, setup.lane_capacity) = (3, 1);
+    let relay = ChannelSettings { relay: true, ..ChannelSettings::default() };
+    setup.channels = vec![(homed(1, 3), relay.clone()), (homed(2, 3), relay)];
+    let mut world = World::new(setup);
+    let witness = world.join(2, &[0, 1]);
+    world.clients[witness].witnesses = vec![0, 1];
+    let (to_full, to_free) = (world.join(0, &[0]), world.join(0, &[1]));
+    for number in [to_full, to_free] {
+        for _ in 0..3 {
+            world.relay(number, 50);
+        }
+        world.clients[number].wire.borrow_mut().arrive(usize::MAX);
+        // Shard 1 does not turn: of the messages for it one fits into its lane, and the others wait first.
+        world.turn(0);
+    }
+    for _ in 0..10 {
+        world.clock.set(world.now().after(Duration::from_millis(2)));
+        world.turn(0);
+        world.turn(2);
+    }
+    assert_eq!(world.shards[2].counters.relayed.get(), 3);
+    assert_eq!(world.shards[1].counters.relayed.get(), 0);
+    world.run_for(Duration::from_millis(10));
+    assert_eq!(world.clients[witness].received[0].len(), 3);
+    world.expect_all_well();
+}
+
+#[test]
 fn e9_parallel_publishers_keep_their_own_order_and_share_one() {
     let mut setup = Setup::new(9);
     setup.shards = 3;

@@ -1,4 +1,6 @@
-//! Cases B20, C17, C18: sockets that stop, cut and break anywhere; nothing is lost that the peer could still have.
+//! Cases B9, B20, C17, C18: sockets that stop, cut and break anywhere; nothing is lost that the peer could still have.
+
+use std::time::Duration;
 
 use tidegate::config::ChannelSettings;
 use tidegate::model::CloseReason;
@@ -86,6 +88,34 @@ fn c18_short_and_zero_writes_a_write_of_nothing_ends_the_connection() {
     assert!(world.clients[odd].wire.borrow().closed.is_some());
     assert!(world.clients[odd].wire.borrow().write_calls < 5);
     world.expect_all_well();
+}
+
+/// The frame of a message that `number` sends next, taken off the wire before any of it has arrived.
+fn unsent_frame(world: &mut World, number: usize) -> Vec<u8> {
+    world.relay(number, 60);
+    world.clients[number].wire.borrow_mut().flight.drain(..).collect()
+}
+
+#[test]
+fn b9_each_message_has_a_deadline_of_its_own_however_reads_cut_the_stream() {
+    let mut world = chat(9);
+    let sender = world.join(0, &[0]);
+    // Every read ends in the middle of a message: the sender is never at rest, and never late.
+    let mut rest = Vec::new();
+    for count in 0..5 {
+        let frame = unsent_frame(&mut world, sender);
+        let (head, tail) = frame.split_at(20);
+        let bytes = [&rest[..], head].concat();
+        world.clients[sender].wire.borrow_mut().flight.extend(bytes);
+        rest = tail.to_vec();
+        world.run_for(Duration::from_secs(6));
+        assert_eq!(world.clients[0].received[0].len(), count);
+        assert!(world.clients[sender].is_open(), "after {count} messages");
+    }
+    // One that is not finished is given up: the rest never comes.
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.clients[sender].close, Some((1008, "stalled_msg".to_owned())));
+    assert_eq!(world.closed(CloseReason::StalledMessage), 1);
 }
 
 /// Upgrade, then a message, a ping and a close: all the bytes a client sends in its life.
