@@ -208,7 +208,7 @@ fn a_home_that_is_full_delays_no_message_for_another_home() {
     let mut setup = Setup::new(9);
     (setup.shards, setup.lane_capacity) = (3, 1);
     let relay = ChannelSettings { relay: true, ..ChannelSettings::default() };
-    setup.channels = vec![(homed(1, 3), relay.clone()), (homed(2, 3), relay)];
+    setup.channels = vec![(homed(1, 3), relay), (homed(2, 3), relay)];
     let mut world = World::new(setup);
     let witness = world.join(2, &[0, 1]);
     world.clients[witness].witnesses = vec![0, 1];
