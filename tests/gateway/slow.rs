@@ -62,8 +62,11 @@ fn c8_readers_with_a_closed_window_are_cut_by_bytes_and_memory_stays_bounded() {
             assert_eq!(healthy.next_text(), message(read));
             read += 1;
         }
-        standing.closed("slow_consumer") == STUCK as f64
+        // Given up is at once; the end follows when the deadline of the close handshake has passed.
+        standing.metric("tidegate_connections_open", &[]) == 2.0
     });
+    standing
+        .wait_metric("tidegate_closed_total", &["reason=\"slow_consumer\""], |closed| closed == STUCK as f64);
 
     let labels = ["reason=\"slow_consumer\"", "code=\"4101\"", "by=\"us\""];
     assert_eq!(standing.metric("tidegate_closed_total", &labels), STUCK as f64);
