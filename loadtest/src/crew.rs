@@ -74,10 +74,12 @@ impl Crew {
             let core: Vec<usize> =
                 options.cores.get(index % options.cores.len().max(1)).copied().into_iter().collect();
             let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-                let private = sys::take_private_descriptors().and_then(|()| sys::pin_to_cores(&core));
-                if let Err(error) = private {
+                let place = sys::take_private_descriptors()
+                    .and_then(|()| sys::pin_to_cores(&core))
+                    .and_then(|()| sys::preempt_nobody());
+                if let Err(error) = place {
                     eprintln!(
-                        "tidegate-loadtest: a worker runs without its own descriptors or core: {error}"
+                        "tidegate-loadtest: a worker runs without its own descriptors, core or policy: {error}"
                     );
                 }
                 Worker::new(poll, inbox, targets, published, sources, nap).run();

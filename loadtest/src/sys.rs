@@ -38,6 +38,16 @@ pub fn cores_allowed() -> io::Result<Vec<usize>> {
     Ok((0..libc::CPU_SETSIZE as usize).filter(|&core| unsafe { libc::CPU_ISSET(core, &set) }).collect())
 }
 
+/// Lets the calling thread wait for the end of a slice rather than preempt whoever runs when it wakes (`SCHED_BATCH`).
+///
+/// Where receivers and senders share cores, a receiver that wakes from its nap otherwise cuts into a pass: 5,000 times
+/// a second with two shards on two cores, which costs each delivery of theirs 7 to 16 % and those of one shard nothing.
+pub fn preempt_nobody() -> io::Result<()> {
+    let unused = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the kernel reads the live struct; 0 is the calling thread.
+    check(unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &unused) })
+}
+
 /// Gives the calling thread its own copy of the descriptor table. Sockets opened later exist only here.
 pub fn take_private_descriptors() -> io::Result<()> {
     // SAFETY: takes no pointer; only the calling thread's table is replaced, by a copy.
