@@ -1,16 +1,22 @@
 //! The command line: what was typed, with units and defaults. What it means is in `stage.rs` and
 //! `scenario/`.
 
+mod scenarios;
+mod values;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::payload;
 use crate::publisher::HttpMode;
 use crate::server::bare::BareOptions;
 use crate::sources::Sources;
 use crate::wire::url::Url;
+pub use scenarios::{
+    ConnectOptions, FanoutOptions, HoldOptions, IdleOptions, LatencyOptions, RoundOptions, SlowOptions,
+};
+use values::{duration, thread_count};
 
 /// Load generator for WebSocket fan-out servers: counts what subscribers receive, byte for byte, and
 /// what the server pays for it.
@@ -149,104 +155,6 @@ pub struct Common {
     pub quiet: bool,
 }
 
-/// How rounds alternate.
-#[derive(Args, Clone, Debug)]
-pub struct RoundOptions {
-    /// Rounds for each server
-    #[arg(long, default_value_t = 8)]
-    pub rounds: usize,
-    /// Length of a round
-    #[arg(long, default_value = "3s", value_parser = duration)]
-    pub round_seconds: Duration,
-}
-
-/// Options of `connect`.
-#[derive(Args, Clone, Debug)]
-pub struct ConnectOptions {
-    #[command(flatten)]
-    pub common: Common,
-    /// Rounds for each server; each opens and closes all connections
-    #[arg(long, default_value_t = 8)]
-    pub rounds: usize,
-}
-
-/// Options of `idle`.
-#[derive(Args, Clone, Debug)]
-pub struct IdleOptions {
-    #[command(flatten)]
-    pub common: Common,
-    /// Time to hold the connections before measuring
-    #[arg(long, default_value = "60s", value_parser = duration)]
-    pub settle: Duration,
-}
-
-/// Options of `fanout`.
-#[derive(Args, Clone, Debug)]
-pub struct FanoutOptions {
-    #[command(flatten)]
-    pub common: Common,
-    #[command(flatten)]
-    pub rounds: RoundOptions,
-    /// Messages outstanding, published together
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=4096))]
-    pub window: u16,
-    /// Bytes of a message
-    #[arg(long, default_value = "512", value_parser = message_size)]
-    pub size: usize,
-}
-
-/// Options of `latency`.
-#[derive(Args, Clone, Debug)]
-pub struct LatencyOptions {
-    #[command(flatten)]
-    pub common: Common,
-    #[command(flatten)]
-    pub rounds: RoundOptions,
-    /// Messages per second
-    #[arg(long, default_value_t = 5.0)]
-    pub rate: f64,
-    /// Bytes of a message
-    #[arg(long, default_value = "128", value_parser = message_size)]
-    pub size: usize,
-}
-
-/// Options of `slow`.
-#[derive(Args, Clone, Debug)]
-pub struct SlowOptions {
-    #[command(flatten)]
-    pub common: Common,
-    #[command(flatten)]
-    pub rounds: RoundOptions,
-    /// Open loop at this rate; without, a closed loop
-    #[arg(long)]
-    pub rate: Option<f64>,
-    /// Messages outstanding in the closed loop
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=4096))]
-    pub window: u16,
-    /// Bytes of a message
-    #[arg(long, default_value = "512", value_parser = message_size)]
-    pub size: usize,
-    /// KiB published before a round with stalled connections, so that their buffers are full
-    #[arg(long, default_value_t = 1024)]
-    pub prefill: usize,
-}
-
-/// Options of `hold`.
-#[derive(Args, Clone, Debug)]
-pub struct HoldOptions {
-    #[command(flatten)]
-    pub common: Common,
-    /// Time to hold the connections
-    #[arg(long, default_value = "30s", value_parser = duration)]
-    pub hold: Duration,
-    /// Broadcasts, spread over that time, each verified by all
-    #[arg(long, default_value_t = 3)]
-    pub broadcasts: usize,
-    /// Bytes of a message
-    #[arg(long, default_value = "128", value_parser = message_size)]
-    pub size: usize,
-}
-
 impl Scenario {
     /// The options that all have; the bare server has none.
     pub fn common(&self) -> Option<&Common> {
@@ -262,36 +170,6 @@ impl Scenario {
     }
 }
 
-/// Reads `500us`, `20ms`, `4s`, `4` (seconds) or `15min`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let scale = match unit {
-        "us" => 1e-6,
-        "ms" => 1e-3,
-        "" | "s" => 1.0,
-        "min" => 60.0,
-        "h" => 3600.0,
-        _ => return Err("write a number with us, ms, s, min or h".into()),
-    };
-    let number: f64 = number.parse().map_err(|_| "write a number with us, ms, s, min or h")?;
-    Duration::try_from_secs_f64(number * scale).map_err(|error| error.to_string())
-}
-
-fn thread_count(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(count) if (1..=64).contains(&count) => Ok(count),
-        _ => Err("write a number of threads from 1 to 64".into()),
-    }
-}
-
-fn message_size(text: &str) -> Result<usize, String> {
-    let (number, scale) = text.strip_suffix("KiB").map_or((text, 1), |number| (number, 1024));
-    let size = number.parse::<usize>().map_err(|_| "write a number of bytes, or of KiB: 16KiB")? * scale;
-    let (low, high) = (payload::SIZE_MIN, payload::SIZE_MAX);
-    if (low..=high).contains(&size) { Ok(size) } else { Err(format!("a message has {low} to {high} bytes")) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -300,15 +178,5 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn durations_and_sizes_carry_units() {
-        assert_eq!(duration("500us"), Ok(Duration::from_micros(500)));
-        assert_eq!(duration("4"), Ok(Duration::from_secs(4)));
-        assert_eq!(duration("1.5min"), Ok(Duration::from_secs(90)));
-        assert!(duration("4 parsecs").is_err() && duration("s").is_err());
-        assert_eq!(message_size("16KiB"), Ok(16 * 1024));
-        assert!(message_size("10").is_err());
     }
 }

@@ -1,0 +1,106 @@
+//! The options of each scenario.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::Common;
+use super::values::{duration, message_size};
+
+/// How rounds alternate.
+#[derive(Args, Clone, Debug)]
+pub struct RoundOptions {
+    /// Rounds for each server
+    #[arg(long, default_value_t = 8)]
+    pub rounds: usize,
+    /// Length of a round
+    #[arg(long, default_value = "3s", value_parser = duration)]
+    pub round_seconds: Duration,
+}
+
+/// Options of `connect`.
+#[derive(Args, Clone, Debug)]
+pub struct ConnectOptions {
+    #[command(flatten)]
+    pub common: Common,
+    /// Rounds for each server; each opens and closes all connections
+    #[arg(long, default_value_t = 8)]
+    pub rounds: usize,
+}
+
+/// Options of `idle`.
+#[derive(Args, Clone, Debug)]
+pub struct IdleOptions {
+    #[command(flatten)]
+    pub common: Common,
+    /// Time to hold the connections before measuring
+    #[arg(long, default_value = "60s", value_parser = duration)]
+    pub settle: Duration,
+}
+
+/// Options of `fanout`.
+#[derive(Args, Clone, Debug)]
+pub struct FanoutOptions {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(flatten)]
+    pub rounds: RoundOptions,
+    /// Messages outstanding, published together
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub window: u16,
+    /// Bytes of a message
+    #[arg(long, default_value = "512", value_parser = message_size)]
+    pub size: usize,
+}
+
+/// Options of `latency`.
+#[derive(Args, Clone, Debug)]
+pub struct LatencyOptions {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(flatten)]
+    pub rounds: RoundOptions,
+    /// Messages per second
+    #[arg(long, default_value_t = 5.0)]
+    pub rate: f64,
+    /// Bytes of a message
+    #[arg(long, default_value = "128", value_parser = message_size)]
+    pub size: usize,
+}
+
+/// Options of `slow`.
+#[derive(Args, Clone, Debug)]
+pub struct SlowOptions {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(flatten)]
+    pub rounds: RoundOptions,
+    /// Open loop at this rate; without, a closed loop
+    #[arg(long)]
+    pub rate: Option<f64>,
+    /// Messages outstanding in the closed loop
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub window: u16,
+    /// Bytes of a message
+    #[arg(long, default_value = "512", value_parser = message_size)]
+    pub size: usize,
+    /// KiB published before a round with stalled connections, so that their buffers are full
+    #[arg(long, default_value_t = 1024)]
+    pub prefill: usize,
+}
+
+/// Options of `hold`.
+#[derive(Args, Clone, Debug)]
+pub struct HoldOptions {
+    #[command(flatten)]
+    pub common: Common,
+    /// Time to hold the connections
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    pub hold: Duration,
+    /// Broadcasts, spread over that time, each verified by all
+    #[arg(long, default_value_t = 3)]
+    pub broadcasts: usize,
+    /// Bytes of a message
+    #[arg(long, default_value = "128", value_parser = message_size)]
+    pub size: usize,
+}

@@ -1,0 +1,52 @@
+//! Values with units, as they are typed.
+
+use std::time::Duration;
+
+use crate::payload;
+
+/// Reads `500us`, `20ms`, `4s`, `4` (seconds) or `15min`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let scale = match unit {
+        "us" => 1e-6,
+        "ms" => 1e-3,
+        "" | "s" => 1.0,
+        "min" => 60.0,
+        "h" => 3600.0,
+        _ => return Err("write a number with us, ms, s, min or h".into()),
+    };
+    let number: f64 = number.parse().map_err(|_| "write a number with us, ms, s, min or h")?;
+    Duration::try_from_secs_f64(number * scale).map_err(|error| error.to_string())
+}
+
+/// Reads a number of threads.
+pub fn thread_count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if (1..=64).contains(&count) => Ok(count),
+        _ => Err("write a number of threads from 1 to 64".into()),
+    }
+}
+
+/// Reads `512` or `16KiB`.
+pub fn message_size(text: &str) -> Result<usize, String> {
+    let (number, scale) = text.strip_suffix("KiB").map_or((text, 1), |number| (number, 1024));
+    let size = number.parse::<usize>().map_err(|_| "write a number of bytes, or of KiB: 16KiB")? * scale;
+    let (low, high) = (payload::SIZE_MIN, payload::SIZE_MAX);
+    if (low..=high).contains(&size) { Ok(size) } else { Err(format!("a message has {low} to {high} bytes")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_and_sizes_carry_units() {
+        assert_eq!(duration("500us"), Ok(Duration::from_micros(500)));
+        assert_eq!(duration("4"), Ok(Duration::from_secs(4)));
+        assert_eq!(duration("1.5min"), Ok(Duration::from_secs(90)));
+        assert!(duration("4 parsecs").is_err() && duration("s").is_err());
+        assert_eq!(message_size("16KiB"), Ok(16 * 1024));
+        assert!(message_size("10").is_err());
+    }
+}
