@@ -13,12 +13,15 @@ use crate::stats::{Latencies, Stats};
 use crate::sys;
 use crate::target::Target;
 use crate::watch::Watch;
-use crate::worker::{Command, Opening, WAKER, Worker};
+use crate::worker::{Command, Opening, WAKER, Which, Worker};
 
 /// Descriptors that a thread needs besides its connections.
 pub const SPARE_DESCRIPTORS: usize = 64;
 /// With no progress for so long, what is missing is taken as lost.
 const PROGRESS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Handshakes at once unless a scenario says otherwise: enough to keep any server busy, and less than its queue.
+const HANDSHAKES_AT_ONCE: usize = 256;
 
 /// How the workers are to run.
 #[derive(Clone, Debug)]
@@ -29,6 +32,8 @@ pub struct CrewOptions {
     pub cores: Vec<usize>,
     /// Sleep between two sweeps.
     pub nap: Duration,
+    /// Bytes per second of connections that read slowly; 0: they never read.
+    pub read_rate: u64,
     /// Source addresses.
     pub sources: Sources,
 }
@@ -70,7 +75,7 @@ impl Crew {
             let (commands, inbox) = channel();
             let stats = Arc::new(Mutex::new(vec![Stats::default(); targets.len()]));
             let (published, targets, sources) = (Arc::clone(&stats), targets.to_vec(), Arc::clone(&sources));
-            let nap = options.nap;
+            let (nap, read_rate) = (options.nap, options.read_rate);
             let core: Vec<usize> =
                 options.cores.get(index % options.cores.len().max(1)).copied().into_iter().collect();
             let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
@@ -82,7 +87,7 @@ impl Crew {
                         "tidegate-loadtest: a worker runs without its own descriptors, core or policy: {error}"
                     );
                 }
-                Worker::new(poll, inbox, targets, published, sources, nap).run();
+                Worker::new(poll, inbox, targets, published, sources, nap, read_rate).run();
             });
             members.push(Member { commands, waker, stats, thread: Some(thread.map_err(refused)?) });
         }
@@ -94,37 +99,65 @@ impl Crew {
     /// # Errors
     /// The cause of the first that failed.
     pub fn open(&mut self, target: usize, count: usize, stalled: bool, watch: &Watch) -> Result<(), Failure> {
-        let before = self.stats(target).upgraded;
+        let before = self.stats(target);
+        self.begin_to_open(target, count, Manner { stalled, ..Manner::default() });
+        let failed = self.wait_opened(target, count, &before, watch)?;
+        if failed > 0 {
+            let cause = self.stats(target).failure.unwrap_or_else(|| "unknown cause".to_owned());
+            return Err(Failure::Unavailable(format!(
+                "{} of {count} connected; {cause}",
+                count as u64 - failed
+            )));
+        }
+        Ok(())
+    }
+
+    /// Lets the workers open connections, and goes on.
+    pub fn begin_to_open(&mut self, target: usize, count: usize, manner: Manner) {
         let threads = self.members.len();
+        let pace_ns = manner.rate.map_or(0.0, |rate| 1e9 * threads as f64 / rate) as u64;
+        let now_ns = sys::monotonic_ns();
         for (index, member) in self.members.iter().enumerate() {
-            let left = count / threads + usize::from(index < count % threads);
-            let number = self.opened + index;
             member.send(Command::Open(Opening {
                 target: target as u16,
-                left,
-                stalled,
-                number,
+                left: count / threads + usize::from(index < count % threads),
+                stalled: manner.stalled,
+                number: self.opened + index,
                 stride: threads,
+                midway: manner.midway,
+                in_flight_max: manner.at_once.unwrap_or(HANDSHAKES_AT_ONCE).div_ceil(threads),
+                pace_ns,
+                due_ns: now_ns + pace_ns * index as u64 / threads as u64,
             }));
         }
         self.opened += count;
+    }
+
+    /// Waits until so many more than `before` are upgraded or have failed, and returns how many failed.
+    ///
+    /// # Errors
+    /// If the server answers no more, or the run is over.
+    pub fn wait_opened(
+        &self,
+        target: usize,
+        count: usize,
+        before: &Stats,
+        watch: &Watch,
+    ) -> Result<u64, Failure> {
         let mut progress = Progress::start();
+        let mut failed = 0;
         watch.until(|| {
             let stats = self.stats(target);
-            if let Some(cause) = stats.failure {
-                return Err(Failure::Unavailable(format!(
-                    "{} of {count} connected; {cause}",
-                    stats.upgraded - before
-                )));
-            }
-            if progress.is_stuck(stats.upgraded) {
-                let done = stats.upgraded - before;
+            failed = stats.refused - before.refused;
+            let done = stats.upgraded - before.upgraded;
+            if progress.is_stuck(done + failed) {
                 return Err(Failure::Unavailable(format!(
                     "{done} of {count} connected; then the server answered no more"
                 )));
             }
-            Ok(stats.upgraded - before >= count as u64)
-        })
+            Ok(done + failed >= count as u64)
+        })?;
+        Ok(failed)
     }
 
     /// Closes connections by reset and waits until that is done.
@@ -132,13 +165,23 @@ impl Crew {
     /// # Errors
     /// Only if the run is over.
     pub fn close(&self, target: usize, stalled_only: bool, watch: &Watch) -> Result<(), Failure> {
+        let which = if stalled_only { Which::Stalled } else { Which::All };
         for member in &self.members {
-            member.send(Command::Close { target: target as u16, stalled_only });
+            member.send(Command::Close { target: target as u16, which });
         }
         watch.until(|| {
             let stats = self.stats(target);
             Ok(stats.stalled == 0 && (stalled_only || stats.live == 0))
         })
+    }
+
+    /// Lets the workers close so many reading subscribers by reset, each its share, and goes on.
+    pub fn begin_to_close(&self, target: usize, count: usize) {
+        let threads = self.members.len();
+        for (index, member) in self.members.iter().enumerate() {
+            let which = Which::Some(count / threads + usize::from(index < count % threads));
+            member.send(Command::Close { target: target as u16, which });
+        }
     }
 
     /// The sum of all counts for a target.
@@ -196,6 +239,19 @@ impl Member {
         let _ = self.commands.send(command);
         let _ = self.waker.wake();
     }
+}
+
+/// How connections are opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Manner {
+    /// They read slowly or never.
+    pub stalled: bool,
+    /// Messages are being published meanwhile.
+    pub midway: bool,
+    /// How many may be in their handshake at once, all workers together; `None`: a few hundred.
+    pub at_once: Option<usize>,
+    /// Connections a second, all workers together; `None`: as fast as it goes.
+    pub rate: Option<f64>,
 }
 
 /// Notices when a number stops changing.

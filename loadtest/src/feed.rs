@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::payload::Payload;
+use crate::protocol::Protocol;
 use crate::wire::frame;
 
 /// Published bytes that are kept for comparison; a subscriber further behind is checked by checksum.
@@ -27,7 +28,12 @@ pub struct Batch {
     pub due_ns: u64,
     /// The frames.
     pub bytes: Vec<u8>,
-    header_bytes: usize,
+    /// Bytes in front of a message in its frame.
+    before: usize,
+    /// Bytes behind it.
+    after: usize,
+    first_seen_ns: AtomicU64,
+    last_seen_ns: AtomicU64,
 }
 
 impl Batch {
@@ -38,7 +44,23 @@ impl Batch {
 
     /// The messages without their frame headers.
     pub fn payloads(&self) -> impl Iterator<Item = &[u8]> {
-        self.bytes.chunks_exact(self.frame_bytes()).map(|frame| &frame[self.header_bytes..])
+        self.bytes.chunks_exact(self.frame_bytes()).map(|frame| &frame[self.before..frame.len() - self.after])
+    }
+
+    /// Notes that a subscriber has received messages of this batch.
+    pub fn seen(&self, now_ns: u64) {
+        if self.first_seen_ns.load(Ordering::Relaxed) > now_ns {
+            self.first_seen_ns.fetch_min(now_ns, Ordering::Relaxed);
+        }
+        if self.last_seen_ns.load(Ordering::Relaxed) < now_ns {
+            self.last_seen_ns.fetch_max(now_ns, Ordering::Relaxed);
+        }
+    }
+
+    /// From the first subscriber that received of it to the last, nanoseconds. `None` if nobody has.
+    pub fn spread_ns(&self) -> Option<u64> {
+        let last = self.last_seen_ns.load(Ordering::Relaxed);
+        last.checked_sub(self.first_seen_ns.load(Ordering::Relaxed))
     }
 
     fn end(&self) -> u64 {
@@ -51,16 +73,17 @@ impl Batch {
 pub struct Feed {
     /// The number in every payload of this run.
     pub run: u32,
+    protocol: Protocol,
     opcode: AtomicU8,
     head: AtomicU64,
     batches: Mutex<VecDeque<Arc<Batch>>>,
 }
 
 impl Feed {
-    /// An empty feed.
-    pub fn new(run: u32) -> Self {
+    /// An empty feed to subscribers who speak this protocol.
+    pub fn new(run: u32, protocol: Protocol) -> Self {
         let (opcode, head) = (AtomicU8::new(frame::BINARY), AtomicU64::new(0));
-        Self { run, opcode, head, batches: Mutex::default() }
+        Self { run, protocol, opcode, head, batches: Mutex::default() }
     }
 
     /// Sequence of the next message to be published.
@@ -71,13 +94,20 @@ impl Feed {
     /// Makes the next `count` messages of `size` bytes and lets the workers expect them.
     pub fn append(&self, count: usize, size: usize, due_ns: u64) -> Arc<Batch> {
         let first = self.head();
-        let mut bytes = Vec::with_capacity(count * (size + 10));
+        let (before, after) = self.protocol.around(size);
+        let message_bytes = before.len() + size + after.len();
+        let mut bytes = Vec::with_capacity(count * (message_bytes + 10));
         for sequence in first..first + count as u64 {
-            frame::push_server_header(&mut bytes, self.opcode(), size);
+            frame::push_server_header(&mut bytes, self.opcode(), message_bytes);
+            bytes.extend_from_slice(&before);
             Payload { sequence, due_ns, run: self.run }.push(size, &mut bytes);
+            bytes.extend_from_slice(after);
         }
-        let header_bytes = bytes.len() / count - size;
-        let batch = Arc::new(Batch { first, count, due_ns, bytes, header_bytes });
+        let before = bytes.len() / count - size - after.len();
+        let (first_seen_ns, last_seen_ns) = (AtomicU64::new(u64::MAX), AtomicU64::new(0));
+        let after = after.len();
+        let batch =
+            Arc::new(Batch { first, count, due_ns, bytes, before, after, first_seen_ns, last_seen_ns });
         let mut batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
         batches.push_back(Arc::clone(&batch));
         trim(&mut batches);
@@ -106,14 +136,14 @@ pub struct Position {
 }
 
 /// Bytes that were received exactly as expected.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Match {
+#[derive(Debug)]
+pub struct Match<'a> {
+    /// The batch that they belong to.
+    pub batch: &'a Batch,
     /// How many bytes.
     pub bytes: usize,
     /// How many messages they completed.
     pub messages: u64,
-    /// When those messages were due.
-    pub due_ns: u64,
 }
 
 /// One worker's copy of the recent batches.
@@ -139,7 +169,7 @@ impl FeedView {
 
     /// Compares bytes with what is expected at `position`, within one batch, and moves the position
     /// over what matches: part of a frame only if all bytes match up to there. `None` if nothing does.
-    pub fn advance(&self, position: &mut Position, bytes: &[u8]) -> Option<Match> {
+    pub fn advance(&self, position: &mut Position, bytes: &[u8]) -> Option<Match<'_>> {
         let batch = self.find(position.sequence)?;
         let frame_bytes = batch.frame_bytes();
         let from = (position.sequence - batch.first) as usize * frame_bytes + position.frame_bytes as usize;
@@ -158,7 +188,7 @@ impl FeedView {
         let sequence = batch.first + (end / frame_bytes) as u64;
         let messages = sequence - position.sequence;
         *position = Position { sequence, frame_bytes: (end % frame_bytes) as u32 };
-        Some(Match { bytes: matched, messages, due_ns: batch.due_ns })
+        Some(Match { batch, bytes: matched, messages })
     }
 
     /// The part of the frame at `position` that was received already, for the parser to begin with.
@@ -168,7 +198,8 @@ impl FeedView {
         Some(&batch.bytes[from..from + position.frame_bytes as usize])
     }
 
-    fn find(&self, sequence: u64) -> Option<&Batch> {
+    /// The batch of a message, if it is still kept.
+    pub fn find(&self, sequence: u64) -> Option<&Batch> {
         let newest = self.batches.back()?;
         if sequence >= newest.first {
             return (sequence < newest.end()).then_some(newest);
@@ -190,7 +221,7 @@ mod tests {
     use super::*;
 
     fn feed_of(batches: &[usize]) -> (Feed, FeedView, Vec<u8>) {
-        let feed = Feed::new(1);
+        let feed = Feed::new(1, Protocol::plain());
         let mut all = Vec::new();
         for &count in batches {
             all.extend_from_slice(&feed.append(count, 100, 5).bytes);
@@ -227,7 +258,7 @@ mod tests {
         all[250] ^= 1;
         let mut position = Position { sequence: 0, frame_bytes: 0 };
         assert_eq!(view.advance(&mut position, &all).map(|m| (m.bytes, m.messages)), Some((204, 2)));
-        assert_eq!(view.advance(&mut position, &all[204..]), None);
+        assert!(view.advance(&mut position, &all[204..]).is_none());
         assert_eq!(position, Position { sequence: 2, frame_bytes: 0 });
     }
 
@@ -237,6 +268,24 @@ mod tests {
         let mut position = Position { sequence: 0, frame_bytes: 0 };
         assert!(view.advance(&mut position, &all[..110]).is_some());
         assert_eq!(view.received_part(position), Some(&all[102..110]));
+    }
+
+    #[test]
+    fn the_spread_of_a_batch_is_from_the_first_who_had_it_to_the_last() {
+        let (_, view, _) = feed_of(&[1]);
+        let batch = view.find(0).unwrap();
+        assert_eq!(batch.spread_ns(), None);
+        [20, 10, 35, 30].into_iter().for_each(|now_ns| batch.seen(now_ns));
+        assert_eq!(batch.spread_ns(), Some(25));
+    }
+
+    #[test]
+    fn a_brokers_envelope_surrounds_each_message() {
+        let nats = Protocol { kind: crate::protocol::Kind::Nats, channel: "a.b".into() };
+        let batch = Feed::new(1, nats).append(2, 100, 5);
+        let frame = &batch.bytes[..batch.frame_bytes()];
+        assert!(frame[2..].starts_with(b"MSG a.b 1 100\r\ntide ") && frame.ends_with(b"\r\n"));
+        assert!(batch.payloads().all(|payload| Payload::parse(payload).is_some()));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use hdrhistogram::Histogram;
 use crate::failure::Failure;
 use crate::server::accounts::{self, CpuTime};
 use crate::stage::{Arm, Stage};
+use crate::stats::Latencies;
 use crate::sys;
 
 /// How long after the last delivery the server's accounts are read.
@@ -25,6 +26,10 @@ pub struct Round {
     pub own: CpuTime,
     /// Latencies, nanoseconds.
     pub latency: Histogram<u64>,
+    /// From the first subscriber that had a message to the last, one value a batch, nanoseconds.
+    pub spread: Histogram<u64>,
+    /// From `connect` to the checked answer, nanoseconds, of those that connected in the round.
+    pub handshake: Histogram<u64>,
     /// Acknowledgements by timer on the whole machine, see `accounts::acks_by_timer`.
     pub acks_by_timer: u64,
     /// `recv` calls of this process that returned bytes: about the number of writes it was sent.
@@ -105,8 +110,9 @@ impl Stopwatch {
         let stats = stage.crew.stats(self.index);
         let (units, reads) = (stats.tally.delivered - self.delivered, stats.reads - self.reads);
         let acks_by_timer = accounts::acks_by_timer() - self.acks_by_timer;
-        let latency = stage.crew.take_latencies(self.index).delivery;
-        Ok(Round { units, wall_s, server, own, latency, acks_by_timer, reads, missing })
+        let Latencies { delivery: latency, handshake } = stage.crew.take_latencies(self.index);
+        let spread = Latencies::new().delivery;
+        Ok(Round { units, wall_s, server, own, latency, spread, handshake, acks_by_timer, reads, missing })
     }
 }
 

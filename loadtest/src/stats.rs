@@ -1,5 +1,7 @@
 //! What one worker thread counts for one target, and what all of them add up to.
 
+use std::collections::BTreeMap;
+
 use hdrhistogram::Histogram;
 
 use crate::verify::Tally;
@@ -25,15 +27,35 @@ pub struct Stats {
     pub detours: u64,
     /// Pings answered.
     pub pings: u64,
-    /// Connections that ended without our asking.
+    /// Subscribers that ended without our asking.
     pub closed: u64,
+    /// Connections that ended before they were upgraded.
+    pub refused: u64,
+    /// Connections that read slowly or never and were ended by the server, as it may.
+    pub given_up: u64,
     /// Longest time between two looks at the sockets while messages were coming, in nanoseconds.
     pub lag_ns_max: u64,
     /// The first thing that went wrong.
     pub failure: Option<String>,
+    /// Everything that went wrong, and how often: as many different things as fit.
+    pub causes: BTreeMap<String, u64>,
 }
 
+/// Different causes that are kept apart.
+const CAUSES_MAX: usize = 16;
+
 impl Stats {
+    /// Counts something that went wrong.
+    pub fn fail(&mut self, cause: &str) {
+        self.failure.get_or_insert_with(|| cause.to_owned());
+        self.count_cause(cause, 1);
+    }
+
+    fn count_cause(&mut self, cause: &str, times: u64) {
+        let is_known = self.causes.contains_key(cause) || self.causes.len() < CAUSES_MAX;
+        *self.causes.entry(if is_known { cause } else { "other causes" }.to_owned()).or_default() += times;
+    }
+
     /// Adds the counts of another worker.
     pub fn add(&mut self, other: &Self) {
         self.live += other.live;
@@ -46,6 +68,9 @@ impl Stats {
         self.detours += other.detours;
         self.pings += other.pings;
         self.closed += other.closed;
+        self.refused += other.refused;
+        self.given_up += other.given_up;
+        other.causes.iter().for_each(|(cause, &times)| self.count_cause(cause, times));
         self.lag_ns_max = self.lag_ns_max.max(other.lag_ns_max);
         if self.failure.is_none() {
             self.failure.clone_from(&other.failure);

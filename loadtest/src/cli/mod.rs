@@ -7,16 +7,18 @@ mod values;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
+use crate::protocol::Kind;
 use crate::publisher::HttpMode;
 use crate::server::bare::BareOptions;
 use crate::sources::Sources;
 use crate::wire::url::Url;
 pub use scenarios::{
-    ConnectOptions, FanoutOptions, HoldOptions, IdleOptions, LatencyOptions, RoundOptions, SlowOptions,
+    ChurnOptions, ConnectOptions, FanoutOptions, HoldOptions, IdleOptions, LatencyOptions, SlowOptions,
+    SoakOptions, StormOptions,
 };
-use values::{duration, thread_count};
+use values::{byte_rate, duration, publish_by, thread_count};
 
 /// Load generator for WebSocket fan-out servers: counts what subscribers receive, byte for byte, and
 /// what the server pays for it.
@@ -43,31 +45,50 @@ pub enum Scenario {
     Slow(SlowOptions),
     /// Hold many connections, answer pings, deliver a few broadcasts to all
     Hold(HoldOptions),
+    /// Subscribers leave and join all the time under an open loop: what the others notice
+    Churn(ChurnOptions),
+    /// All connections break, all come back while messages go on: time until all have the newest
+    Storm(StormOptions),
+    /// Churn, storms and slow readers for hours: the slope of the server's memory
+    Soak(SoakOptions),
     /// The built-in bare server (started by --limit)
     #[command(hide = true)]
     BareServer(BareOptions),
 }
 
 /// Where the messages come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PublishBy {
-    /// tidegate's admin API, see --admin
+    /// tidegate's admin API, or any address that takes a message as the body of a POST.
     Http,
-    /// A client of the first --url whose messages the server relays to the others
+    /// A client of the first URL whose messages the server relays to the others.
     Ws,
-    /// The feed has its own source: other runs of this tool, or nothing
+    /// A command of the user's that gets each message as a line.
+    Command(String),
+    /// The feed has its own source: other runs of this tool, or nothing.
     None,
-    /// The server is a bare server with its control port in --admin: to compare the limit with itself
-    #[value(hide = true)]
+    /// The server is a bare server with its control port in --admin: to compare the limit with itself.
     Bare,
 }
 
 /// Options of every scenario.
 #[derive(Args, Clone, Debug)]
 pub struct Common {
-    /// WebSocket URL of the server, ws://host:port/path; several are used in turn. Without any, --limit runs alone
+    /// URL of the server, ws://host:port/path or wss://; several are used in turn. Without any, --limit runs alone
     #[arg(long, help_heading = "Target")]
     pub url: Vec<Url>,
+    /// What subscribers speak once they are connected
+    #[arg(long, value_enum, default_value = "plain", help_heading = "Target")]
+    pub protocol: Kind,
+    /// Subscribe with Server-Sent Events instead: --url http://host:port/path
+    #[arg(long, conflicts_with = "protocol", help_heading = "Target")]
+    pub sse: bool,
+    /// For wss and https: trust the authorities in this PEM file
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure", help_heading = "Target")]
+    pub ca: Option<PathBuf>,
+    /// For wss and https: trust anyone
+    #[arg(long, help_heading = "Target")]
+    pub insecure: bool,
     /// Command that starts the server under test; it is stopped at the end
     #[arg(long, value_name = "COMMAND", requires = "url", help_heading = "Target")]
     pub spawn: Option<String>,
@@ -121,10 +142,17 @@ pub struct Common {
     /// Share of additional connections, of --connections, that never read: 0.1
     #[arg(long, default_value_t = 0.0, help_heading = "Load")]
     pub stalled_share: f64,
+    /// Bytes a second that those read instead of never: 2KiB
+    #[arg(long, default_value = "0", value_parser = byte_rate, help_heading = "Load")]
+    pub read_rate: u64,
 
-    /// Who publishes
-    #[arg(long, value_enum, default_value = "http", help_heading = "Publishing")]
+    /// Who publishes: http (tidegate's admin API, or --publish-url), ws (a client whose messages the server relays),
+    /// none (the feed has its own source), or 'command:COMMAND' (started once by sh, gets each message as a line)
+    #[arg(long, default_value = "http", value_name = "HOW", value_parser = publish_by, help_heading = "Publishing")]
     pub publish: PublishBy,
+    /// For --publish http: POST each message as it is to this URL
+    #[arg(long, value_name = "URL", help_heading = "Publishing")]
+    pub publish_url: Option<Url>,
     /// Admin URL of the server, for --publish http
     #[arg(long, default_value = "http://127.0.0.1:8090", help_heading = "Publishing")]
     pub admin: Url,
@@ -165,6 +193,9 @@ impl Scenario {
             Self::Latency(options) => &options.common,
             Self::Slow(options) => &options.common,
             Self::Hold(options) => &options.common,
+            Self::Churn(options) => &options.common,
+            Self::Storm(options) => &options.common,
+            Self::Soak(options) => &options.common,
             Self::BareServer(_) => return None,
         })
     }

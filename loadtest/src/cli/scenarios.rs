@@ -26,6 +26,9 @@ pub struct ConnectOptions {
     /// Rounds for each server; each opens and closes all connections
     #[arg(long, default_value_t = 8)]
     pub rounds: usize,
+    /// Connections a second; without, as fast as it goes
+    #[arg(long)]
+    pub rate: Option<f64>,
 }
 
 /// Options of `idle`.
@@ -100,6 +103,65 @@ pub struct HoldOptions {
     /// Broadcasts, spread over that time, each verified by all
     #[arg(long, default_value_t = 3)]
     pub broadcasts: usize,
+    /// Bytes of a message
+    #[arg(long, default_value = "128", value_parser = message_size)]
+    pub size: usize,
+}
+
+/// Options of `churn`.
+#[derive(Args, Clone, Debug)]
+pub struct ChurnOptions {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(flatten)]
+    pub rounds: RoundOptions,
+    /// Subscribers that leave a second, and others that join
+    #[arg(long, default_value_t = 100.0)]
+    pub churn: f64,
+    /// Messages per second
+    #[arg(long, default_value_t = 5.0)]
+    pub rate: f64,
+    /// Bytes of a message
+    #[arg(long, default_value = "128", value_parser = message_size)]
+    pub size: usize,
+}
+
+/// Options of `storm`.
+#[derive(Args, Clone, Debug)]
+pub struct StormOptions {
+    #[command(flatten)]
+    pub common: Common,
+    /// Storms for each server
+    #[arg(long, default_value_t = 5)]
+    pub rounds: usize,
+    /// Messages per second meanwhile
+    #[arg(long, default_value_t = 5.0)]
+    pub rate: f64,
+    /// Handshakes under way at once
+    #[arg(long, default_value_t = 2048)]
+    pub at_once: usize,
+    /// Bytes of a message
+    #[arg(long, default_value = "128", value_parser = message_size)]
+    pub size: usize,
+}
+
+/// Options of `soak`.
+#[derive(Args, Clone, Debug)]
+pub struct SoakOptions {
+    #[command(flatten)]
+    pub common: Common,
+    /// Time of the whole run, to which --timeout is raised if it is shorter
+    #[arg(long = "for", default_value = "1h", value_parser = duration)]
+    pub length: Duration,
+    /// Length of a round: churn under load, then a storm of a tenth, then a look at the server's memory
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    pub round_seconds: Duration,
+    /// Subscribers that leave a second, and others that join
+    #[arg(long, default_value_t = 50.0)]
+    pub churn: f64,
+    /// Messages per second
+    #[arg(long, default_value_t = 5.0)]
+    pub rate: f64,
     /// Bytes of a message
     #[arg(long, default_value = "128", value_parser = message_size)]
     pub size: usize,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::PublishBy;
 use crate::payload;
 
 /// Reads `500us`, `20ms`, `4s`, `4` (seconds) or `15min`.
@@ -18,6 +19,33 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     };
     let number: f64 = number.parse().map_err(|_| "write a number with us, ms, s, min or h")?;
     Duration::try_from_secs_f64(number * scale).map_err(|error| error.to_string())
+}
+
+/// Reads who publishes.
+pub fn publish_by(text: &str) -> Result<PublishBy, String> {
+    Ok(match text {
+        "http" => PublishBy::Http,
+        "ws" => PublishBy::Ws,
+        "none" => PublishBy::None,
+        "bare" => PublishBy::Bare,
+        _ => match text.split_once(':') {
+            Some(("command", command)) if !command.trim().is_empty() => {
+                PublishBy::Command(command.to_owned())
+            }
+            _ => return Err("write http, ws, none, or command:COMMAND".into()),
+        },
+    })
+}
+
+/// Reads bytes a second: `500`, `2KiB`, `1MiB`.
+pub fn byte_rate(text: &str) -> Result<u64, String> {
+    let (number, scale) = match (text.strip_suffix("KiB"), text.strip_suffix("MiB")) {
+        (Some(number), _) => (number, 1024),
+        (_, Some(number)) => (number, 1024 * 1024),
+        _ => (text, 1),
+    };
+    let number = number.parse::<u64>().ok().and_then(|number| number.checked_mul(scale));
+    number.ok_or_else(|| "write a number of bytes a second, or of KiB or MiB: 2KiB".into())
 }
 
 /// Reads a number of threads.
@@ -48,5 +76,14 @@ mod tests {
         assert!(duration("4 parsecs").is_err() && duration("s").is_err());
         assert_eq!(message_size("16KiB"), Ok(16 * 1024));
         assert!(message_size("10").is_err());
+        assert_eq!((byte_rate("2KiB"), byte_rate("0")), (Ok(2048), Ok(0)));
+        assert!(byte_rate("fast").is_err());
+    }
+
+    #[test]
+    fn a_publisher_is_named_or_a_command() {
+        assert_eq!(publish_by("ws"), Ok(PublishBy::Ws));
+        assert_eq!(publish_by("command:a: b"), Ok(PublishBy::Command("a: b".into())));
+        assert!(publish_by("command: ").is_err() && publish_by("carrier pigeon").is_err());
     }
 }

@@ -36,6 +36,8 @@ pub struct HttpPublisher {
     admin: Url,
     channel: String,
     mode: HttpMode,
+    /// Where each message goes as it is, if not to tidegate's routes.
+    path: Option<String>,
     stream: TcpStream,
     answers: Vec<u8>,
 }
@@ -45,18 +47,31 @@ impl HttpPublisher {
     ///
     /// # Errors
     /// `Unavailable` if nothing listens there.
-    pub fn connect(admin: Url, channel: String, mode: HttpMode) -> Result<Self, Failure> {
+    pub fn connect(
+        admin: Url,
+        channel: String,
+        mode: HttpMode,
+        path: Option<String>,
+    ) -> Result<Self, Failure> {
+        if admin.is_tls {
+            let cure = "give an http:// address to publish to";
+            return Err(Failure::Usage(format!(
+                "https://{}: publishing over TLS is not built: {cure}",
+                admin.host
+            )));
+        }
         let stream = connect(&admin).map_err(|error| {
             let cure = "give --admin http://host:port, or --publish ws or none";
             Failure::Unavailable(format!("cannot publish to http://{}: {error}; {cure}", admin.host))
         })?;
-        Ok(Self { admin, channel, mode, stream, answers: Vec::new() })
+        Ok(Self { admin, channel, mode, path, stream, answers: Vec::new() })
     }
 
     /// The requests for a batch, and how many they are.
     fn requests(&self, batch: &Batch) -> (Vec<u8>, usize) {
         let mut out = Vec::with_capacity(batch.bytes.len() + batch.count * 200);
-        if self.mode == HttpMode::Batch || (self.mode == HttpMode::Auto && batch.count > 1) {
+        let wants_batch = self.mode == HttpMode::Batch || (self.mode == HttpMode::Auto && batch.count > 1);
+        if wants_batch && self.path.is_none() {
             let mut body = Vec::with_capacity(batch.bytes.len() + batch.count * 40);
             for (index, payload) in batch.payloads().enumerate() {
                 body.extend_from_slice(if index == 0 { b"[" } else { b"," });
@@ -68,7 +83,7 @@ impl HttpPublisher {
             self.push_request(&mut out, "/api/batch", "application/json", &body);
             return (out, 1);
         }
-        let path = format!("/publish/{}", self.channel);
+        let path = self.path.clone().unwrap_or_else(|| format!("/publish/{}", self.channel));
         for payload in batch.payloads() {
             self.push_request(&mut out, &path, "application/octet-stream", payload);
         }

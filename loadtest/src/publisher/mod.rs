@@ -1,10 +1,12 @@
 //! The publishing side: how messages get into the server under test.
 
 mod bare;
+mod command;
 mod http;
 mod ws;
 
 pub use bare::BarePublisher;
+pub use command::CommandPublisher;
 pub use http::{HttpMode, HttpPublisher};
 pub use ws::WsPublisher;
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::Publisher;
 use crate::failure::Failure;
 use crate::feed::Batch;
+use crate::protocol::{Item, Kind, Protocol};
 use crate::wire::frame::{self, Event, FrameReader};
 use crate::wire::handshake;
 use crate::wire::url::Url;
@@ -19,6 +20,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct WsPublisher {
     stream: Arc<Mutex<TcpStream>>,
+    protocol: Protocol,
     opcode: u8,
     next_key: u32,
 }
@@ -28,19 +30,29 @@ impl WsPublisher {
     ///
     /// # Errors
     /// `Unavailable` with the cause.
-    pub fn connect(url: &Url, opcode: u8) -> Result<Self, Failure> {
+    pub fn connect(url: &Url, protocol: Protocol, opcode: u8) -> Result<Self, Failure> {
+        if url.is_tls || protocol.kind == Kind::Sse {
+            let cure = "give --publish http, with --publish-url if the server is not tidegate";
+            return Err(Failure::Usage(format!("--publish ws needs a ws:// URL and no --sse: {cure}")));
+        }
         let failed =
             |error: io::Error| Failure::Unavailable(format!("cannot publish to ws://{url}: {error}"));
         let stream = TcpStream::connect_timeout(&url.address, TIMEOUT).map_err(failed)?;
         stream.set_nodelay(true).and_then(|()| stream.set_write_timeout(Some(TIMEOUT))).map_err(failed)?;
-        let early = upgrade(&stream, url).map_err(failed)?;
+        let early = upgrade(&stream, url, protocol.subprotocol()).map_err(failed)?;
+        let greeting = protocol.introduce(u64::from(std::process::id()) << 32);
+        if !greeting.is_empty() {
+            let hello = frame::client_frame(frame::BINARY, &greeting, 0x5EED_0001);
+            (&stream).write_all(&hello).map_err(failed)?;
+        }
         stream.set_read_timeout(None).map_err(failed)?;
         let reading = stream.try_clone().map_err(failed)?;
         let stream = Arc::new(Mutex::new(stream));
         let answering = Arc::clone(&stream);
         let thread = std::thread::Builder::new().name("ws-publisher".into());
-        thread.spawn(move || drain(reading, early, &answering)).map_err(failed)?;
-        Ok(Self { stream, opcode, next_key: 0x5EED_1234 })
+        let spoken = protocol.clone();
+        thread.spawn(move || drain(reading, early, &answering, &spoken)).map_err(failed)?;
+        Ok(Self { stream, protocol, opcode, next_key: 0x5EED_1234 })
     }
 }
 
@@ -49,7 +61,8 @@ impl Publisher for WsPublisher {
         let mut bytes = Vec::with_capacity(batch.bytes.len() + batch.count * 14);
         for payload in batch.payloads() {
             self.next_key = self.next_key.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            bytes.extend_from_slice(&frame::client_frame(self.opcode, payload, self.next_key));
+            let message = self.protocol.publish(payload);
+            bytes.extend_from_slice(&frame::client_frame(self.opcode, &message, self.next_key));
         }
         let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
         stream.write_all(&bytes).map_err(|error| {
@@ -68,10 +81,10 @@ impl Drop for WsPublisher {
 }
 
 /// Returns the bytes that came after the answer.
-fn upgrade(mut stream: &TcpStream, url: &Url) -> io::Result<Vec<u8>> {
+fn upgrade(mut stream: &TcpStream, url: &Url, subprotocol: Option<&str>) -> io::Result<Vec<u8>> {
     stream.set_read_timeout(Some(TIMEOUT))?;
     let key = handshake::key_from(crate::sys::monotonic_ns());
-    stream.write_all(handshake::request(url, &key).as_bytes())?;
+    stream.write_all(handshake::request(url, &key, subprotocol).as_bytes())?;
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
     loop {
@@ -80,27 +93,34 @@ fn upgrade(mut stream: &TcpStream, url: &Url) -> io::Result<Vec<u8>> {
             return Err(io::Error::other("the server closed the connection instead of upgrading it"));
         }
         answer.extend_from_slice(&buffer[..length]);
-        if let Some(head_bytes) = handshake::check_response(&answer, &key).map_err(io::Error::other)? {
+        let checked = handshake::check_response(&answer, &key, subprotocol);
+        if let Some(head_bytes) = checked.map_err(io::Error::other)? {
             return Ok(answer.split_off(head_bytes));
         }
     }
 }
 
-fn drain(mut stream: TcpStream, early: Vec<u8>, answering: &Mutex<TcpStream>) {
+fn drain(mut stream: TcpStream, early: Vec<u8>, answering: &Mutex<TcpStream>, protocol: &Protocol) {
     let mut reader = FrameReader::default();
     let mut buffer = vec![0; 256 * 1024];
-    let mut bytes = early;
+    let (mut bytes, mut pending) = (early, Vec::new());
     loop {
         let mut rest = bytes.as_slice();
         while !rest.is_empty() {
             let Ok((taken, event)) = reader.read(rest) else { return };
             rest = &rest[taken..];
-            if let Some(Event::Ping(payload)) = event {
-                let pong = frame::client_frame(frame::PONG, &payload, 0x5EED_4321);
-                let mut stream = answering.lock().unwrap_or_else(PoisonError::into_inner);
-                if stream.write_all(&pong).is_err() {
-                    return;
+            let answer = match event {
+                Some(Event::Ping(payload)) => frame::client_frame(frame::PONG, &payload, 0x5EED_4321),
+                Some(Event::Message(_, message)) if protocol.is_broker() => {
+                    pending.extend_from_slice(&message);
+                    let Some(reply) = answer_broker(&mut pending, protocol) else { return };
+                    reply
                 }
+                _ => continue,
+            };
+            let mut stream = answering.lock().unwrap_or_else(PoisonError::into_inner);
+            if stream.write_all(&answer).is_err() {
+                return;
             }
         }
         match stream.read(&mut buffer) {
@@ -108,4 +128,23 @@ fn drain(mut stream: TcpStream, early: Vec<u8>, answering: &Mutex<TcpStream>) {
             Ok(length) => bytes = buffer[..length].to_vec(),
         }
     }
+}
+
+/// What a broker wants back for what it said; `None` if it refuses.
+fn answer_broker(pending: &mut Vec<u8>, protocol: &Protocol) -> Option<Vec<u8>> {
+    let mut answer = Vec::new();
+    while let Some((taken, item)) = protocol.take(pending).ok()? {
+        match item {
+            Item::Reply(reply) => {
+                answer.extend_from_slice(&frame::client_frame(frame::BINARY, reply, 0x5EED_4322));
+            }
+            Item::Refused(cause) => {
+                eprintln!("tidegate-loadtest: the publisher is refused: {cause}");
+                return None;
+            }
+            _ => {}
+        }
+        pending.drain(..taken);
+    }
+    Some(answer)
 }

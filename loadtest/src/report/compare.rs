@@ -27,6 +27,8 @@ pub struct Total {
     pub p99_ms_median: f64,
     /// Latencies of all rounds, nanoseconds.
     pub latency: Histogram<u64>,
+    /// First to last of all batches, nanoseconds.
+    pub spread: Histogram<u64>,
 }
 
 impl Total {
@@ -35,6 +37,7 @@ impl Total {
         let (mut server, mut own, mut wall_s, mut units) = (CpuTime::default(), CpuTime::default(), 0.0, 0);
         let (mut acks, mut reads) = (0, 0);
         let mut latency = Latencies::new().delivery;
+        let mut spread = latency.clone();
         for round in &series.rounds {
             server += round.server;
             own += round.own;
@@ -43,6 +46,7 @@ impl Total {
             acks += round.acks_by_timer;
             reads += round.reads;
             let _ = latency.add(&round.latency);
+            let _ = spread.add(&round.spread);
         }
         let middle = |figure: fn(&Round) -> f64| median(series.rounds.iter().map(figure).collect());
         let per_unit = 1e3 * units.max(1) as f64;
@@ -58,6 +62,7 @@ impl Total {
             rate_median: middle(|round| round.units as f64 / round.wall_s),
             p99_ms_median: middle(|round| round.p99() / 1e6),
             latency,
+            spread,
         }
     }
 }
@@ -111,6 +116,8 @@ mod tests {
             server: CpuTime { total_ns, user_ns: 1, system_ns: 3 },
             own: CpuTime::default(),
             latency: Latencies::new().delivery,
+            spread: Latencies::new().delivery,
+            handshake: Latencies::new().handshake,
             acks_by_timer: 0,
             reads: 10,
             missing: 0,

@@ -61,6 +61,7 @@ fn series_json(series: &Series) -> Value {
         "acks_by_timer_per_recv": total.acks_by_timer,
         "generator_cores": total.generator_cores,
         "latency_ms": latency_json(&total.latency),
+        "first_to_last_ms": latency_json(&total.spread),
         "p99_ms_median": total.p99_ms_median,
         "rounds": series.rounds.iter().map(round_json).collect::<Vec<_>>(),
     })
@@ -103,6 +104,9 @@ fn stats_json(stats: &Stats) -> Value {
         "checked_the_long_way": stats.detours,
         "pings": stats.pings,
         "closed": stats.closed,
+        "refused": stats.refused,
+        "slow_ended_by_server": stats.given_up,
+        "causes": stats.causes,
         "first_failure": stats.failure,
     })
 }

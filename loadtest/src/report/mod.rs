@@ -7,7 +7,7 @@ mod text;
 
 use crate::cli::Common;
 use crate::round::Series;
-use crate::server::accounts::{KernelMemory, Memory};
+use crate::server::accounts::{self, KernelMemory, Memory};
 use crate::stage::Stage;
 use crate::stats::Stats;
 use compare::compare;
@@ -72,6 +72,14 @@ impl Report {
         let name = format!("{}{}{}", arm.target.name, if when.is_empty() { "" } else { " " }, when)
             .replace(' ', "_");
         let per = |now: u64, before: u64| (now as f64 - before as f64) / connections as f64;
+        if let Some(pid) = arm.pid {
+            self.add_fact(
+                &format!("{name}_descriptors"),
+                accounts::descriptors(pid) as f64,
+                "open descriptors",
+            );
+            self.add_fact(&format!("{name}_threads"), accounts::threads(pid) as f64, "threads");
+        }
         self.add_fact(&format!("{name}_rss_bytes"), now.rss as f64, "bytes resident");
         self.add_fact(
             &format!("{name}_pss_bytes"),
@@ -125,9 +133,9 @@ impl Report {
             }
             if stats.closed > 0 || stats.failure.is_some() {
                 let cause = stats.failure.as_deref().unwrap_or("unknown cause");
+                let (closed, refused) = (stats.closed, stats.refused);
                 faults.push(format!(
-                    "{name}: {} connections ended by the server; the first: {cause}",
-                    stats.closed
+                    "{name}: {closed} connections ended by the server, {refused} refused; the first: {cause}"
                 ));
             }
         }

@@ -79,6 +79,18 @@ fn push_series(out: &mut String, series: &Series, unit: &str) {
         total.generator_cores,
         total.acks_by_timer * 100.0
     );
+    if !total.spread.is_empty() {
+        let ms = |quantile: f64| total.spread.value_at_quantile(quantile) as f64 / 1e6;
+        let _ = writeln!(
+            out,
+            "{:<13} first to last subscriber p50 {:.2} p99 {:.2} max {:.2} ms, {} batches",
+            "",
+            ms(0.5),
+            ms(0.99),
+            total.spread.max() as f64 / 1e6,
+            total.spread.len()
+        );
+    }
     if total.acks_by_timer > LATE_ACKS_MAX {
         out.push_str("              NOTE subscribers read late, so that timers acknowledged for them at the server's cost: give the generator's core some rest\n");
     }
@@ -110,4 +122,10 @@ fn push_stats(out: &mut String, name: &str, stats: &Stats) {
         stats.detours,
         w = name.len()
     );
+    if stats.given_up > 0 {
+        let _ = writeln!(out, "{name}: {} slow readers ended by the server", stats.given_up);
+    }
+    for (cause, times) in &stats.causes {
+        let _ = writeln!(out, "{name}: {times} x {cause}");
+    }
 }

@@ -4,11 +4,13 @@ use std::time::{Duration, Instant};
 
 use super::rounds;
 use crate::cli::ConnectOptions;
+use crate::crew::Manner;
 use crate::failure::Failure;
 use crate::report::Report;
 use crate::round::{Round, cpu_of};
 use crate::server::accounts::CpuTime;
 use crate::stage::Stage;
+use crate::stats::Latencies;
 use crate::sys;
 
 /// A server is at rest when it uses less than `REST_CPU_NS_MAX` in such a time.
@@ -24,38 +26,52 @@ const REST_TIMEOUT: Duration = Duration::from_secs(3);
 pub fn run(stage: &mut Stage, options: &ConnectOptions) -> Result<Report, Failure> {
     let count = options.common.connections;
     let mut report = Report::new("connect", "connection");
-    report.title = format!("{count} connections, as fast as it goes");
+    if options.rate.is_some_and(|rate| !(1.0..=1e6).contains(&rate)) {
+        return Err(Failure::Usage("--rate must be between 1 and 1000000 connections a second".into()));
+    }
+    let pace =
+        options.rate.map_or_else(|| "as fast as it goes".to_owned(), |rate| format!("{rate} a second"));
+    report.title = format!("{count} connections, {pace}");
     let names = rounds::server_names(stage);
     // The first time a server grows its tables; that is not what a connection costs in the long run.
     for index in 0..stage.arms.len() {
-        connect_all(stage, index, count)?;
+        connect_all(stage, index, count, None)?;
     }
     rounds::alternate(stage, &mut report, &names, options.rounds, |stage, index| {
-        connect_all(stage, index, count)
+        connect_all(stage, index, count, options.rate)
     })?;
     Ok(report)
 }
 
-fn connect_all(stage: &mut Stage, index: usize, count: usize) -> Result<Round, Failure> {
+fn connect_all(stage: &mut Stage, index: usize, count: usize, rate: Option<f64>) -> Result<Round, Failure> {
     await_rest(stage, index)?;
     stage.crew.take_latencies(index);
+    let before = stage.crew.stats(index);
     let (server, own, started_ns) = (cpu_of(&stage.arms[index])?, CpuTime::own(), sys::monotonic_ns());
-    stage.crew.open(index, count, false, &stage.watch)?;
+    stage.crew.begin_to_open(index, count, Manner { rate, ..Manner::default() });
+    let missing = stage.crew.wait_opened(index, count, &before, &stage.watch)?;
     let wall_s = (sys::monotonic_ns() - started_ns) as f64 / 1e9;
+    if missing == count as u64 {
+        let cause = stage.crew.stats(index).failure.unwrap_or_else(|| "unknown cause".to_owned());
+        return Err(Failure::Unavailable(format!("none of {count} connected; {cause}")));
+    }
     std::thread::sleep(Duration::from_millis(10));
     let (server, own) = (cpu_of(&stage.arms[index])? - server, CpuTime::own() - own);
-    let latency = stage.crew.take_latencies(index).handshake;
+    let handshake = stage.crew.take_latencies(index).handshake;
     stage.crew.close(index, false, &stage.watch)?;
     await_rest(stage, index)?;
+    let units = count as u64 - missing;
     Ok(Round {
-        units: count as u64,
+        units,
         wall_s,
         server,
         own,
-        latency,
+        latency: handshake.clone(),
+        spread: Latencies::new().delivery,
+        handshake,
         acks_by_timer: 0,
-        reads: count as u64,
-        missing: 0,
+        reads: units,
+        missing,
     })
 }
 

@@ -1,10 +1,16 @@
 //! The two ways to publish: a closed loop as fast as subscribers receive, and an open loop by the clock.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hdrhistogram::Histogram;
+
 use crate::failure::Failure;
+use crate::feed::Batch;
 use crate::round::{Round, Stopwatch};
 use crate::stage::Stage;
+use crate::stats::Latencies;
 use crate::sys;
 
 /// Publishes `count` messages together and waits until all subscribers have them. Returns how many
@@ -14,17 +20,61 @@ use crate::sys;
 /// If publishing fails or the run is over.
 pub fn publish_and_wait(stage: &mut Stage, index: usize, count: usize, size: usize) -> Result<u64, Failure> {
     publish(stage, index, count, size, sys::monotonic_ns())?;
+    wait_for_all(stage, index)
+}
+
+/// Waits until all subscribers have everything that was published. Returns how many deliveries did not come.
+///
+/// # Errors
+/// If the run is over.
+pub fn wait_for_all(stage: &Stage, index: usize) -> Result<u64, Failure> {
     stage.crew.wait_delivered(index, stage.arms[index].target.feed.head(), &stage.watch)
 }
 
-fn publish(stage: &mut Stage, index: usize, count: usize, size: usize, due_ns: u64) -> Result<(), Failure> {
+/// Publishes `count` messages together, as due at a moment of `CLOCK_MONOTONIC`.
+///
+/// # Errors
+/// If publishing fails.
+pub fn publish(
+    stage: &mut Stage,
+    index: usize,
+    count: usize,
+    size: usize,
+    due_ns: u64,
+) -> Result<Arc<Batch>, Failure> {
     let arm = &mut stage.arms[index];
     let batch = arm.target.feed.append(count, size, due_ns);
-    arm.publisher.publish(&batch)
+    arm.publisher.publish(&batch)?;
+    Ok(batch)
+}
+
+/// Batches of a round whose spread is still to be read. As many as the feed keeps, so that memory is bounded.
+#[derive(Debug, Default)]
+pub struct Spreads(VecDeque<Arc<Batch>>);
+
+impl Spreads {
+    const MAX: usize = 1024;
+
+    /// Remembers a batch; the oldest of too many is read already now.
+    pub fn add(&mut self, batch: Arc<Batch>, into: &mut Histogram<u64>) {
+        self.0.push_back(batch);
+        if self.0.len() > Self::MAX {
+            self.0.pop_front().into_iter().for_each(|batch| record(&batch, into));
+        }
+    }
+
+    /// Reads all of them, once everything has been delivered.
+    pub fn finish(self, into: &mut Histogram<u64>) {
+        self.0.iter().for_each(|batch| record(batch, into));
+    }
+}
+
+fn record(batch: &Batch, into: &mut Histogram<u64>) {
+    batch.spread_ns().into_iter().for_each(|spread_ns| into.saturating_record(spread_ns));
 }
 
 /// One batch in front of a round, not measured: whoever played last has the caches.
-fn warm_up(stage: &mut Stage, index: usize, count: usize, size: usize) -> Result<u64, Failure> {
+pub fn warm_up(stage: &mut Stage, index: usize, count: usize, size: usize) -> Result<u64, Failure> {
     if stage.arms[index].target.publishes { publish_and_wait(stage, index, count, size) } else { Ok(0) }
 }
 
@@ -46,10 +96,13 @@ pub fn closed_loop(
     if !stage.arms[index].target.publishes {
         stage.watch.until_moment(end)?;
     }
+    let mut spread = Latencies::new().delivery;
     while missing == 0 && Instant::now() < end {
-        missing = publish_and_wait(stage, index, window, size)?;
+        let batch = publish(stage, index, window, size, sys::monotonic_ns())?;
+        missing = wait_for_all(stage, index)?;
+        record(&batch, &mut spread);
     }
-    stopwatch.stop(stage, missing)
+    Ok(Round { spread, ..stopwatch.stop(stage, missing)? })
 }
 
 /// A round of the open loop: one message each `1 / rate` seconds, whatever the server does meanwhile.
@@ -68,14 +121,16 @@ pub fn open_loop(
     let stopwatch = Stopwatch::start(stage, index)?;
     let (start, start_ns) = (Instant::now(), sys::monotonic_ns());
     let publishes = stage.arms[index].target.publishes;
+    let (mut spread, mut spreads) = (Latencies::new().delivery, Spreads::default());
     let count = if publishes { (length.as_secs_f64() * rate).ceil().max(1.0) as u32 } else { 0 };
     for number in 0..count {
         let due = Duration::from_secs_f64(f64::from(number) / rate);
         stage.watch.until_moment(start + due)?;
-        publish(stage, index, 1, size, start_ns + due.as_nanos() as u64)?;
+        let batch = publish(stage, index, 1, size, start_ns + due.as_nanos() as u64)?;
+        spreads.add(batch, &mut spread);
     }
     stage.watch.until_moment(start + length)?;
-    let head = stage.arms[index].target.feed.head();
-    let missing = if publishes { stage.crew.wait_delivered(index, head, &stage.watch)? } else { 0 };
-    stopwatch.stop(stage, missing + missing_before)
+    let missing = if publishes { wait_for_all(stage, index)? } else { 0 };
+    spreads.finish(&mut spread);
+    Ok(Round { spread, ..stopwatch.stop(stage, missing + missing_before)? })
 }

@@ -1,6 +1,7 @@
 //! The scenarios: each a function from its options to a report. `rounds` alternates between servers,
 //! `load` publishes; both know nothing of the others.
 
+mod churn;
 mod connect;
 mod fanout;
 mod hold;
@@ -8,6 +9,8 @@ mod latency;
 mod load;
 mod rounds;
 mod slow;
+mod soak;
+mod storm;
 
 use crate::cli::{Common, Scenario};
 use crate::failure::Failure;
@@ -27,6 +30,9 @@ pub fn run(scenario: &Scenario) -> Result<Option<Report>, Failure> {
         Scenario::Latency(options) => on_stage(&options.common, true, |stage| latency::run(stage, options)),
         Scenario::Slow(options) => on_stage(&options.common, true, |stage| slow::run(stage, options)),
         Scenario::Hold(options) => on_stage(&options.common, true, |stage| hold::run(stage, options)),
+        Scenario::Churn(options) => on_stage(&options.common, true, |stage| churn::run(stage, options)),
+        Scenario::Storm(options) => on_stage(&options.common, true, |stage| storm::run(stage, options)),
+        Scenario::Soak(options) => on_stage(&soak::common(options), true, |stage| soak::run(stage, options)),
         Scenario::BareServer(options) => {
             bare::serve(options).map_err(|error| Failure::Unavailable(format!("bare server: {error}")))?;
             Ok(None)

@@ -98,6 +98,16 @@ impl Memory {
     }
 }
 
+/// Open descriptors of a process, in its main thread's table; 0 if we may not see them.
+pub fn descriptors(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
+/// Threads of a process; 0 if it is gone.
+pub fn threads(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
+}
+
 /// Memory of the whole machine that sockets move, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct KernelMemory {
@@ -154,6 +164,7 @@ mod tests {
         assert!((CpuTime::own() - before).total_ns > 0);
         assert!(Memory::of(std::process::id()).unwrap().rss > 100_000);
         assert!(KernelMemory::now().available > 0);
+        assert!(descriptors(std::process::id()) > 2 && threads(std::process::id()) > 0);
     }
 
     #[test]

@@ -4,4 +4,5 @@
 pub mod frame;
 pub mod handshake;
 pub mod sha1;
+pub mod sse;
 pub mod url;

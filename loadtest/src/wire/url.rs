@@ -1,4 +1,4 @@
-//! The two kinds of URL that the tool takes: `ws://host:port/path` and `http://host:port`.
+//! The URLs that the tool takes: `ws://host:port/path`, `http://host:port/path`, and both over TLS.
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -13,9 +13,20 @@ pub struct Url {
     pub host: String,
     /// Path and query, beginning with `/`.
     pub path: String,
+    /// Whether the scheme was `wss` or `https`.
+    pub is_tls: bool,
 }
 
 impl Url {
+    /// The name or address without the port: what a certificate is checked against.
+    pub fn host_name(&self) -> &str {
+        let name = match self.host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+            _ => &self.host,
+        };
+        name.trim_start_matches('[').trim_end_matches(']')
+    }
+
     /// The last segment of the path without its query; on tidegate that is the channel.
     pub fn last_segment(&self) -> Option<&str> {
         let path = self.path.split('?').next().unwrap_or_default();
@@ -30,15 +41,10 @@ impl FromStr for Url {
         let (scheme, rest) = text
             .split_once("://")
             .ok_or_else(|| format!("'{text}' has no scheme: write ws://host:port/path"))?;
-        let default_port = match scheme {
-            "ws" | "http" => 80,
-            "wss" | "https" => {
-                return Err(format!(
-                    "'{text}': TLS is not built yet, use {}://",
-                    scheme.trim_end_matches('s')
-                ));
-            }
-            _ => return Err(format!("'{text}': the scheme must be ws or http")),
+        let (default_port, is_tls) = match scheme {
+            "ws" | "http" => (80, false),
+            "wss" | "https" => (443, true),
+            _ => return Err(format!("'{text}': the scheme must be ws, wss, http or https")),
         };
         let (host, path) = match rest.find(['/', '?']) {
             Some(at) if rest.as_bytes()[at] == b'/' => (&rest[..at], rest[at..].to_owned()),
@@ -57,7 +63,7 @@ impl FromStr for Url {
             .map_err(|error| format!("cannot resolve '{full}': {error}"))?
             .min_by_key(|address| !address.is_ipv4())
             .ok_or_else(|| format!("'{full}' resolves to no address"))?;
-        Ok(Self { address, host: host.to_owned(), path })
+        Ok(Self { address, host: host.to_owned(), path, is_tls })
     }
 }
 
@@ -79,11 +85,15 @@ mod tests {
         assert_eq!(url.last_segment(), Some("bench"));
         let bare: Url = "ws://127.0.0.1".parse().unwrap();
         assert_eq!((bare.address.port(), bare.path.as_str(), bare.last_segment()), (80, "/", None));
+        assert!(!bare.is_tls);
+        let secure: Url = "wss://127.0.0.1/x".parse().unwrap();
+        assert_eq!((secure.address.port(), secure.is_tls, secure.host_name()), (443, true, "127.0.0.1"));
+        assert_eq!("ws://[::1]:9/".parse::<Url>().unwrap().host_name(), "::1");
     }
 
     #[test]
     fn what_is_no_url_is_refused_with_the_cure() {
-        for text in ["127.0.0.1:80", "wss://127.0.0.1", "ftp://127.0.0.1", "ws://", "ws://a b"] {
+        for text in ["127.0.0.1:80", "ftp://127.0.0.1", "ws://", "ws://a b"] {
             assert!(text.parse::<Url>().is_err(), "{text}");
         }
     }

@@ -7,6 +7,8 @@
 mod connection;
 mod opening;
 mod receive;
+mod sipping;
+mod stream;
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read};
@@ -16,6 +18,7 @@ use std::time::Duration;
 
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
+use rustls::pki_types::ServerName;
 
 use crate::feed::Position;
 use crate::sources::Sources;
@@ -24,9 +27,11 @@ use crate::sys;
 use crate::target::Target;
 use crate::verify::Gaps;
 use crate::wire::handshake;
-use connection::{Connection, Detour, Handshake};
+use connection::{Connection, Detour, Handshake, Joining};
 pub use opening::Opening;
 use receive::{Desk, Ended};
+use sipping::Sipping;
+use stream::Stream;
 
 /// The waker's token; connections have their index.
 pub const WAKER: Token = Token(usize::MAX);
@@ -37,20 +42,29 @@ const EVENTS_MAX: usize = 4096;
 const READ_BUFFER_BYTES: usize = 256 * 1024;
 /// Longest sleep when nothing happens.
 const IDLE_WAIT: Duration = Duration::from_millis(250);
-/// How many connections may be in their handshake at once, per worker.
-pub const HANDSHAKES_IN_FLIGHT_MAX: usize = 256;
 
 /// What the controller tells a worker.
 #[derive(Debug)]
 pub enum Command {
     /// Open connections.
     Open(Opening),
-    /// Close the connections to a target, by reset; only those that are never read if `stalled_only`.
-    Close { target: u16, stalled_only: bool },
+    /// Close connections to a target, by reset.
+    Close { target: u16, which: Which },
     /// Hand over the latencies of a target and begin new ones.
     TakeLatencies { target: u16, reply: Sender<Latencies> },
     /// End the thread.
     Stop,
+}
+
+/// Which connections to a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// All of them.
+    All,
+    /// Those that read slowly or never.
+    Stalled,
+    /// So many of those that read.
+    Some(usize),
 }
 
 /// Everything one thread owns.
@@ -68,11 +82,15 @@ pub struct Worker {
     gaps: HashMap<usize, Gaps>,
     openings: Vec<Opening>,
     in_flight: usize,
+    sipping: Sipping,
+    /// Where the next choice of connections to close begins.
+    next_victim: usize,
     buffer: Vec<u8>,
 }
 
 impl Worker {
-    /// A worker without connections. `published` receives a snapshot of its counts after each sweep.
+    /// A worker without connections. `published` receives a snapshot of its counts after each sweep;
+    /// `read_rate` is bytes per second of connections that are to read slowly, 0 for never.
     pub fn new(
         poll: Poll,
         commands: Receiver<Command>,
@@ -80,6 +98,7 @@ impl Worker {
         published: Arc<Mutex<Vec<Stats>>>,
         sources: Arc<Sources>,
         nap: Duration,
+        read_rate: u64,
     ) -> Self {
         let desk = || Desk { view: Default::default(), stats: Stats::default(), latencies: Latencies::new() };
         let desks = targets.iter().map(|_| desk()).collect();
@@ -96,6 +115,8 @@ impl Worker {
             gaps: HashMap::new(),
             openings: Vec::new(),
             in_flight: 0,
+            sipping: Sipping::new(read_rate),
+            next_victim: 0,
             buffer: vec![0; READ_BUFFER_BYTES],
         }
     }
@@ -107,10 +128,11 @@ impl Worker {
         let mut last_sweep_ns = sys::monotonic_ns();
         while self.obey() {
             self.open_more();
-            let timeout = if is_busy { Duration::ZERO } else { IDLE_WAIT };
+            self.sip();
+            let timeout = if is_busy { Duration::ZERO } else { self.longest_wait() };
             match self.poll.poll(&mut events, Some(timeout)) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => {
-                    self.desks[0].stats.failure.get_or_insert(format!("epoll_wait: {error}"));
+                    self.desks[0].stats.fail(&format!("epoll_wait: {error}"));
                 }
                 _ => {}
             }
@@ -132,12 +154,18 @@ impl Worker {
         }
     }
 
+    /// How long to sleep when nothing happens.
+    fn longest_wait(&self) -> Duration {
+        let is_paced = self.openings.iter().any(|opening| opening.pace_ns > 0);
+        if is_paced || self.sipping.is_due_soon() { self.nap } else { IDLE_WAIT }
+    }
+
     /// Carries out commands; false ends the thread.
     fn obey(&mut self) -> bool {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Open(opening) => self.openings.push(opening),
-                Command::Close { target, stalled_only } => self.close(target, stalled_only),
+                Command::Close { target, which } => self.close(target, which),
                 Command::TakeLatencies { target, reply } => {
                     let latencies = &mut self.desks[usize::from(target)].latencies;
                     let _ = reply.send(std::mem::replace(latencies, Latencies::new()));
@@ -156,42 +184,64 @@ impl Worker {
     }
 
     fn open_more(&mut self) {
-        while self.in_flight < HANDSHAKES_IN_FLIGHT_MAX {
-            let Some(opening) = self.openings.last_mut() else { return };
+        while let Some(opening) = self.openings.last_mut() {
+            if self.in_flight >= opening.in_flight_max {
+                return;
+            }
             if opening.left == 0 {
                 self.openings.pop();
                 continue;
             }
-            let (target, number, stalled) = (opening.target, opening.number, opening.stalled);
+            if opening.pace_ns > 0 {
+                if sys::monotonic_ns() < opening.due_ns {
+                    return;
+                }
+                opening.due_ns += opening.pace_ns;
+            }
+            let next = opening.clone();
             opening.left -= 1;
             opening.number += opening.stride;
-            if let Err(Ended(cause)) = self.open(target, number, stalled) {
-                self.desks[usize::from(target)].stats.failure.get_or_insert(cause);
-                self.openings.clear();
+            if let Err(Ended(cause)) = self.open(&next) {
+                let stats = &mut self.desks[usize::from(next.target)].stats;
+                stats.refused += 1;
+                stats.fail(&cause);
             }
         }
     }
 
-    fn open(&mut self, target: u16, number: usize, stalled: bool) -> Result<(), Ended> {
-        let urls = &self.targets[usize::from(target)].urls;
-        let url = &urls[number % urls.len()];
-        let started_ns = sys::monotonic_ns();
-        let mut stream =
-            opening::connect(url.address, number / urls.len(), stalled, &self.sources).map_err(Ended)?;
+    fn open(&mut self, opening: &Opening) -> Result<(), Ended> {
+        let (target, number) = (&self.targets[usize::from(opening.target)], opening.number);
+        let url = &target.urls[number % target.urls.len()];
+        let joining = Joining { started_ns: sys::monotonic_ns(), midway: opening.midway };
+        let socket =
+            opening::connect(url.address, number / target.urls.len(), opening.stalled, &self.sources);
+        let socket = socket.map_err(Ended)?;
+        let mut stream = match (&target.tls, url.is_tls) {
+            (Some(config), true) => {
+                let name = ServerName::try_from(url.host_name().to_owned());
+                let name = name.map_err(|_| Ended(format!("'{}' is no name for TLS", url.host_name())))?;
+                Stream::secure(socket, config, name).map_err(|error| Ended(format!("TLS: {error}")))?
+            }
+            _ => Stream::Clear(socket),
+        };
         let index = self.vacant.pop().unwrap_or_else(|| {
             self.connections.push(None);
             self.connections.len() - 1
         });
         let both = Interest::READABLE | Interest::WRITABLE;
-        let registered = self.poll.registry().register(&mut stream, Token(index), both);
+        let registered = self.poll.registry().register(stream.socket_mut(), Token(index), both);
         registered.map_err(|error| Ended(format!("epoll_ctl: {error}")))?;
-        let key = handshake::key_from(started_ns ^ number as u64);
-        let handshake = Handshake { key, is_sent: false, answer: Vec::new(), started_ns };
-        let detour = Some(Box::new(Detour::Handshake(handshake)));
-        // The number stands in for the sequence until the upgrade is done: it picks the URL again.
-        let position = Position { sequence: number as u64, frame_bytes: 0 };
-        self.connections[index] =
-            Some(Connection { stream, target, is_upgraded: false, stalled, position, detour });
+        let key = handshake::key_from(joining.started_ns ^ number as u64);
+        let handshake = Handshake { key, is_sent: false, answer: Vec::new(), joining };
+        self.connections[index] = Some(Connection {
+            stream,
+            target: opening.target,
+            is_upgraded: false,
+            stalled: opening.stalled,
+            // The number stands in for the sequence until the upgrade is done: it picks the URL again.
+            position: Position { sequence: number as u64, frame_bytes: 0 },
+            detour: Some(Box::new(Detour::Handshake(handshake))),
+        });
         self.in_flight += 1;
         self.send_request(index);
         Ok(())
@@ -199,24 +249,23 @@ impl Worker {
 
     fn send_request(&mut self, index: usize) {
         let Some(connection) = self.connections[index].as_mut() else { return };
-        let Some(mut detour) = connection.detour.take() else { return };
-        let Detour::Handshake(handshake) = detour.as_mut() else { return };
-        let urls = &self.targets[usize::from(connection.target)].urls;
-        let url = &urls[connection.position.sequence as usize % urls.len()];
-        let result =
-            if handshake.is_sent { Ok(true) } else { opening::send_request(connection, handshake, url) };
-        connection.detour = Some(detour);
-        if let Err(error) = result {
-            let source = connection.stream.local_addr().ok().map(|address| address.ip());
-            self.end(index, &opening::describe(&error, url.address, source));
+        let mut detour = connection.detour.take();
+        if let Some(Detour::Handshake(handshake)) = detour.as_deref_mut() {
+            let target = &self.targets[usize::from(connection.target)];
+            let url = &target.urls[connection.position.sequence as usize % target.urls.len()];
+            if let Err(error) = opening::send_request(connection, handshake, url, &target.protocol) {
+                let source = connection.stream.socket().local_addr().ok().map(|address| address.ip());
+                return self.end(index, &opening::describe(&error, url.address, source));
+            }
         }
+        connection.detour = detour;
     }
 
     fn handle(&mut self, event: &Event) {
         let index = event.token().0;
         let Some(connection) = self.connections.get(index).and_then(Option::as_ref) else { return };
         if connection.stalled && connection.is_upgraded {
-            return;
+            return self.sipping.note(index);
         }
         if !connection.is_upgraded && event.is_writable() {
             self.send_request(index);
@@ -230,6 +279,7 @@ impl Worker {
     fn read(&mut self, index: usize, to_the_end: bool) {
         loop {
             let Some(connection) = self.connections[index].as_mut() else { return };
+            let is_drained_by_less = connection.stream.short_means_drained();
             let result = match connection.stream.read(&mut self.buffer) {
                 Ok(0) => Err(Ended("the server ended a connection without a close frame".into())),
                 Ok(length) => {
@@ -247,14 +297,14 @@ impl Worker {
                     if !none.is_empty() {
                         self.gaps.insert(index, none);
                     }
-                    result.map(|()| length)
+                    result.map(|()| (length, is_drained_by_less))
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => Err(Ended(format!("the server broke a connection: {error}"))),
             };
             match result {
-                Ok(length) if length < self.buffer.len() && !to_the_end => return,
+                Ok((length, true)) if length < self.buffer.len() && !to_the_end => return,
                 Ok(_) => {}
                 Err(Ended(cause)) => return self.end(index, &cause),
             }
@@ -265,8 +315,12 @@ impl Worker {
     fn end(&mut self, index: usize, cause: &str) {
         if let Some(connection) = self.remove(index) {
             let stats = &mut self.desks[usize::from(connection.target)].stats;
-            stats.closed += 1;
-            stats.failure.get_or_insert_with(|| cause.to_owned());
+            match (connection.is_upgraded, connection.stalled) {
+                (true, true) => return stats.given_up += 1,
+                (true, false) => stats.closed += 1,
+                (false, _) => stats.refused += 1,
+            }
+            stats.fail(cause);
         }
     }
 
@@ -277,7 +331,6 @@ impl Worker {
         let stats = &mut self.desks[usize::from(connection.target)].stats;
         if !connection.is_upgraded {
             self.in_flight -= 1;
-            self.openings.retain(|opening| opening.target != connection.target);
         } else if connection.stalled {
             stats.stalled -= 1;
         } else {
@@ -287,13 +340,31 @@ impl Worker {
         Some(connection)
     }
 
-    fn close(&mut self, target: u16, stalled_only: bool) {
-        for index in 0..self.connections.len() {
+    fn close(&mut self, target: u16, which: Which) {
+        if which == Which::All {
+            self.openings.retain(|opening| opening.target != target);
+        }
+        let count = self.connections.len();
+        let mut left = if let Which::Some(number) = which { number } else { count };
+        // One round from where the last choice ended, so that everyone has a turn.
+        let first = self.next_victim;
+        for step in 0..count {
+            if left == 0 {
+                break;
+            }
+            let index = (first + step) % count;
             let chosen = self.connections[index].as_ref().is_some_and(|connection| {
-                connection.target == target && (connection.stalled || !stalled_only)
+                connection.target == target
+                    && match which {
+                        Which::All => true,
+                        Which::Stalled => connection.stalled,
+                        Which::Some(_) => connection.is_upgraded && !connection.stalled,
+                    }
             });
             if chosen && let Some(connection) = self.remove(index) {
-                opening::reset_on_close(&connection.stream);
+                opening::reset_on_close(connection.stream.socket());
+                left -= 1;
+                self.next_victim = index + 1;
             }
         }
     }

@@ -5,12 +5,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use mio::net::TcpStream;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Socket, Type};
 
 use super::connection::{Connection, Handshake};
+use crate::protocol::{Kind, Protocol};
 use crate::sources::Sources;
 use crate::sys;
 use crate::wire::handshake;
+use crate::wire::sse;
 use crate::wire::url::Url;
 
 /// Receive buffer of a connection that is never read: small, so that it fills soon.
@@ -29,6 +31,14 @@ pub struct Opening {
     pub number: usize,
     /// Distance between this worker's numbers.
     pub stride: usize,
+    /// Whether messages are being published meanwhile.
+    pub midway: bool,
+    /// How many of this worker may be in their handshake at once.
+    pub in_flight_max: usize,
+    /// Time between two, nanoseconds; 0: as fast as it goes.
+    pub pace_ns: u64,
+    /// When the next is due, nanoseconds of `CLOCK_MONOTONIC`.
+    pub due_ns: u64,
 }
 
 /// Starts a non-blocking connect.
@@ -47,8 +57,11 @@ pub fn connect(
 }
 
 fn open(address: SocketAddr, source: Option<SocketAddr>, stalled: bool) -> io::Result<TcpStream> {
-    let socket =
-        Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM.nonblocking().cloexec(),
+        Some(socket2::Protocol::TCP),
+    )?;
     socket.set_tcp_nodelay(true)?;
     // Without it figures wander, on kernels that do not have it.
     let _ = sys::acknowledge_promptly(&socket);
@@ -90,16 +103,26 @@ pub fn describe(error: &io::Error, address: SocketAddr, source: Option<std::net:
     }
 }
 
-/// Sends the upgrade request if the socket is connected; `Ok(false)` asks to be called again when it
-/// is writable.
+/// Sends the request if the socket is connected; `Ok(false)` asks to be called again when it is writable.
 ///
 /// # Errors
 /// The failed connect.
-pub fn send_request(connection: &mut Connection, handshake: &mut Handshake, url: &Url) -> io::Result<bool> {
-    if let Some(error) = connection.stream.take_error()? {
+pub fn send_request(
+    connection: &mut Connection,
+    handshake: &mut Handshake,
+    url: &Url,
+    protocol: &Protocol,
+) -> io::Result<bool> {
+    if let Some(error) = connection.stream.socket().take_error()? {
         return Err(error);
     }
-    let request = handshake::request(url, &handshake.key);
+    if handshake.is_sent {
+        return connection.stream.flush().map(|()| true);
+    }
+    let request = match protocol.kind {
+        Kind::Sse => sse::request(url),
+        _ => handshake::request(url, &handshake.key, protocol.subprotocol()),
+    };
     match connection.stream.write(request.as_bytes()) {
         Ok(written) if written == request.len() => {
             handshake.is_sent = true;

@@ -2,13 +2,14 @@
 
 use std::io::Write;
 
-use super::connection::{Connection, Detour, Handshake};
+use super::connection::{Connection, Detour, Handshake, Inside, Joining};
 use crate::feed::FeedView;
+use crate::protocol::{Item, Kind};
 use crate::stats::{Latencies, Stats};
 use crate::target::Target;
 use crate::verify::{self, Gaps, SEQUENCE_UNKNOWN};
 use crate::wire::frame::{self, Event, FrameReader};
-use crate::wire::handshake;
+use crate::wire::{handshake, sse};
 
 /// What one worker knows about one target.
 #[derive(Debug)]
@@ -44,21 +45,32 @@ impl Desk {
             let taken = match connection.detour.take() {
                 None => self.compare(target, connection, bytes, now_ns)?,
                 Some(mut detour) => match detour.as_mut() {
-                    Detour::Frames(reader) => {
+                    Detour::Frames(inside) => {
                         let (taken, event) =
-                            reader.read(bytes).map_err(|violation| protocol_error(violation.0))?;
-                        let at_rest = reader.is_at_rest();
+                            inside.reader.read(bytes).map_err(|violation| protocol_error(violation.0))?;
                         if let Some(event) = event {
-                            self.handle(target, connection, gaps, event, now_ns)?;
+                            self.handle(target, connection, gaps, inside, event, now_ns)?;
                         }
-                        if !at_rest {
+                        if !inside.is_at_rest() {
                             connection.detour = Some(detour);
                         }
                         taken
                     }
+                    Detour::Events(reader) => {
+                        let judge = |data: &[u8]| {
+                            self.judge(target, connection, gaps, frame::TEXT, data, now_ns);
+                            Ok(())
+                        };
+                        reader.read(bytes, judge).map_err(Ended)?;
+                        connection.detour = Some(detour);
+                        bytes.len()
+                    }
                     Detour::Handshake(handshake) => {
-                        match self.upgrade(target, connection, handshake, bytes, now_ns)? {
-                            Some(taken) => taken,
+                        match self.open(target, connection, handshake, bytes, now_ns)? {
+                            Some((taken, next)) => {
+                                connection.detour = next.map(Box::new);
+                                taken
+                            }
                             None => {
                                 connection.detour = Some(detour);
                                 bytes.len()
@@ -81,6 +93,10 @@ impl Desk {
         now_ns: u64,
     ) -> Result<usize, Ended> {
         let before = connection.position;
+        if connection.stalled {
+            connection.detour = Some(Box::new(Detour::Frames(Inside::default())));
+            return Ok(0);
+        }
         let mut matched = self.view.advance(&mut connection.position, bytes);
         if matched.is_none() {
             self.view.refresh(&target.feed);
@@ -88,11 +104,12 @@ impl Desk {
         }
         if let Some(matched) = matched {
             if matched.messages > 0 {
+                matched.batch.seen(now_ns);
                 self.stats.tally.delivered += matched.messages;
                 self.stats.sequence_sum = self.stats.sequence_sum.wrapping_add(matched.messages);
                 self.latencies
                     .delivery
-                    .saturating_record_n(now_ns.saturating_sub(matched.due_ns), matched.messages);
+                    .saturating_record_n(now_ns.saturating_sub(matched.batch.due_ns), matched.messages);
             }
             return Ok(matched.bytes);
         }
@@ -104,7 +121,7 @@ impl Desk {
             connection.position.frame_bytes = 0;
         }
         self.stats.detours += 1;
-        connection.detour = Some(Box::new(Detour::Frames(reader)));
+        connection.detour = Some(Box::new(Detour::Frames(Inside { reader, ..Inside::default() })));
         Ok(0)
     }
 
@@ -113,29 +130,23 @@ impl Desk {
         target: &Target,
         connection: &mut Connection,
         gaps: &mut Gaps,
+        inside: &mut Inside,
         event: Event,
         now_ns: u64,
     ) -> Result<(), Ended> {
         match event {
+            Event::Message(_, message) if target.protocol.is_broker() => {
+                inside.pending.extend_from_slice(&message);
+                self.take_items(target, connection, gaps, inside, now_ns)
+            }
             Event::Message(opcode, message) => {
-                let sequence = &mut connection.position.sequence;
-                let before = *sequence;
-                let run = target.publishes.then_some(target.feed.run);
-                let payload = verify::judge(&message, run, sequence, gaps, &mut self.stats.tally);
-                self.stats.sequence_sum = self.stats.sequence_sum.wrapping_add(sequence.wrapping_sub(before));
-                if let Some(payload) = payload {
-                    target.feed.expect_opcode(opcode);
-                    self.latencies.delivery.saturating_record(now_ns.saturating_sub(payload.due_ns));
-                }
+                self.judge(target, connection, gaps, opcode, &message, now_ns);
                 Ok(())
             }
             Event::Ping(payload) => {
                 self.stats.pings += 1;
                 let pong = frame::client_frame(frame::PONG, &payload, now_ns as u32 | 1);
-                match connection.stream.write(&pong) {
-                    Ok(written) if written == pong.len() => Ok(()),
-                    _ => Err(Ended("a pong could not be sent: the server does not read".into())),
-                }
+                send(connection, &pong)
             }
             Event::Pong => Ok(()),
             Event::Close(code, reason) => {
@@ -145,40 +156,121 @@ impl Desk {
         }
     }
 
-    /// Takes a piece of the answer; `Some(n)` when the connection is upgraded with `n` bytes used.
-    fn upgrade(
+    /// Takes apart what a broker sent inside of WebSocket messages.
+    fn take_items(
+        &mut self,
+        target: &Target,
+        connection: &mut Connection,
+        gaps: &mut Gaps,
+        inside: &mut Inside,
+        now_ns: u64,
+    ) -> Result<(), Ended> {
+        let mut used = 0;
+        while let Some((taken, item)) = target.protocol.take(&inside.pending[used..]).map_err(Ended)? {
+            match item {
+                Item::Message(range) => {
+                    let message = &inside.pending[used + range.start..used + range.end];
+                    self.judge(target, connection, gaps, frame::BINARY, message, now_ns);
+                }
+                Item::Joined => {
+                    if let Some(joining) = inside.joining.take() {
+                        self.join(target, connection, joining, now_ns);
+                    }
+                }
+                Item::Reply(reply) => {
+                    send(connection, &frame::client_frame(frame::BINARY, reply, now_ns as u32 | 1))?;
+                }
+                Item::Other => {}
+                Item::Refused(cause) => return Err(Ended(cause)),
+            }
+            used += taken;
+        }
+        inside.pending.drain(..used);
+        Ok(())
+    }
+
+    /// Counts a message that could not be compared byte for byte.
+    fn judge(
+        &mut self,
+        target: &Target,
+        connection: &mut Connection,
+        gaps: &mut Gaps,
+        opcode: u8,
+        message: &[u8],
+        now_ns: u64,
+    ) {
+        if connection.stalled {
+            return;
+        }
+        let sequence = &mut connection.position.sequence;
+        let before = *sequence;
+        let run = target.publishes.then_some(target.feed.run);
+        let payload = verify::judge(message, run, sequence, gaps, &mut self.stats.tally);
+        self.stats.sequence_sum = self.stats.sequence_sum.wrapping_add(sequence.wrapping_sub(before));
+        let Some(payload) = payload else { return };
+        target.feed.expect_opcode(opcode);
+        self.latencies.delivery.saturating_record(now_ns.saturating_sub(payload.due_ns));
+        if target.publishes {
+            self.view.refresh(&target.feed);
+            if let Some(batch) = self.view.find(payload.sequence) {
+                batch.seen(now_ns);
+            }
+        }
+    }
+
+    /// Takes a piece of the answer; `Some` when the connection is open: the bytes used, and what comes next.
+    fn open(
         &mut self,
         target: &Target,
         connection: &mut Connection,
         handshake: &mut Handshake,
         bytes: &[u8],
         now_ns: u64,
-    ) -> Result<Option<usize>, Ended> {
+    ) -> Result<Option<(usize, Option<Detour>)>, Ended> {
         let earlier = handshake.answer.len();
-        let answer = if earlier == 0 {
-            bytes
+        handshake.answer.extend_from_slice(bytes);
+        if target.protocol.kind == Kind::Sse {
+            let Some((head_bytes, reader)) = sse::check_response(&handshake.answer).map_err(Ended)? else {
+                return Ok(None);
+            };
+            self.join(target, connection, handshake.joining, now_ns);
+            return Ok(Some((head_bytes - earlier, Some(Detour::Events(reader)))));
+        }
+        let subprotocol = target.protocol.subprotocol();
+        let checked = handshake::check_response(&handshake.answer, &handshake.key, subprotocol);
+        let Some(head_bytes) = checked.map_err(Ended)? else { return Ok(None) };
+        let mut next = None;
+        if target.protocol.is_broker() {
+            let greeting = target.protocol.subscribe(connection.position.sequence);
+            send(connection, &frame::client_frame(frame::BINARY, &greeting, now_ns as u32 | 1))?;
+            next = Some(Detour::Frames(Inside { joining: Some(handshake.joining), ..Inside::default() }));
         } else {
-            handshake.answer.extend_from_slice(bytes);
-            &handshake.answer
-        };
-        let Some(head_bytes) = handshake::check_response(answer, &handshake.key).map_err(Ended)? else {
-            if earlier == 0 {
-                handshake.answer.extend_from_slice(bytes);
-            }
-            return Ok(None);
-        };
+            self.join(target, connection, handshake.joining, now_ns);
+        }
+        Ok(Some((head_bytes - earlier, next)))
+    }
+
+    /// From here on the subscriber counts, and must receive whatever is published.
+    fn join(&mut self, target: &Target, connection: &mut Connection, joining: Joining, now_ns: u64) {
         connection.is_upgraded = true;
         self.stats.upgraded += 1;
-        self.latencies.handshake.saturating_record(now_ns.saturating_sub(handshake.started_ns));
+        self.latencies.handshake.saturating_record(now_ns.saturating_sub(joining.started_ns));
         if connection.stalled {
             self.stats.stalled += 1;
         } else {
-            connection.position.sequence =
-                if target.publishes { target.feed.head() } else { SEQUENCE_UNKNOWN };
+            let knows_where = target.publishes && !joining.midway;
+            connection.position.sequence = if knows_where { target.feed.head() } else { SEQUENCE_UNKNOWN };
             self.stats.live += 1;
             self.stats.sequence_sum = self.stats.sequence_sum.wrapping_add(connection.position.sequence);
         }
-        Ok(Some(head_bytes - earlier))
+    }
+}
+
+/// Sends a few bytes at once; there is always room for them unless the server does not read.
+fn send(connection: &mut Connection, bytes: &[u8]) -> Result<(), Ended> {
+    match connection.stream.write(bytes) {
+        Ok(written) if written == bytes.len() => Ok(()),
+        _ => Err(Ended("an answer could not be sent: the server does not read".into())),
     }
 }
 

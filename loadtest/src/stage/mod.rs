@@ -1,33 +1,19 @@
 //! Everything that must stand before a scenario can run: servers started, workers started, publishers
 //! connected. Dropping it takes all of it down again.
 
-use std::net::SocketAddr;
+mod arm;
+
 use std::sync::Arc;
 
 use crate::cli::{Common, PublishBy};
 use crate::crew::{Crew, CrewOptions, SPARE_DESCRIPTORS};
 use crate::failure::Failure;
-use crate::feed::Feed;
-use crate::publisher::{BarePublisher, HttpPublisher, NoPublisher, Publisher, WsPublisher};
-use crate::server::find;
-use crate::server::process::ServerProcess;
 use crate::sources::{self, Sources};
 use crate::sys;
 use crate::target::Target;
 use crate::watch::Watch;
-use crate::wire::frame;
-use crate::wire::url::Url;
-
-/// A server with all that belongs to it.
-pub struct Arm {
-    /// What the workers see.
-    pub target: Arc<Target>,
-    /// Its process, if it is on this machine.
-    pub pid: Option<u32>,
-    /// How messages get in.
-    pub publisher: Box<dyn Publisher>,
-    process: Option<ServerProcess>,
-}
+pub use arm::Arm;
+use arm::Casting;
 
 /// The set-up of a run. Fields drop in order: workers and publishers before the servers.
 pub struct Stage {
@@ -61,29 +47,20 @@ impl Stage {
             .map_err(|error| Failure::Usage(format!("cannot catch signals: {error}")))?;
         let limit = sys::raise_descriptor_limit()
             .map_err(|error| Failure::Usage(format!("descriptor limit: {error}")))?;
-        let publish = if publishes { common.publish } else { PublishBy::None };
+        let publish = if publishes { common.publish.clone() } else { PublishBy::None };
         let run = sys::monotonic_ns() as u32 ^ std::process::id().rotate_left(16);
+        let casting = Casting { common, publish, run, watch: &watch };
         let mut arms = Vec::new();
         if !common.url.is_empty() {
-            arms.push(Arm::start(
-                "server",
-                &common.url,
-                common.spawn.as_deref(),
-                &common.admin,
-                common,
-                publish,
-                run,
-                &watch,
-            )?);
+            arms.push(casting.server("server", &common.url, common.spawn.as_deref(), &common.admin)?);
             arms[0].pid = common.pid.or(arms[0].pid);
         }
         if !common.versus_url.is_empty() {
-            let (urls, spawn, admin) =
-                (&common.versus_url, common.versus_spawn.as_deref(), &common.versus_admin);
-            arms.push(Arm::start("versus", urls, spawn, admin, common, publish, run, &watch)?);
+            let (urls, spawn) = (&common.versus_url, common.versus_spawn.as_deref());
+            arms.push(casting.server("versus", urls, spawn, &common.versus_admin)?);
         }
         for &threads in &common.limit {
-            arms.push(Arm::start_bare(common, threads, publishes, run)?);
+            arms.push(casting.limit(threads)?);
         }
         let options = crew_options(common, &arms, limit)?;
         sys::pin_to_cores(&common.client_cores)
@@ -108,64 +85,6 @@ impl Stage {
             }
             _ => failure,
         }
-    }
-}
-
-impl Arm {
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the three that differ between two servers, and the rest of the run"
-    )]
-    fn start(
-        name: &str,
-        urls: &[Url],
-        spawn: Option<&str>,
-        admin: &Url,
-        common: &Common,
-        publish: PublishBy,
-        run: u32,
-        watch: &Watch,
-    ) -> Result<Self, Failure> {
-        let address = urls[0].address;
-        let start = |command| ServerProcess::start(command, &common.server_core, address, watch);
-        let process = spawn.map(start).transpose()?;
-        let spawned = process.as_ref().map(ServerProcess::pid);
-        let pid =
-            if address.ip().is_loopback() { find::listener_of(address.port()).or(spawned) } else { spawned };
-        let channel = common.channel.clone().or_else(|| urls[0].last_segment().map(str::to_owned));
-        let channel = channel.unwrap_or_else(|| "bench".to_owned());
-        let publisher: Box<dyn Publisher> = match publish {
-            PublishBy::Http => Box::new(HttpPublisher::connect(admin.clone(), channel, common.http_mode)?),
-            PublishBy::Ws => {
-                let opcode = if common.text { frame::TEXT } else { frame::BINARY };
-                Box::new(WsPublisher::connect(&urls[0], opcode)?)
-            }
-            PublishBy::Bare => Box::new(BarePublisher::connect(&[admin.address.port()])?),
-            PublishBy::None => Box::new(NoPublisher),
-        };
-        let publishes = publish != PublishBy::None;
-        let target = Target { name: name.to_owned(), urls: urls.to_vec(), feed: Feed::new(run), publishes };
-        Ok(Self { target: Arc::new(target), pid, publisher, process })
-    }
-
-    fn start_bare(common: &Common, threads: usize, publishes: bool, run: u32) -> Result<Self, Failure> {
-        let options = &common.bare;
-        let mut arguments = vec![
-            format!("--send-buffer={}", options.send_buffer),
-            format!("--receive-buffer={}", options.receive_buffer),
-            format!("--notsent-lowat={}", options.notsent_lowat),
-            format!("--bare-threads={threads}"),
-        ];
-        if let Some(plant) = options.plant {
-            arguments.push(format!("--plant={plant:?}").to_lowercase());
-        }
-        let (process, port, controls) = ServerProcess::start_bare(&arguments, &common.server_core)?;
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let urls = vec![Url { address, host: address.to_string(), path: "/".into() }];
-        let name = if threads == 1 { "limit".to_owned() } else { format!("limit-{threads}") };
-        let target = Target { name, urls, feed: Feed::new(run), publishes };
-        let publisher = Box::new(BarePublisher::connect(&controls)?);
-        Ok(Self { target: Arc::new(target), pid: Some(process.pid()), publisher, process: Some(process) })
     }
 }
 
@@ -196,5 +115,6 @@ fn crew_options(common: &Common, arms: &[Arm], limit: usize) -> Result<CrewOptio
             "{per_arm} connections need more than the {capacity} ports there are: give more --sources or more --url"
         )));
     }
-    Ok(CrewOptions { threads, cores: common.client_cores.clone(), nap: common.nap, sources })
+    let cores = common.client_cores.clone();
+    Ok(CrewOptions { threads, cores, nap: common.nap, sources, read_rate: common.read_rate })
 }

@@ -1,0 +1,123 @@
+//! What subscribers speak once they are connected: messages as they are, or a broker's protocol inside
+//! WebSocket messages, or events over HTTP.
+//!
+//! A protocol says what a subscriber sends first, what surrounds each published message in a frame (so
+//! that frames can still be compared byte for byte), and how bytes that did not match come apart.
+
+mod mqtt;
+mod nats;
+
+use clap::ValueEnum;
+
+use crate::wire::frame;
+
+/// The protocol of a run, with what it needs to know of it.
+#[derive(Clone, Debug)]
+pub struct Protocol {
+    /// Which one.
+    pub kind: Kind,
+    /// Channel, subject or topic.
+    pub channel: String,
+}
+
+/// The protocols that subscribers can speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// A WebSocket message is a message
+    Plain,
+    /// NATS inside binary WebSocket messages, as nats-server's websocket listener has it
+    Nats,
+    /// MQTT 3.1.1 inside binary WebSocket messages, as brokers' websocket listeners have it
+    Mqtt,
+    /// Server-Sent Events over HTTP; the same as --sse
+    #[value(hide = true)]
+    Sse,
+}
+
+/// One thing that came out of a broker's byte stream. Ranges are into the bytes that were read.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Item {
+    /// A published message.
+    Message(std::ops::Range<usize>),
+    /// The subscription stands.
+    Joined,
+    /// The broker wants this back.
+    Reply(&'static [u8]),
+    /// Nothing that matters here.
+    Other,
+    /// The broker refuses; its own words or ours.
+    Refused(String),
+}
+
+impl Protocol {
+    /// Messages as they are.
+    pub fn plain() -> Self {
+        Self { kind: Kind::Plain, channel: String::new() }
+    }
+
+    /// Value of `Sec-WebSocket-Protocol` to ask for.
+    pub fn subprotocol(&self) -> Option<&'static str> {
+        (self.kind == Kind::Mqtt).then_some("mqtt")
+    }
+
+    /// Whether frames contain a broker's protocol rather than messages.
+    pub fn is_broker(&self) -> bool {
+        matches!(self.kind, Kind::Nats | Kind::Mqtt)
+    }
+
+    /// The first bytes of a subscriber, unframed. Empty where connecting is subscribing.
+    /// `number` makes client identifiers unique.
+    pub fn subscribe(&self, number: u64) -> Vec<u8> {
+        match self.kind {
+            Kind::Nats => nats::subscribe(&self.channel),
+            Kind::Mqtt => mqtt::subscribe(&self.channel, number),
+            Kind::Plain | Kind::Sse => Vec::new(),
+        }
+    }
+
+    /// The first bytes of a publisher, unframed.
+    pub fn introduce(&self, number: u64) -> Vec<u8> {
+        match self.kind {
+            Kind::Nats => nats::introduce(),
+            Kind::Mqtt => mqtt::connect(number),
+            Kind::Plain | Kind::Sse => Vec::new(),
+        }
+    }
+
+    /// What a publisher sends for a message, unframed.
+    pub fn publish(&self, message: &[u8]) -> Vec<u8> {
+        let (before, after) = match self.kind {
+            Kind::Nats => nats::publish_around(&self.channel, message.len()),
+            Kind::Mqtt => mqtt::around(&self.channel, message.len()),
+            Kind::Plain | Kind::Sse => Default::default(),
+        };
+        [&before, message, after].concat()
+    }
+
+    /// What surrounds a message of so many bytes in the frame of a subscriber.
+    pub fn around(&self, bytes: usize) -> (Vec<u8>, &'static [u8]) {
+        match self.kind {
+            Kind::Nats => nats::around(&self.channel, bytes),
+            Kind::Mqtt => mqtt::around(&self.channel, bytes),
+            Kind::Plain | Kind::Sse => Default::default(),
+        }
+    }
+
+    /// Takes the first complete item from a broker's byte stream: its length, and what it is. `None` if
+    /// it is not complete.
+    ///
+    /// # Errors
+    /// The stream is not this protocol.
+    pub fn take(&self, bytes: &[u8]) -> Result<Option<(usize, Item)>, String> {
+        match self.kind {
+            Kind::Nats => nats::take(bytes),
+            Kind::Mqtt => mqtt::take(bytes),
+            Kind::Plain | Kind::Sse => Ok(None),
+        }
+    }
+
+    /// The opcode with which a client of this protocol sends.
+    pub fn opcode(&self, is_text: bool) -> u8 {
+        if is_text && !self.is_broker() { frame::TEXT } else { frame::BINARY }
+    }
+}

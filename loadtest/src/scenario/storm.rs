@@ -1,0 +1,97 @@
+//! `storm`: all connections break at once and all come back, while messages go on: how long until every
+//! subscriber is there again and has the newest message, and what that costs.
+
+use std::time::{Duration, Instant};
+
+use super::{fanout, load, open_all, rounds};
+use crate::cli::StormOptions;
+use crate::crew::Manner;
+use crate::failure::Failure;
+use crate::report::Report;
+use crate::round::{Round, Stopwatch, median};
+use crate::stage::Stage;
+
+/// Runs it.
+///
+/// # Errors
+/// Why it could not be completed.
+pub fn run(stage: &mut Stage, options: &StormOptions) -> Result<Report, Failure> {
+    if !(0.001..=1000.0).contains(&options.rate) || options.at_once == 0 {
+        return Err(Failure::Usage(
+            "--rate must be between 0.001 and 1000 messages a second, --at-once at least 1".into(),
+        ));
+    }
+    let count = options.common.connections;
+    let mut report = Report::new("storm", "reconnection");
+    report.title =
+        format!("{count} subscribers break and come back, {} at once, {}/s", options.at_once, options.rate);
+    open_all(stage, &options.common)?;
+    fanout::warm_up(stage, 1, options.size)?;
+    let names = rounds::server_names(stage);
+    rounds::alternate(stage, &mut report, &names, options.rounds, |stage, index| {
+        storm(stage, index, count, Some(options.at_once), options.rate, options.size)
+    })?;
+    let recoveries: Vec<_> = report
+        .series
+        .iter()
+        .map(|series| {
+            (series.name.clone(), series.rounds.iter().map(|round| round.wall_s).collect::<Vec<_>>())
+        })
+        .collect();
+    for (name, seconds) in recoveries {
+        let longest = seconds.iter().copied().fold(0.0, f64::max);
+        report.add_fact(
+            &format!("{name}_recovery_seconds_median"),
+            median(seconds),
+            "s until all had the newest",
+        );
+        report.add_fact(&format!("{name}_recovery_seconds_max"), longest, "s in the worst storm");
+    }
+    Ok(report)
+}
+
+/// Breaks `count` connections by reset and opens as many. A unit is a reconnection, the latency that of the
+/// handshake, the wall time that until all subscribers have the newest message.
+///
+/// # Errors
+/// If publishing fails or the run is over.
+pub fn storm(
+    stage: &mut Stage,
+    index: usize,
+    count: usize,
+    at_once: Option<usize>,
+    rate: f64,
+    size: usize,
+) -> Result<Round, Failure> {
+    let before = stage.crew.stats(index);
+    let stopwatch = Stopwatch::start(stage, index)?;
+    let start = Instant::now();
+    stage.crew.begin_to_close(index, count);
+    let gone = before.live.saturating_sub(count as u64);
+    let (crew, watch) = (&stage.crew, &stage.watch);
+    watch.until(|| Ok(crew.stats(index).live <= gone))?;
+    stage.crew.begin_to_open(index, count, Manner { midway: true, at_once, ..Manner::default() });
+    let publishes = stage.arms[index].target.publishes;
+    let mut refused = 0;
+    for number in 0_u32.. {
+        if publishes {
+            load::publish(stage, index, 1, size, crate::sys::monotonic_ns())?;
+        }
+        let next = start + Duration::from_secs_f64(f64::from(number + 1) / rate);
+        let mut is_whole = false;
+        let (crew, watch) = (&stage.crew, &stage.watch);
+        watch.until(|| {
+            let stats = crew.stats(index);
+            refused = stats.refused - before.refused;
+            is_whole = stats.upgraded - before.upgraded + refused >= count as u64;
+            Ok(is_whole || Instant::now() >= next)
+        })?;
+        if is_whole {
+            break;
+        }
+    }
+    let missing = load::warm_up(stage, index, 1, size)?;
+    let wall_s = start.elapsed().as_secs_f64();
+    let round = stopwatch.stop(stage, missing + refused)?;
+    Ok(Round { units: count as u64 - refused, wall_s, latency: round.handshake.clone(), ..round })
+}

@@ -1,0 +1,98 @@
+//! Subscribers that read slowly: so many bytes a second, whatever is waiting for them.
+
+use std::io::{ErrorKind, Read};
+use std::time::Duration;
+
+use super::Worker;
+use crate::sys;
+use crate::verify::Gaps;
+
+/// Time between two sips of a connection.
+const SIP_EVERY: Duration = Duration::from_millis(50);
+
+/// Who reads slowly, and when next.
+#[derive(Debug)]
+pub struct Sipping {
+    /// Bytes per second; 0: nobody ever reads.
+    rate: u64,
+    /// Connections that have been told of bytes to read; stays true for as long as they live.
+    indices: Vec<usize>,
+    last_ns: u64,
+}
+
+impl Sipping {
+    /// Nobody yet; `rate` in bytes per second.
+    pub fn new(rate: u64) -> Self {
+        Self { rate, indices: Vec::new(), last_ns: sys::monotonic_ns() }
+    }
+
+    /// A slow connection has something to read, now or from now on.
+    pub fn note(&mut self, index: usize) {
+        if self.rate > 0 && !self.indices.contains(&index) {
+            self.indices.push(index);
+        }
+    }
+
+    /// Whether somebody waits for the next sip.
+    pub fn is_due_soon(&self) -> bool {
+        !self.indices.is_empty()
+    }
+
+    /// Bytes that each may read now; 0 if it is not time.
+    fn allowance(&mut self) -> usize {
+        let now_ns = sys::monotonic_ns();
+        let elapsed = u128::from(now_ns - self.last_ns);
+        if self.indices.is_empty() || elapsed < SIP_EVERY.as_nanos() {
+            return 0;
+        }
+        let bytes = elapsed * u128::from(self.rate) / 1_000_000_000;
+        if bytes > 0 {
+            self.last_ns = now_ns;
+        }
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+}
+
+impl Worker {
+    /// Lets everyone who reads slowly read a little, if it is time.
+    pub fn sip(&mut self) {
+        let allowance = self.sipping.allowance();
+        if allowance == 0 {
+            return;
+        }
+        let indices = std::mem::take(&mut self.sipping.indices);
+        for index in indices {
+            if self.sip_one(index, allowance) {
+                self.sipping.indices.push(index);
+            }
+        }
+    }
+
+    /// Whether the connection is still there and slow.
+    fn sip_one(&mut self, index: usize, allowance: usize) -> bool {
+        let Some(connection) = self.connections.get_mut(index).and_then(Option::as_mut) else { return false };
+        if !connection.stalled || !connection.is_upgraded {
+            return false;
+        }
+        let room = allowance.min(self.buffer.len());
+        let cause = match connection.stream.read(&mut self.buffer[..room]) {
+            Ok(0) => "the server ended it".to_owned(),
+            Ok(length) => {
+                let target = usize::from(connection.target);
+                let (bytes, now_ns) = (&self.buffer[..length], sys::monotonic_ns());
+                let mut none = Gaps::default();
+                let desk = &mut self.desks[target];
+                match desk.receive(&self.targets[target], connection, &mut none, bytes, now_ns) {
+                    Ok(()) => return true,
+                    Err(ended) => ended.0,
+                }
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                return true;
+            }
+            Err(error) => error.to_string(),
+        };
+        self.end(index, &cause);
+        false
+    }
+}
