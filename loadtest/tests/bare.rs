@@ -70,6 +70,43 @@ fn subscribers_that_never_read_do_not_disturb_the_count_of_the_others() {
 }
 
 #[test]
+fn subscribers_come_and_go_while_messages_are_published() {
+    let common = ["--limit", "-n", "300", "--rate", "100", "--rounds", "2"];
+    let arguments = [&["churn", "--churn", "400", "--round-seconds", "500ms"], &common[..]].concat();
+    let (code, report) = report_of("churn", &arguments);
+    assert_eq!(code, 0, "{report:#}");
+    assert_eq!(report["verification"]["limit"]["live"], 300);
+    // 400 a second for half a second, twice: the last tick of a round has its share in the next.
+    assert!(report["verification"]["limit"]["upgraded"].as_u64() > Some(300 + 2 * 190), "{report:#}");
+    assert!(report["series"][0]["first_to_last_ms"]["max"].as_f64() > Some(0.0), "{report:#}");
+
+    let (code, report) = report_of("storm", &[&["storm"], &common[..]].concat());
+    assert_eq!(code, 0, "{report:#}");
+    assert_eq!(report["verification"]["limit"]["upgraded"], 3 * 300);
+    assert!(report["facts"]["limit_recovery_seconds_max"].as_f64() > Some(0.0), "{report:#}");
+}
+
+#[test]
+fn a_soak_states_the_slope_of_memory_and_its_slow_readers_read_on() {
+    let arguments =
+        ["soak", "--limit", "-n", "200", "--for", "900ms", "--round-seconds", "300ms", "--rate", "50"];
+    let (code, report) = report_of("soak", &[&arguments[..], &["--read-rate", "1MiB"]].concat());
+    assert_eq!(code, 0, "{report:#}");
+    let counts = &report["verification"]["limit"];
+    assert_eq!((&counts["live"], &counts["stalled"]), (&Value::from(200), &Value::from(4)));
+    assert!(report["facts"]["limit_rss_slope"].is_f64(), "{report:#}");
+}
+
+#[test]
+fn connections_are_opened_at_a_rate() {
+    let (code, report) =
+        report_of("rate", &["connect", "--limit", "-n", "100", "--rounds", "1", "--rate", "400"]);
+    assert_eq!(code, 0, "{report:#}");
+    // The first is due at once and the last after 99 gaps of 2.5 ms.
+    assert!(report["series"][0]["rounds"][0]["wall_seconds"].as_f64() >= Some(0.247), "{report:#}");
+}
+
+#[test]
 fn every_planted_fault_is_caught() {
     for (plant, count) in
         [("drop", "lost"), ("duplicate", "duplicated"), ("swap", "reordered"), ("corrupt", "corrupted")]

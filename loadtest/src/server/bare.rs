@@ -170,11 +170,7 @@ impl BareServer {
                 Ok((mut stream, _)) => {
                     let index = self.sockets.vacant.pop().unwrap_or(self.sockets.all.len());
                     self.poll.registry().register(&mut stream, Token(index), Interest::READABLE)?;
-                    if index == self.sockets.all.len() {
-                        self.sockets.all.push(Some(stream));
-                    } else {
-                        self.sockets.all[index] = Some(stream);
-                    }
+                    self.sockets.put(index, stream);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
@@ -219,6 +215,10 @@ impl BareServer {
 struct Sockets {
     all: Vec<Option<TcpStream>>,
     vacant: Vec<usize>,
+    /// Whether the socket with that index has had its 101; nothing is published to it before.
+    is_open: Vec<bool>,
+    /// How many have not.
+    waiting: usize,
     /// What a socket refused to take; rare.
     owed: HashMap<usize, Vec<u8>>,
     published: u64,
@@ -228,6 +228,17 @@ struct Sockets {
 }
 
 impl Sockets {
+    fn put(&mut self, index: usize, stream: TcpStream) {
+        if index == self.all.len() {
+            self.all.push(Some(stream));
+            self.is_open.push(false);
+        } else {
+            self.all[index] = Some(stream);
+            self.is_open[index] = false;
+        }
+        self.waiting += 1;
+    }
+
     /// The loop that everything else is compared with.
     fn send_to_all(&mut self, frames: &[u8], registry: &mio::Registry) -> u64 {
         let mut count = 0;
@@ -236,6 +247,9 @@ impl Sockets {
         }
         for index in usize::from(self.plant.is_some())..self.all.len() {
             let Some(stream) = &mut self.all[index] else { continue };
+            if self.waiting > 0 && !self.is_open[index] {
+                continue;
+            }
             count += 1;
             if !self.owed.is_empty() && self.owed.contains_key(&index) {
                 self.owe(index, frames, registry);
@@ -286,9 +300,12 @@ impl Sockets {
                     let head = &buffer[..length];
                     if head.starts_with(b"GET ")
                         && let Some(key) = handshake::header(head, "Sec-WebSocket-Key")
-                        && stream.write(handshake::response(key).as_bytes()).is_err()
                     {
-                        return self.remove(index);
+                        if stream.write(handshake::response(key).as_bytes()).is_err() {
+                            return self.remove(index);
+                        }
+                        self.waiting -= usize::from(!self.is_open[index]);
+                        self.is_open[index] = true;
                     }
                     if length < buffer.len() {
                         return;
@@ -303,6 +320,7 @@ impl Sockets {
     fn remove(&mut self, index: usize) {
         if self.all[index].take().is_some() {
             self.owed.remove(&index);
+            self.waiting -= usize::from(!self.is_open[index]);
             self.vacant.push(index);
         }
     }
