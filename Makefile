@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench measure fmt clean
+.PHONY: help run test check bench measure hold fmt clean
 
 # Further options for the gateway: make run ARGS='--shards 4'
 ARGS ?=
@@ -34,6 +34,13 @@ measure: ## measure against the bare kernel loop: ratios, not absolute figures
 	@scripts/install-build-tools
 	scripts/measure
 endif
+
+# How many connections: make hold N=1000000
+N ?= 200000
+
+hold: ## hold N connections (200000) to one gateway, feed and verify them all
+	@scripts/install-build-tools
+	scripts/hold $(N)
 
 fmt: ## format the code
 	cargo fmt --all

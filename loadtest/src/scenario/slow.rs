@@ -1,10 +1,11 @@
-//! `slow`: what reading subscribers notice of those that never read. One server, two series: the same
-//! subscribers without and with a share of stalled connections beside them.
+//! `slow`: what reading subscribers notice of those that read slowly or never. Two series a server: the same
+//! subscribers without and with a share of slow connections beside them.
 
 use super::{fanout, load, rounds};
 use crate::cli::SlowOptions;
 use crate::failure::Failure;
 use crate::report::{Report, memory_of_all};
+use crate::round::{Round, median, ratios};
 use crate::server::accounts::Memory;
 use crate::stage::{Stage, stalled_count};
 
@@ -13,7 +14,7 @@ const PREFILL_SIZE: usize = 16 * 1024;
 /// Share of stalled connections if `--stalled-share` is not given.
 const STALLED_SHARE_DEFAULT: f64 = 0.1;
 
-/// Runs it: always against the first server. `--connections` counts both kinds.
+/// Runs it. `--connections` counts both kinds.
 ///
 /// # Errors
 /// Why it could not be completed.
@@ -25,43 +26,74 @@ pub fn run(stage: &mut Stage, options: &SlowOptions) -> Result<Report, Failure> 
     let stalled = stalled_count(&common);
     let reading = common.connections - stalled;
     let (window, size, length) = (usize::from(options.window), options.size, options.rounds.round_seconds);
+    let pace = match common.read_rate {
+        0 => "never read".to_owned(),
+        rate => format!("read {rate} bytes a second"),
+    };
     let mut report = Report::new("slow", "delivery");
     report.title =
-        format!("{reading} reading subscribers, with and without {stalled} that never read, {size} bytes");
+        format!("{reading} reading subscribers, with and without {stalled} that {pace}, {size} bytes");
     let before = memory_of_all(stage);
-    stage.crew.open(0, reading, false, &stage.watch)?;
-    fanout::warm_up_one(stage, 0, window, size)?;
-    report.add_memory_of(stage, 0, &before, reading, "without stalled");
-    let mut backlog_rss: f64 = 0.0;
-    let names = ["with stalled".to_owned(), "without".to_owned()];
-    rounds::alternate(stage, &mut report, &names, options.rounds.rounds, |stage, index| {
+    for index in 0..stage.arms.len() {
+        stage.crew.open(index, reading, false, &stage.watch)?;
+        fanout::warm_up_one(stage, index, window, size)?;
+        report.add_memory_of(stage, index, &before, reading, "without stalled");
+    }
+    let mut backlog_rss = vec![0.0_f64; stage.arms.len()];
+    let names = series_names(stage);
+    rounds::alternate(stage, &mut report, &names, options.rounds.rounds, |stage, series| {
+        let (index, with_stalled) = (series / 2, series % 2 == 0);
         let mut rss_before = 0.0;
-        if index == 0 {
-            stage.crew.open(0, stalled, true, &stage.watch)?;
-            rss_before = rss_of_first(stage);
+        if with_stalled {
+            stage.crew.open(index, stalled, true, &stage.watch)?;
+            rss_before = rss_of(stage, index);
             for _ in 0..options.prefill.div_ceil(PREFILL_SIZE / 1024) {
-                load::publish_and_wait(stage, 0, 1, PREFILL_SIZE)?;
+                load::publish_and_wait(stage, index, 1, PREFILL_SIZE)?;
             }
         }
         let round = match options.rate {
-            Some(rate) => load::open_loop(stage, 0, rate, size, length),
-            None => load::closed_loop(stage, 0, window, size, length),
+            Some(rate) => load::open_loop(stage, index, rate, size, length),
+            None => load::closed_loop(stage, index, window, size, length),
         };
-        if index == 0 {
-            backlog_rss = backlog_rss.max(rss_of_first(stage) - rss_before);
-            stage.crew.close(0, true, &stage.watch)?;
+        if with_stalled {
+            backlog_rss[index] = backlog_rss[index].max(rss_of(stage, index) - rss_before);
+            stage.crew.close(index, true, &stage.watch)?;
         }
         round
     })?;
-    report.add_fact(
-        "server_backlog_rss_bytes",
-        backlog_rss,
-        "bytes RSS growth while the stalled fell behind, at most",
-    );
-    report.add_memory_of(stage, 0, &before, reading, "after stalled");
+    for (index, backlog_rss) in backlog_rss.into_iter().enumerate() {
+        let name = stage.arms[index].target.name.clone();
+        let [with, without] = [&report.series[2 * index], &report.series[2 * index + 1]];
+        let cpu = median(ratios(with, without, Round::cpu_per_unit));
+        let p99 = median(ratios(with, without, Round::p99));
+        report.add_fact(
+            &format!("{name}_slow_cpu_ratio"),
+            cpu,
+            "CPU per delivery with the slow / without, median",
+        );
+        report.add_fact(
+            &format!("{name}_slow_p99_ratio"),
+            p99,
+            "p99 with the slow / without, median of rounds",
+        );
+        report.add_fact(
+            &format!("{name}_backlog_rss_bytes"),
+            backlog_rss,
+            "bytes RSS growth while the stalled fell behind, at most",
+        );
+        report.add_memory_of(stage, index, &before, reading, "after stalled");
+    }
     Ok(report)
 }
 
-fn rss_of_first(stage: &Stage) -> f64 {
-    stage.arms[0].pid.and_then(|pid| Memory::of(pid).ok()).map_or(0.0, |memory| memory.rss as f64)
+/// Two for each server; one server alone needs no name.
+fn series_names(stage: &Stage) -> Vec<String> {
+    let names = rounds::server_names(stage);
+    let prefix = |name: &str| if names.len() == 1 { String::new() } else { format!("{name} ") };
+    let both = |name: &String| ["with stalled", "without"].map(|kind| format!("{}{kind}", prefix(name)));
+    names.iter().flat_map(both).collect()
+}
+
+fn rss_of(stage: &Stage, index: usize) -> f64 {
+    stage.arms[index].pid.and_then(|pid| Memory::of(pid).ok()).map_or(0.0, |memory| memory.rss as f64)
 }
