@@ -1,8 +1,8 @@
 //! `/api/channels`, `/api/connections`: what is there, a page at a time; `/api/closed`: what was there last.
 //!
 //! A page costs a shard one bounded walk; pages are taken one after the other with a pause between them, whoever
-//! asks, so that no reader of listings can slow the feed down (FAULTS J7). The cursor names shard and place, so that a
-//! reader sees everything that lives for the whole walk, however much comes and goes meanwhile.
+//! asks, so that no reader of listings can slow the feed down (GUARANTEES J7). The cursor names shard and place, so that
+//! a reader sees everything that lives for the whole walk, however much comes and goes meanwhile.
 
 use std::time::Duration;
 

@@ -1,7 +1,8 @@
 //! Why connections end: the closed vocabulary of refusals and closes.
 //!
 //! Every refusal has an HTTP status and a token, every close a WebSocket code and a token; both appear in the answer,
-//! the metric and the log under the same name. The token is the first word of a close reason (FAULTS §1).
+//! the metric and the log under the same name. The token is the first word of a close reason. What clients are told of
+//! them is in docs/PROTOCOL.md.
 
 use std::fmt;
 

@@ -38,7 +38,7 @@ impl ChannelIndex {
 
 /// A connection on one shard: the slot it lives in and how often that slot was given out before.
 ///
-/// An event or order for a connection that is gone meets a generation mismatch and is dropped (FAULTS C16).
+/// An event or order for a connection that is gone meets a generation mismatch and is dropped (GUARANTEES C16).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct ConnectionId {
     /// Index in the shard's slab.

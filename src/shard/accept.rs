@@ -2,7 +2,7 @@
 //!
 //! At the connection limit a client is answered 503 and goes. Without descriptors the queue is left alone and tried
 //! again on every close and every 100 ms, without spinning; after a second of that, clients are answered one by one
-//! through the spare descriptor, so that none waits in the dark (FAULTS C1-C3).
+//! through the spare descriptor, so that none waits in the dark (GUARANTEES C1-C3).
 
 use std::io;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Answers to the control thread's questions: bounded, so that no listing ever stalls the loop (FAULTS J7).
+//! Answers to the control thread's questions: bounded, so that no listing ever stalls the loop (GUARANTEES J7).
 
 use super::reactor::Reactor;
 use super::turn::Shard;

@@ -1,4 +1,4 @@
-//! The planned end: stop accepting, then closes spread evenly over the schedule (FAULTS G1).
+//! The planned end: stop accepting, then closes spread evenly over the schedule (GUARANTEES G1).
 
 use std::time::Duration;
 
@@ -69,7 +69,7 @@ impl<R: Reactor> Shard<R> {
         let now = self.now;
         if drain.is_accepting && now >= drain.schedule.stop_accepting_at {
             drain.is_accepting = false;
-            // Whoever is in the queue was promised a connection: a closed queue would reset it (FAULTS G11).
+            // Whoever is in the queue was promised a connection: a closed queue would reset it.
             for _ in 0..self.config.backlog {
                 match self.reactor.accept() {
                     Ok(Some(socket)) => self.take_in(socket),

@@ -236,7 +236,7 @@ impl<R: Reactor> Shard<R> {
 
 fn is_close_answered(websocket: &mut WebSocket, input: &[u8], events: &mut Vec<Event>) -> bool {
     events.clear();
-    // Our close is on its way: whatever the codec wants to say is not said any more (FAULTS B18).
+    // Our close is on its way: whatever the codec wants to say is not said any more (GUARANTEES B18).
     let mut unsaid = Vec::new();
     let result = websocket.handle_bytes(input, &mut unsaid, events);
     let is_answered = events.iter().any(|event| matches!(event, Event::Closed { .. }));

@@ -6,7 +6,7 @@ use crate::support::http::upgrade_request;
 use crate::support::{Gateway, Oracles, PATIENCE, RawClient, Response, WebSocketClient, wait_until};
 use std::time::{Duration, Instant};
 
-/// Clients beyond the limit. FAULTS has 500; the mechanism is the same for each that waits.
+/// Clients beyond the limit. Stands for 500: the mechanism is the same for each that waits.
 const QUEUED: usize = 60;
 /// Within this the gateway leaves clients in the queue; with some room for the clock of a busy machine.
 const PATIENCE_OF_THE_GATEWAY: Duration = Duration::from_millis(800);

@@ -15,7 +15,7 @@ struct Farewell {
 
 #[test]
 fn g1_a_drain_is_announced_serves_on_spreads_the_closes_and_ends_with_exit_0() {
-    // FAULTS has 15,000 clients over 110 s; the schedule is arithmetic on their number.
+    // Stands for 15,000 clients over 110 s: the schedule is arithmetic on their number.
     const CLIENTS: usize = 300;
     const SPREAD: Duration = Duration::from_secs(3);
     let mut gateway = Gateway::start(&["--drain-grace", "1s", "--drain-spread", "3s"]);

@@ -1,4 +1,4 @@
-//! Every end is told four times (FAULTS §1): counted, logged, given back, and kept for the admin side.
+//! Every end is told four times (P17 of docs/GUARANTEES.md): counted, logged, given back, and kept for the admin side.
 
 use crate::kit::Standing;
 use crate::support::http::upgrade_request;
