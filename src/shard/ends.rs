@@ -123,7 +123,7 @@ fn log(end: &End, suppressed: u64) {
         code,
         by = if cause.blame() == Blame::Peer { "peer" } else { "us" },
         shard = shard.0,
-        conn = connection.map(|connection| connection.pack()),
+        conn = connection.map(|connection| tracing::field::display(connection.name_on(*shard))),
         peer = peer.map(tracing::field::display),
         bytes_in = traffic.bytes_in,
         bytes_out = traffic.bytes_out,

@@ -42,6 +42,7 @@ fn a_close_is_counted_logged_and_listed_with_what_the_connection_moved() {
     for field in ["code", "by", "bytes_in", "bytes_out", "age_ms", "peer"] {
         assert_eq!(record[field], listed[field], "{field}");
     }
+    assert_eq!(record["conn"], listed["id"]);
     assert!(record.get("suppressed").is_none(), "{record}");
     drop(standing);
     oracles.check(&mut gateway);
