@@ -149,6 +149,11 @@ impl Owed {
         }
     }
 
+    /// Bytes of own frames or answers that wait.
+    pub fn own_bytes(&self) -> usize {
+        self.backlog.as_ref().map_or(0, |backlog| backlog.own.len() - backlog.own_taken)
+    }
+
     /// Whether own frames or the rest of an entry wait; cursors aside.
     pub fn has_own(&self) -> bool {
         self.backlog

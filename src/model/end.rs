@@ -98,7 +98,7 @@ pub struct End {
     pub connection: Option<ConnectionId>,
     /// The client's address, if the kernel still knew it.
     pub peer: Option<SocketAddr>,
-    /// What it had moved by then.
+    /// What it had moved by then; for a refusal its answer counts as sent.
     pub traffic: Traffic,
 }
 

@@ -152,9 +152,11 @@ impl<R: Reactor> Shard<R> {
             let Some(mut socket) = self.reactor.accept_with_spare() else { break };
             let retry_after_s = self.retry_after_seconds();
             let answer = self.edge.refusal(RejectReason::DescriptorsExhausted, Some(retry_after_s));
-            self.note_turned_away(RejectReason::DescriptorsExhausted, &socket);
+            // Before the answer: who has read it finds itself counted.
+            self.counters.count_reject(RejectReason::DescriptorsExhausted);
             // The socket is new and its buffer empty; a client that is gone already needs no answer.
-            let _ = socket.write(&[io::IoSlice::new(&answer)]);
+            let written = socket.write(&[io::IoSlice::new(&answer)]).unwrap_or(0);
+            self.note_turned_away(RejectReason::DescriptorsExhausted, &socket, written);
             socket.shutdown_write();
             drop(socket);
             self.reactor.restore_spare();

@@ -122,30 +122,32 @@ impl<R: Reactor> Shard<R> {
         self.ended.push(slot);
     }
 
-    /// Counts and notes a refused request.
+    /// Counts and notes a refused request, once its answer is queued: what waits counts as sent. Whether the client
+    /// took it shows in the record of the connection's end.
     pub(super) fn note_refusal(&mut self, slot: u32, reason: RejectReason) {
         self.counters.count_reject(reason);
         let Some(connection) = self.slots.get(slot) else { return };
+        let Traffic { bytes_in, bytes_out, since } = connection.traffic;
+        let bytes_out = bytes_out + connection.owed.own_bytes() as u64;
         self.ends.note(End {
             cause: Cause::Reject(reason),
             at: self.now,
             shard: self.id,
             connection: Some(self.slots.id(slot)),
             peer: connection.socket.peer(),
-            traffic: connection.traffic,
+            traffic: Traffic { bytes_in, bytes_out, since },
         });
     }
 
-    /// Counts and notes a client that was refused before it became a connection.
-    pub(super) fn note_turned_away(&mut self, reason: RejectReason, socket: &R::Socket) {
-        self.counters.count_reject(reason);
+    /// Notes a client that was refused before it became a connection; `socket` took `bytes_out` of the answer.
+    pub(super) fn note_turned_away(&mut self, reason: RejectReason, socket: &R::Socket, bytes_out: usize) {
         self.ends.note(End {
             cause: Cause::Reject(reason),
             at: self.now,
             shard: self.id,
             connection: None,
             peer: socket.peer(),
-            traffic: Traffic::new(self.now),
+            traffic: Traffic { bytes_out: bytes_out as u64, ..Traffic::new(self.now) },
         });
     }
 

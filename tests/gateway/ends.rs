@@ -54,7 +54,8 @@ fn a_refusal_is_counted_logged_and_listed() {
     let mut standing = Standing::open(&gateway);
     let mut client = gateway.raw();
     client.send(b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    assert_eq!(client.response().status, 404);
+    let answer = client.response();
+    assert_eq!(answer.status, 404);
     client.wait_end(PATIENCE);
 
     wait_until("both ends", PATIENCE, || {
@@ -71,8 +72,12 @@ fn a_refusal_is_counted_logged_and_listed() {
         (&"reject".into(), &"no_route".into(), &404.into())
     );
     assert_eq!(reject["id"], close["id"]);
+    // The head and its answer, no more and no less than the connection had moved when it ended.
+    assert!(reject["bytes_out"].as_u64() > Some(answer.body.len() as u64), "{reject}");
+    assert_eq!((&reject["bytes_in"], &reject["bytes_out"]), (&close["bytes_in"], &close["bytes_out"]));
     wait_until("the record", PATIENCE, || records(&gateway, "reject", "no_route").len() == 1);
-    assert_eq!(records(&gateway, "reject", "no_route")[0]["status"], 404);
+    let record = &records(&gateway, "reject", "no_route")[0];
+    assert_eq!((&record["status"], &record["bytes_out"]), (&404.into(), &reject["bytes_out"]));
     // What happens all day is not logged unless asked for.
     assert_eq!(records(&gateway, "close", "http_done").len(), 0);
 }
@@ -114,6 +119,6 @@ fn a_client_that_is_turned_away_at_the_limit_is_listed_too() {
         let page = standing.get("/api/closed").json();
         page["closed"]
             .as_array()
-            .is_some_and(|ends| ends.iter().any(|end| end["reason"] == "conn_limit" && end["status"] == 503))
+            .is_some_and(|ends| ends.iter().any(|end| end["reason"] == "conn_limit" && end["status"] == 503 && end["bytes_out"] != 0))
     });
 }
