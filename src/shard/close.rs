@@ -66,7 +66,8 @@ impl<R: Reactor> Shard<R> {
             Farewell::CloseFrame(bytes, websocket) => (bytes, Awaits::PeerClose(websocket)),
         };
         connection.owed.push_last(&bytes);
-        connection.phase = Phase::Closing(Box::new(Closing::new(reason, by, awaits, now)));
+        let peer = connection.socket.peer();
+        connection.phase = Phase::Closing(Box::new(Closing::new(reason, by, awaits, now, peer)));
         self.list_write(slot);
         // What came while it was joining or paused was left in the socket, and is not reported again.
         self.list_read(slot);
@@ -118,8 +119,9 @@ impl<R: Reactor> Shard<R> {
             self.counters.lagging.sub(1);
             connection.owed.unblock();
         }
+        let peer = connection.peer();
         connection.phase = Phase::Ended { reason, by };
-        self.ended.push(slot);
+        self.ended.push((slot, peer));
     }
 
     /// Counts and notes a refused request, once its answer is queued: what waits counts as sent. Whether the client
@@ -134,7 +136,7 @@ impl<R: Reactor> Shard<R> {
             at: self.now,
             shard: self.id,
             connection: Some(self.slots.id(slot)),
-            peer: connection.socket.peer(),
+            peer: connection.peer(),
             traffic: Traffic { bytes_in, bytes_out, since },
         });
     }

@@ -2,7 +2,7 @@
 
 use crate::kit::Standing;
 use crate::support::http::upgrade_request;
-use crate::support::{Gateway, Oracles, PATIENCE, wait_until};
+use crate::support::{ConnectionEnd, Gateway, Oracles, PATIENCE, wait_until};
 use serde_json::Value;
 
 const JSON: [&str; 2] = ["--log-format", "json"];
@@ -80,6 +80,23 @@ fn a_refusal_is_counted_logged_and_listed() {
     assert_eq!((&record["status"], &record["bytes_out"]), (&404.into(), &reject["bytes_out"]));
     // What happens all day is not logged unless asked for.
     assert_eq!(records(&gateway, "close", "http_done").len(), 0);
+}
+
+#[test]
+fn a_client_is_named_by_its_address_although_both_sides_have_ended() {
+    let gateway = Gateway::start(&["--max-message", "1KiB"]);
+    let mut standing = Standing::open(&gateway);
+    let mut client = gateway.join("/");
+    let address = client.raw.local_address().to_string();
+    client.send_text(&"x".repeat(1025));
+    assert_eq!(client.wait_close(PATIENCE).0, 1009);
+    // The gateway has ended its side by now; the client's end comes second, and the kernel forgets who it was.
+    assert_eq!(client.raw.wait_end(PATIENCE), ConnectionEnd::Fin);
+    drop(client);
+
+    standing.wait_metric("tidegate_closed_total", &["reason=\"msg_too_big\""], |count| count == 1.0);
+    let listed = standing.get("/api/closed?limit=1").json()["closed"][0].clone();
+    assert_eq!((&listed["reason"], &listed["peer"]), (&"msg_too_big".into(), &address.into()));
 }
 
 #[test]
