@@ -162,7 +162,7 @@ impl RejectReason {
             }
             Self::Framing => {
                 "send no body: no route here takes one; where there is one, say once how long it is, by one Content-Length or by `Transfer-Encoding: chunked`"
-            },
+            }
             Self::BodyOnUpgrade => "send the upgrade request without a body",
             Self::EarlyData => "wait for the 101 response before sending frames",
             Self::WebSocketKey => "send one Sec-WebSocket-Key: 16 random bytes in base64",

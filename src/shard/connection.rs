@@ -153,13 +153,7 @@ impl Http {
 
 impl Closing {
     /// A close that begins at `now`, of a connection to `peer`.
-    pub fn new(
-        reason: CloseReason,
-        by: Blame,
-        awaits: Awaits,
-        now: Time,
-        peer: Option<SocketAddr>,
-    ) -> Self {
+    pub fn new(reason: CloseReason, by: Blame, awaits: Awaits, now: Time, peer: Option<SocketAddr>) -> Self {
         Self { reason, by, awaits, deadline: now.after(CLOSE_TIMEOUT), is_shut_down: false, peer }
     }
 }

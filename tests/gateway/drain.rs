@@ -115,12 +115,11 @@ fn g1_an_empty_gateway_ends_at_once_and_an_interrupt_is_as_good() {
 
 #[test]
 fn g1_who_is_alone_is_closed_as_the_grace_ends_however_long_the_spread() {
-    let mut gateway =
-        Gateway::start(&["--shards", "1", "--drain-grace", "100ms", "--drain-spread", "10m"]);
+    let mut gateway = Gateway::start(&["--shards", "1", "--drain-grace", "100ms", "--drain-spread", "10m"]);
     let mut client = gateway.join("/");
     gateway.signal(Signal::Term);
     assert_eq!(client.wait_close(PATIENCE).0, 1012);
-    client.close();
+    drop(client);
     let ended = gateway.wait_exit(PATIENCE).expect("nobody is left to wait for");
     assert_eq!(ended.code, Some(0), "{}", ended.log);
 }

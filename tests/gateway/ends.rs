@@ -134,8 +134,9 @@ fn a_client_that_is_turned_away_at_the_limit_is_listed_too() {
     assert_eq!(client.response().status, 503);
     wait_until("the refusal", PATIENCE, || {
         let page = standing.get("/api/closed").json();
-        page["closed"]
-            .as_array()
-            .is_some_and(|ends| ends.iter().any(|end| end["reason"] == "conn_limit" && end["status"] == 503 && end["bytes_out"] != 0))
+        page["closed"].as_array().is_some_and(|ends| {
+            ends.iter()
+                .any(|end| end["reason"] == "conn_limit" && end["status"] == 503 && end["bytes_out"] != 0)
+        })
     });
 }
