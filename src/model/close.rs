@@ -161,7 +161,7 @@ impl RejectReason {
                 "send Host, Content-Length, Transfer-Encoding, Content-Type, Origin, Authorization and the Sec-WebSocket-Key and -Version headers once"
             }
             Self::Framing => {
-                "send no body: no route here takes one; where there is one, say once how long it is, by one Content-Length or by `Transfer-Encoding: chunked`"
+                "send no body, as no route here takes one; where there is one, send either one Content-Length or `Transfer-Encoding: chunked`"
             }
             Self::BodyOnUpgrade => "send the upgrade request without a body",
             Self::EarlyData => "wait for the 101 response before sending frames",
