@@ -103,6 +103,13 @@ fn c1_after_a_second_without_descriptors_every_client_is_answered_and_nothing_sp
         .for_each(|answer| assert_refusal(answer, "fd_exhausted"));
     let refused = standing.metric("tidegate_rejected_total", &["reason=\"fd_exhausted\""]);
     assert_eq!(refused, (QUEUED - served) as f64);
+    let page = standing.get("/api/closed").json();
+    let ends = page["closed"].as_array().expect("a list");
+    let told = ends.iter().filter(|end| end["reason"] == "fd_exhausted");
+    assert!(
+        told.clone().count() > 0 && told.clone().all(|end| end["bytes_out"].as_u64() > Some(100)),
+        "{page}"
+    );
 
     // Still none free and the queues empty: nothing to do. Those who are there are served as ever.
     let turns = standing.turns_in_a_quiet_second();
