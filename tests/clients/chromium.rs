@@ -50,7 +50,7 @@ fn chromium_shows_text_of_either_direction_and_long_names_on_screens_of_any_size
 }
 
 #[test]
-fn chromium_says_that_the_page_needs_a_script() {
+fn chromium_shows_no_state_of_the_feed_without_a_script() {
     let mut gateway = Gateway::start(&[]);
     let oracles = Oracles::before(&gateway);
 
