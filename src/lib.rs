@@ -3,6 +3,7 @@
 //! Data flows along the row, imports go down the column: a module may name only modules declared above it
 //! (`tests/architecture.rs` holds the exact table). The idea everything follows from: a channel is a journal,
 //! a subscriber is a cursor. Start with `docs/ARCHITECTURE.md`, then `model/`, then `shard/turn.rs`.
+//! `GUARANTEES C16` in a comment is a case, or with a P a promise, of `docs/GUARANTEES.md`.
 
 pub mod model;
 

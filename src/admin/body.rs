@@ -1,4 +1,4 @@
-//! Reads a request body within its bounds: bytes and time (FAULTS C19).
+//! Reads a request body within its bounds: bytes and time (GUARANTEES C19).
 //!
 //! A body that is too big is refused by its declared length before a byte of it is kept. What the caller is still
 //! sending is then read and thrown away, up to a bound, because a caller that is cut off while it sends sees a reset

@@ -1,4 +1,4 @@
-//! Keeps web pages out: the host list against DNS rebinding, the origin against cross-site requests (FAULTS J2).
+//! Keeps web pages out: the host list against DNS rebinding, the origin against cross-site requests (GUARANTEES J2).
 //!
 //! A page of another site can make a browser on the operator's machine send requests here, either openly (the
 //! browser then states its `Origin`) or after pointing a name of its own at our address (the `Host` then is that

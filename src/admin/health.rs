@@ -1,7 +1,7 @@
 //! `/livez`: do the shards turn? `/readyz`: should new connections be sent here?
 //!
-//! Readiness is the first thing a drain takes away, before anything is closed (FAULTS G1), and it is lost when
-//! descriptors have been exhausted for five seconds on end (FAULTS C1).
+//! Readiness is the first thing a drain takes away, before anything is closed (GUARANTEES G1), and it is lost when
+//! descriptors have been exhausted for five seconds on end (GUARANTEES C1).
 
 use std::sync::Arc;
 

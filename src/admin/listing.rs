@@ -1,8 +1,8 @@
 //! `/api/channels`, `/api/connections`: what is there, a page at a time; `/api/closed`: what was there last.
 //!
 //! A page costs a shard one bounded walk; pages are taken one after the other with a pause between them, whoever
-//! asks, so that no reader of listings can slow the feed down (FAULTS J7). The cursor names shard and place, so that a
-//! reader sees everything that lives for the whole walk, however much comes and goes meanwhile.
+//! asks, so that no reader of listings can slow the feed down (GUARANTEES J7). The cursor names shard and place, so that
+//! a reader sees everything that lives for the whole walk, however much comes and goes meanwhile.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::{Admin, routes};
 use crate::bus::{Answer, ChannelRow, ConnectionRow, Page, Question};
 use crate::clock::Clock;
 use crate::config::limits::PAGE_ROWS_MAX;
-use crate::model::{Blame, Cause, ConnectionId, End, ShardId, Time};
+use crate::model::{Blame, Cause, End, ShardId, Time};
 
 /// From the end of one page to the start of the next.
 const PAGE_PAUSE: Duration = Duration::from_millis(50);
@@ -242,11 +242,6 @@ fn page(page: &impl Serialize) -> Response {
     routes::json(serde_json::to_string(page).expect("rows are plain values"))
 }
 
-/// A connection's name in listings. As text: a number of this size would not survive a JavaScript reader.
-fn name(shard: ShardId, connection: ConnectionId) -> String {
-    format!("{}-{:x}", shard.0, connection.pack())
-}
-
 impl EndJson {
     fn of(end: &End, now: Time) -> Self {
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -260,7 +255,7 @@ impl EndJson {
             status,
             code,
             by: if end.cause.blame() == Blame::Peer { "peer" } else { "us" },
-            id: end.connection.map(|connection| name(end.shard, connection)),
+            id: end.connection.map(|connection| connection.name_on(end.shard).to_string()),
             peer: end.peer.map(|peer| peer.to_string()),
             bytes_in: end.traffic.bytes_in,
             bytes_out: end.traffic.bytes_out,
@@ -273,7 +268,7 @@ impl EndJson {
 impl From<ConnectionRow> for ConnectionJson {
     fn from(row: ConnectionRow) -> Self {
         Self {
-            id: name(row.shard, row.id),
+            id: row.id.name_on(row.shard).to_string(),
             peer: row.peer.map(|peer| peer.to_string()),
             state: row.state,
             channels: row.channels,

@@ -56,7 +56,7 @@ pub struct AdminSetup {
 /// How long the admin side waits for whom.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// For a caller to send a body (FAULTS C19).
+    /// For a caller to send a body (GUARANTEES C19).
     pub body: Duration,
     /// For a home shard to number a message it was sent.
     pub receipt: Duration,
@@ -100,7 +100,7 @@ impl Admin {
         }
     }
 
-    /// `/readyz` says 503 `draining` from here on. Messages are still taken (FAULTS P12).
+    /// `/readyz` says 503 `draining` from here on. Messages are still taken (GUARANTEES P12).
     pub fn set_draining(&self) {
         self.is_draining.store(true, Ordering::Relaxed);
     }

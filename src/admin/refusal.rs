@@ -1,7 +1,7 @@
 //! Why the admin listener refuses: the closed vocabulary, with its statuses and fixed texts.
 //!
 //! The body is always `{"error":"token","message":"cause and cure"}`; nothing of a library, an address or a request
-//! appears in it (FAULTS J8). A batch says with `index` which of its messages was wrong.
+//! appears in it (GUARANTEES J8). A batch says with `index` which of its messages was wrong.
 
 use axum::body::Body;
 use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
@@ -55,17 +55,17 @@ vocabulary! {
         "not a page: use limit=1..1000 and after= with the `next` value of the page before";
     /// No host header.
     HostMissing = 400, "host_missing", "the Host header is missing, repeated or malformed: send one";
-    /// A host name that a foreign page could have pointed here (FAULTS J2).
+    /// A host name that a foreign page could have pointed here (GUARANTEES J2).
     Host = 403, "host", "this host name is not served here: call the admin listener by IP address or as localhost";
-    /// A browser page of another origin (FAULTS J2).
+    /// A browser page of another origin (GUARANTEES J2).
     Origin = 403, "origin", "requests of browser pages from elsewhere are refused: publish through your own server";
     /// No such route.
     NoRoute = 404, "no_route", "no such route: GET / lists them";
     /// The route exists, the method does not.
     Method = 405, "method", "not a method of this route: use one that the Allow header names";
-    /// The body did not arrive in time (FAULTS C19).
+    /// The body did not arrive in time (GUARANTEES C19).
     BodyTimeout = 408, "body_timeout", "the body did not arrive within 10 s: send it without pauses";
-    /// More than a publish may carry (FAULTS C19).
+    /// More than a publish may carry (GUARANTEES C19).
     BodyTooBig = 413, "body_too_big", "too much in one request: send at most 1 MiB and at most 1000 messages";
     /// The body is encoded or typed in a way that is not understood.
     MediaType = 415, "media_type",

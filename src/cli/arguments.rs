@@ -68,7 +68,8 @@ fn command() -> clap::Command {
         .about("An edge gateway for live feeds: one feed in, a million sockets out")
         .after_help(
             "Each option is also a variable (in brackets) and a key of the TOML file: ping_interval for \
-             --ping-interval. A flag beats a variable beats the file. Durations and sizes carry units: 25s, 64KiB.",
+             --ping-interval. A flag beats a variable beats the file. Durations and sizes carry units: 25s, 64KiB. \
+             Lists in variables are split at commas; an empty variable counts as unset.",
         )
         .max_term_width(HELP_COLUMNS)
         .disable_help_flag(true)

@@ -1,6 +1,6 @@
 //! The only reader of the operating system's clock, and the timer wheel.
 //!
-//! Monotonic time only: a jump of the wall clock moves no deadline (FAULTS D3). Read `wheel.rs` for the deadlines.
+//! Monotonic time only: a jump of the wall clock moves no deadline. Read `wheel.rs` for the deadlines.
 
 pub mod wheel;
 

@@ -204,7 +204,7 @@ mod tests {
         assert_eq!(out.len(), 10);
     }
 
-    /// FAULTS D5: a million operations against a sorted map.
+    /// GUARANTEES D5: a million operations against a sorted map.
     #[test]
     fn d5_wheel_agrees_with_a_sorted_model() {
         let mut random = SmallRng::seed_from_u64(5);

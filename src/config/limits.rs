@@ -16,16 +16,16 @@ pub const CHANNELS_PER_CONNECTION_MAX: usize = 128;
 pub const REQUESTS_PER_CONNECTION_MAX: u32 = 1000;
 /// Time between two requests on a keep-alive connection; then it is closed.
 pub const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(60);
-/// From our close frame to the client's; then the socket is reset (FAULTS B18).
+/// From our close frame to the client's; then the socket is reset (GUARANTEES B18).
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
-/// From the first byte of a message to its last; beyond: 1008 `stalled_msg` (FAULTS B9).
+/// From the first byte of a message to its last; beyond: 1008 `stalled_msg` (GUARANTEES B9).
 pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of own frames (pong, close, replies) that wait for one connection; beyond: 1008 `ctl_flood`.
 pub const OWN_FRAMES_BYTES_MAX: usize = 64 * 1024;
-/// Bytes handed to one socket in one write, so that a control frame finds a boundary soon (FAULTS B21): 64 KiB of
+/// Bytes handed to one socket in one write, so that a control frame finds a boundary soon: 64 KiB of
 /// messages and room for their frame headers, or four of 16 KiB would take two writes.
 pub const WRITE_BYTES_MAX: usize = 64 * 1024 + 1024;
-/// Bytes read from one connection per turn; the rest waits on the ready list (FAULTS B13).
+/// Bytes read from one connection per turn; the rest waits on the ready list.
 pub const READ_BYTES_PER_TURN: usize = 64 * 1024;
 /// Publications taken from the bus per turn and shard.
 pub const PUBLISHES_PER_TURN: usize = 256;
@@ -47,9 +47,9 @@ pub const ENDS_KEPT: usize = 1000;
 pub const ENDS_LOGGED_PER_SECOND: u32 = 5;
 /// Shard threads.
 pub const SHARDS_MAX: usize = 256;
-/// Descriptors kept for listeners, wakers, the admin side and the spare one (FAULTS C3).
+/// Descriptors kept for listeners, wakers, the admin side and the spare one (GUARANTEES C3).
 pub const DESCRIPTORS_RESERVED: usize = 64;
-/// Shortest and longest duration an option takes, unless it says otherwise (FAULTS D5).
+/// Shortest and longest duration an option takes, unless it says otherwise (GUARANTEES D5).
 pub const DURATION_MIN: Duration = Duration::from_millis(1);
 /// See [`DURATION_MIN`].
 pub const DURATION_MAX: Duration = Duration::from_secs(30 * 24 * 3600);

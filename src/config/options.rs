@@ -209,7 +209,7 @@ pub const OPTIONS: &[Definition] = {
         Definition::new(K::AcceptsPerTurn, "accepts-per-turn", G::Connections, count(limits::ACCEPTS_PER_TURN_MAX), "64",
             "Connections a shard accepts before it does other work"),
         Definition::new(K::HandshakeTimeout, "handshake-timeout", G::Connections, duration(Refused), "10s",
-            "From accept to the complete request head"),
+            "From accept to the complete request head; as long again for joining channels"),
         Definition::new(K::MaxMessage, "max-message", G::Connections, MESSAGE, "64KiB",
             "Largest message a client may send"),
         Definition::new(K::PingInterval, "ping-interval", G::Liveness, duration(Refused), "25s",

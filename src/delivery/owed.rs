@@ -2,7 +2,7 @@
 //!
 //! A healthy idle connection is its subscriptions and nothing else: 24 bytes, no allocation for a single channel. The
 //! backlog box exists only while an entry is cut, own frames wait, or the socket refuses. Own frames go out at the
-//! next entry boundary whatever waits behind them, so pings, pongs and closes never queue behind data (FAULTS B22).
+//! next entry boundary whatever waits behind them, so pings, pongs and closes never queue behind data (GUARANTEES B22).
 
 use std::io::IoSlice;
 
@@ -42,7 +42,7 @@ struct Backlog {
     blocked_since: Option<Time>,
 }
 
-/// The own frames would exceed their cap; none of the refused unit was taken (FAULTS C9).
+/// The own frames would exceed their cap; none of the refused unit was taken (GUARANTEES C9).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OwnFull;
 
@@ -147,6 +147,11 @@ impl Owed {
         if let Some(backlog) = &mut self.backlog {
             backlog.blocked_since = None;
         }
+    }
+
+    /// Bytes of own frames or answers that wait.
+    pub fn own_bytes(&self) -> usize {
+        self.backlog.as_ref().map_or(0, |backlog| backlog.own.len() - backlog.own_taken)
     }
 
     /// Whether own frames or the rest of an entry wait; cursors aside.

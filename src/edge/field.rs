@@ -1,11 +1,11 @@
 //! Header lines, sorted in one pass into the few that matter; list elements, hosts and body framing.
 //!
-//! A field that may stand once is refused when it stands twice, equal values too (FAULTS A9). Lists are read
-//! over all their lines, element by element, quoted strings kept whole (FAULTS A6).
+//! A field that may stand once is refused when it stands twice, equal values too (GUARANTEES A9). Lists are read
+//! over all their lines, element by element, quoted strings kept whole (GUARANTEES A6).
 
 use crate::model::RejectReason;
 
-/// Longest Content-Length in digits (FAULTS A11).
+/// Longest Content-Length in digits (GUARANTEES A11).
 const CONTENT_LENGTH_DIGITS_MAX: usize = 19;
 /// Longest host name in bytes (RFC 1035 §2.3.4).
 const HOST_BYTES_MAX: usize = 255;
@@ -83,8 +83,8 @@ impl<'a> Fields<'a> {
     /// Whether a body follows the head.
     ///
     /// # Errors
-    /// `BodyOnUpgrade` for any body when the request is an upgrade (FAULTS A12), `Framing` when two readers could
-    /// disagree on where it ends (FAULTS A11).
+    /// `BodyOnUpgrade` for any body when the request is an upgrade (GUARANTEES A12), `Framing` when two readers could
+    /// disagree on where it ends (GUARANTEES A11).
     pub(super) fn has_body(&self, is_upgrade: bool) -> Result<bool, RejectReason> {
         if is_upgrade && self.transfer_encoding.is_some() {
             return Err(RejectReason::BodyOnUpgrade);

@@ -67,7 +67,7 @@ impl Edge {
     }
 
     /// Decides on a request from its `head`, which [`HeadScanner`] found complete. `has_early_bytes`: bytes follow it
-    /// already, which an upgrade may not have (FAULTS A13). `is_last`: the connection may make no further request.
+    /// already, which an upgrade may not have (GUARANTEES A13). `is_last`: the connection may make no further request.
     ///
     /// Linear in the head; allocates the response and the channel names.
     pub fn decide(&self, head: &[u8], has_early_bytes: bool, is_last: bool) -> Decision {

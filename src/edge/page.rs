@@ -16,8 +16,8 @@ const ICON: &str = include_str!("page/favicon.svg");
 
 const PAGE_HEADERS: &[(&str, &str)] = &[(
     "Content-Security-Policy",
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self' ws: wss:; \
-     base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; \
+     form-action 'none'; frame-ancestors 'none'",
 )];
 
 /// A part of the page that is fetched by name.

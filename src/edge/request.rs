@@ -1,6 +1,6 @@
 //! A complete request head, reduced to what a decision needs: method, target, upgrade offer, body, persistence.
 //!
-//! Reads the head once with httparse and refuses what is malformed or ambiguous (FAULTS A5, A9-A12, A16, A18):
+//! Reads the head once with httparse and refuses what is malformed or ambiguous (GUARANTEES A5, A9-A12, A16, A18):
 //! whoever stands in front of the gateway must not be able to read the same bytes differently. Relies on
 //! `scanner.rs` for the line ends. Where the target leads is `router.rs`' business, what the offer is worth `upgrade.rs`'.
 

@@ -1,7 +1,7 @@
 //! Responses, byte by byte ours: the builder, the fixed refusals, and documents made once.
 //!
-//! A refusal's body is its token and its cure, nothing else (FAULTS J8). No `Server` header. Header values are
-//! visible ASCII by assertion: a response cannot be split (FAULTS A18).
+//! A refusal's body is its token and its cure, nothing else (GUARANTEES J8). No `Server` header. Header values are
+//! visible ASCII by assertion: a response cannot be split (GUARANTEES A18).
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! Where a target leads: the one routing function, for plain and upgrade requests alike (FAULTS A16).
+//! Where a target leads: the one routing function, for plain and upgrade requests alike (GUARANTEES A16).
 //!
 //! | Target | Route |
 //! |---|---|
@@ -6,7 +6,7 @@
 //! | `/ws/NAME`, `/ws?channels=NAME,NAME` | a WebSocket on the named channels |
 //! | `/page.js`, `/page.css`, `/favicon.svg` | what the page is made of |
 //!
-//! Names are decoded once, everything else is compared as it came; nothing here is a path of a file (FAULTS A17).
+//! Names are decoded once, everything else is compared as it came; nothing here is a path of a file (GUARANTEES A17).
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;

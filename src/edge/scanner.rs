@@ -1,7 +1,7 @@
 //! Finds where a request head ends, as its bytes arrive, and refuses at the byte that crosses a limit.
 //!
-//! Every byte is looked at once, however the head is split (FAULTS A2-A4). The scanner also settles how lines end:
-//! CR LF and nothing else, no folding, no control bytes (FAULTS A18, A22), so that nobody behind it can see
+//! Every byte is looked at once, however the head is split (GUARANTEES A2-A4). The scanner also settles how lines end:
+//! CR LF and nothing else, no folding, no control bytes (GUARANTEES A18, A22), so that nobody behind it can see
 //! another end than it saw. What the lines say is `request.rs`' business.
 
 use crate::config::limits::{HEAD_BYTES_MAX, HEAD_LINE_BYTES_MAX, HEADERS_MAX};

@@ -2,8 +2,8 @@
 //!
 //! Two steps for those who publish many: `offer` pushes to the bus at once and never waits, so that messages offered
 //! back to back arrive in one turn of the shard; the `PendingReceipt` it gives waits for the home to number the
-//! message. `publish` does both. A full lane is an error for the source to pass on, never a wait (FAULTS P6: nothing
-//! is acknowledged before it has its number).
+//! message. `publish` does both. A full lane is an error for the source to pass on, never a wait (GUARANTEES P6:
+//! nothing is acknowledged before it has its number).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

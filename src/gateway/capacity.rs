@@ -1,4 +1,4 @@
-//! How many connections the process can hold: the configured maximum, or what descriptors allow (FAULTS C3).
+//! How many connections the process can hold: the configured maximum, or what descriptors allow (GUARANTEES C3).
 //!
 //! With private descriptor tables the limit holds for each shard's table; a table begins as a copy of what the main
 //! thread had open, so a part of it is reserved either way.

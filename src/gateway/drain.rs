@@ -1,4 +1,4 @@
-//! When a drain does what (FAULTS G1, G2): pure arithmetic over a schedule.
+//! When a drain does what (GUARANTEES G1, G2): pure arithmetic over a schedule.
 //!
 //! ```text
 //! signal ── at most 2 s ── stop accepting ── grace ── first close ── spread ── last close ── 5 s ── cut

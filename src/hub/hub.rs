@@ -3,7 +3,7 @@
 //! A shard that is not a channel's home is attached to it while it has members: the first member raises an interest
 //! with a fresh ticket, the home's answer with the same ticket makes the attachment live, the last member's leaving
 //! withdraws. Joiners of a channel that is not live yet wait, so that nothing accepted after their reply is missed
-//! (FAULTS E10).
+//! (GUARANTEES E10).
 
 use std::collections::HashMap;
 

@@ -1,8 +1,8 @@
 //! What a scrape reads: every fact as OpenMetrics text, by prometheus-client.
 //!
 //! One name a fact, summed over shards; the few that tell shards apart bear a `shard` label. All labels come from
-//! closed enums, so the number of series depends on the configuration alone, never on traffic (FAULTS J5). Values in
-//! histograms are 1 % exact, as the shards record them; their sums are made of bucket middles.
+//! closed enums, so the number of series depends on the configuration alone, never on traffic (GUARANTEES J5). Values
+//! in histograms are 1 % exact, as the shards record them; their sums are made of bucket middles.
 
 use std::fmt;
 use std::sync::Arc;

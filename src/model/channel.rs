@@ -1,7 +1,7 @@
 //! Channel names: what a publisher and a subscriber agree on.
 //!
 //! 1 to 255 bytes of `A-Z a-z 0-9 _ - . :`, segments split by `.`, no segment empty. ASCII only, so that no two names
-//! look alike and differ (FAULTS E14).
+//! look alike and differ.
 
 use std::borrow::Borrow;
 use std::fmt;

@@ -1,7 +1,8 @@
 //! Why connections end: the closed vocabulary of refusals and closes.
 //!
 //! Every refusal has an HTTP status and a token, every close a WebSocket code and a token; both appear in the answer,
-//! the metric and the log under the same name. The token is the first word of a close reason (FAULTS §1).
+//! the metric and the log under the same name. The token is the first word of a close reason. What clients are told of
+//! them is in docs/PROTOCOL.md.
 
 use std::fmt;
 
@@ -159,7 +160,9 @@ impl RejectReason {
             Self::DuplicateHeader => {
                 "send Host, Content-Length, Transfer-Encoding, Content-Type, Origin, Authorization and the Sec-WebSocket-Key and -Version headers once"
             }
-            Self::Framing => "send either one Content-Length or `Transfer-Encoding: chunked`",
+            Self::Framing => {
+                "send no body, as no route here takes one; where there is one, send either one Content-Length or `Transfer-Encoding: chunked`"
+            }
             Self::BodyOnUpgrade => "send the upgrade request without a body",
             Self::EarlyData => "wait for the 101 response before sending frames",
             Self::WebSocketKey => "send one Sec-WebSocket-Key: 16 random bytes in base64",

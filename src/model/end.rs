@@ -96,9 +96,9 @@ pub struct End {
     pub shard: ShardId,
     /// Which connection; none for a client that was turned away before it became one.
     pub connection: Option<ConnectionId>,
-    /// The client's address, if the kernel still knew it.
+    /// The client's address, unless the client reset the connection: the kernel then knows it no longer.
     pub peer: Option<SocketAddr>,
-    /// What it had moved by then.
+    /// What it had moved by then; for a refusal its answer counts as sent.
     pub traffic: Traffic,
 }
 

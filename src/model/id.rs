@@ -1,5 +1,7 @@
 //! Who is who inside one process: shards, connections, and where a relayed message came from.
 
+use std::fmt;
+
 use super::channel::ChannelName;
 
 /// Index of a shard thread, from 0.
@@ -38,7 +40,7 @@ impl ChannelIndex {
 
 /// A connection on one shard: the slot it lives in and how often that slot was given out before.
 ///
-/// An event or order for a connection that is gone meets a generation mismatch and is dropped (FAULTS C16).
+/// An event or order for a connection that is gone meets a generation mismatch and is dropped (GUARANTEES C16).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct ConnectionId {
     /// Index in the shard's slab.
@@ -56,6 +58,25 @@ impl ConnectionId {
     /// The inverse of [`ConnectionId::pack`].
     pub const fn unpack(word: u64) -> Self {
         Self { slot: (word & 0xffff_ffff) as u32, generation: (word >> 32) as u32 }
+    }
+
+    /// The name that operators know it by, on `shard`: in the log and in listings.
+    pub const fn name_on(self, shard: ShardId) -> ConnectionName {
+        ConnectionName { shard, connection: self }
+    }
+}
+
+/// Prints as shard and packed id in hexadecimal, `1-1000000002`. A text: a number of this size would not survive a
+/// JavaScript reader.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ConnectionName {
+    shard: ShardId,
+    connection: ConnectionId,
+}
+
+impl fmt::Display for ConnectionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{:x}", self.shard.0, self.connection.pack())
     }
 }
 
@@ -91,5 +112,11 @@ mod tests {
         ] {
             assert_eq!(ConnectionId::unpack(id.pack()), id);
         }
+    }
+
+    #[test]
+    fn a_connection_is_named_by_its_shard_and_its_packed_id() {
+        let id = ConnectionId { slot: 2, generation: 16 };
+        assert_eq!(id.name_on(ShardId(1)).to_string(), "1-1000000002");
     }
 }

@@ -17,7 +17,7 @@ pub mod time;
 pub use channel::{ChannelError, ChannelName};
 pub use close::{Blame, CloseReason, RejectReason};
 pub use end::{Cause, End, Traffic};
-pub use id::{ChannelIndex, ConnectionId, Origin, ShardId};
+pub use id::{ChannelIndex, ConnectionId, ConnectionName, Origin, ShardId};
 pub use pattern::{Pattern, PatternError};
 pub use position::{Epoch, Offset, Position};
 pub use publication::{PayloadKind, Publication};

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Names one numbering of a channel. A new one is drawn at random whenever numbering starts anew (FAULTS E7).
+/// Names one numbering of a channel. A new one is drawn at random whenever numbering starts anew (docs/PROTOCOL.md).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct Epoch(pub u64);
 

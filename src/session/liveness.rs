@@ -1,10 +1,10 @@
 //! When to ping a connection and when to give it up: 16 bytes a connection, no timer of its own.
 //!
-//! A ping is due after `ping_interval` of silence, give or take a fifth (FAULTS D1). Within that fifth every
+//! A ping is due after `ping_interval` of silence, give or take a fifth (GUARANTEES D1). Within that fifth every
 //! connection is drawn towards a place of its own in the interval, its *phase*: whatever made many of them speak or
-//! connect at once, their pings spread over the whole interval again within a few rounds (FAULTS D6). The first ping
-//! goes straight to that place: it comes after 0.2 to 1.2 intervals of silence. The owner writes down what it hears and
-//! calls [`Liveness::check`] when the deadline comes up; deadlines only ever move away, so none need be cancelled.
+//! connect at once, their pings spread over the whole interval again within a few rounds (GUARANTEES D6). The first
+//! ping goes straight to that place: it comes after 0.2 to 1.2 intervals of silence. The owner writes down what it hears
+//! and calls [`Liveness::check`] when the deadline comes up; deadlines only ever move away, so none need be cancelled.
 
 use std::time::Duration;
 

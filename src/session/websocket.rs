@@ -147,7 +147,7 @@ impl WebSocket {
         self.stage != Stage::Over && self.boundary.is_at_rest() && !self.reply_waits
     }
 
-    /// Whether a message or frame has begun and is not finished: the message deadline runs (FAULTS B9, B23).
+    /// Whether a message or frame has begun and is not finished: the message deadline runs (GUARANTEES B9).
     pub fn is_mid_message(&self) -> bool {
         self.stage != Stage::Over && self.boundary.is_mid_message()
     }

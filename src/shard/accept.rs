@@ -2,7 +2,7 @@
 //!
 //! At the connection limit a client is answered 503 and goes. Without descriptors the queue is left alone and tried
 //! again on every close and every 100 ms, without spinning; after a second of that, clients are answered one by one
-//! through the spare descriptor, so that none waits in the dark (FAULTS C1-C3).
+//! through the spare descriptor, so that none waits in the dark (GUARANTEES C1-C3).
 
 use std::io;
 use std::time::Duration;
@@ -152,9 +152,11 @@ impl<R: Reactor> Shard<R> {
             let Some(mut socket) = self.reactor.accept_with_spare() else { break };
             let retry_after_s = self.retry_after_seconds();
             let answer = self.edge.refusal(RejectReason::DescriptorsExhausted, Some(retry_after_s));
-            self.note_turned_away(RejectReason::DescriptorsExhausted, &socket);
+            // Before the answer: who has read it finds itself counted.
+            self.counters.count_reject(RejectReason::DescriptorsExhausted);
             // The socket is new and its buffer empty; a client that is gone already needs no answer.
-            let _ = socket.write(&[io::IoSlice::new(&answer)]);
+            let written = socket.write(&[io::IoSlice::new(&answer)]).unwrap_or(0);
+            self.note_turned_away(RejectReason::DescriptorsExhausted, &socket, written);
             socket.shutdown_write();
             drop(socket);
             self.reactor.restore_spare();

@@ -1,4 +1,4 @@
-//! Answers to the control thread's questions: bounded, so that no listing ever stalls the loop (FAULTS J7).
+//! Answers to the control thread's questions: bounded, so that no listing ever stalls the loop (GUARANTEES J7).
 
 use super::reactor::Reactor;
 use super::turn::Shard;
@@ -7,7 +7,6 @@ use crate::config::limits::PAGE_ROWS_MAX;
 use crate::journal::Journal;
 use crate::metrics::ShardReport;
 use crate::model::ChannelIndex;
-use crate::net::Transport;
 
 /// Slots of connections, or places of channels, looked at for one page at most, empty ones included.
 const PLACES_PER_PAGE: u32 = 16 * 1024;
@@ -54,7 +53,7 @@ impl<R: Reactor> Shard<R> {
         Some(ConnectionRow {
             shard: self.id,
             id: self.slots.id(slot),
-            peer: connection.socket.peer(),
+            peer: connection.peer(),
             state: connection.state_name(),
             channels: subscriptions.len() as u32,
             lag_bytes: lag.sum(),

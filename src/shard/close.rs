@@ -66,7 +66,8 @@ impl<R: Reactor> Shard<R> {
             Farewell::CloseFrame(bytes, websocket) => (bytes, Awaits::PeerClose(websocket)),
         };
         connection.owed.push_last(&bytes);
-        connection.phase = Phase::Closing(Box::new(Closing::new(reason, by, awaits, now)));
+        let peer = connection.socket.peer();
+        connection.phase = Phase::Closing(Box::new(Closing::new(reason, by, awaits, now, peer)));
         self.list_write(slot);
         // What came while it was joining or paused was left in the socket, and is not reported again.
         self.list_read(slot);
@@ -118,34 +119,37 @@ impl<R: Reactor> Shard<R> {
             self.counters.lagging.sub(1);
             connection.owed.unblock();
         }
+        let peer = connection.peer();
         connection.phase = Phase::Ended { reason, by };
-        self.ended.push(slot);
+        self.ended.push((slot, peer));
     }
 
-    /// Counts and notes a refused request.
+    /// Counts and notes a refused request, once its answer is queued: what waits counts as sent. Whether the client
+    /// took it shows in the record of the connection's end.
     pub(super) fn note_refusal(&mut self, slot: u32, reason: RejectReason) {
         self.counters.count_reject(reason);
         let Some(connection) = self.slots.get(slot) else { return };
+        let Traffic { bytes_in, bytes_out, since } = connection.traffic;
+        let bytes_out = bytes_out + connection.owed.own_bytes() as u64;
         self.ends.note(End {
             cause: Cause::Reject(reason),
             at: self.now,
             shard: self.id,
             connection: Some(self.slots.id(slot)),
-            peer: connection.socket.peer(),
-            traffic: connection.traffic,
+            peer: connection.peer(),
+            traffic: Traffic { bytes_in, bytes_out, since },
         });
     }
 
-    /// Counts and notes a client that was refused before it became a connection.
-    pub(super) fn note_turned_away(&mut self, reason: RejectReason, socket: &R::Socket) {
-        self.counters.count_reject(reason);
+    /// Notes a client that was refused before it became a connection; `socket` took `bytes_out` of the answer.
+    pub(super) fn note_turned_away(&mut self, reason: RejectReason, socket: &R::Socket, bytes_out: usize) {
         self.ends.note(End {
             cause: Cause::Reject(reason),
             at: self.now,
             shard: self.id,
             connection: None,
             peer: socket.peer(),
-            traffic: Traffic::new(self.now),
+            traffic: Traffic { bytes_out: bytes_out as u64, ..Traffic::new(self.now) },
         });
     }
 

@@ -8,12 +8,14 @@
 //!                                                  end of file, reset, deadline ──────────────────────┘
 //! ```
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::config::limits::{CLOSE_TIMEOUT, KEEP_ALIVE_IDLE};
 use crate::delivery::{Feeds, Owed};
 use crate::edge::HeadScanner;
 use crate::model::{Blame, CloseReason, Time, Traffic};
+use crate::net::Transport;
 use crate::session::{Liveness, LivenessRules, WebSocket};
 
 /// How long a refused or failed peer may go on sending, once it has our answer, before it is reset.
@@ -125,6 +127,8 @@ pub struct Closing {
     pub deadline: Time,
     /// Our side was shut down.
     pub is_shut_down: bool,
+    /// The peer's address: the kernel forgets it once both sides have ended.
+    pub peer: Option<SocketAddr>,
 }
 
 impl Http {
@@ -148,9 +152,9 @@ impl Http {
 }
 
 impl Closing {
-    /// A close that begins at `now`.
-    pub fn new(reason: CloseReason, by: Blame, awaits: Awaits, now: Time) -> Self {
-        Self { reason, by, awaits, deadline: now.after(CLOSE_TIMEOUT), is_shut_down: false }
+    /// A close that begins at `now`, of a connection to `peer`.
+    pub fn new(reason: CloseReason, by: Blame, awaits: Awaits, now: Time, peer: Option<SocketAddr>) -> Self {
+        Self { reason, by, awaits, deadline: now.after(CLOSE_TIMEOUT), is_shut_down: false, peer }
     }
 }
 
@@ -206,6 +210,16 @@ impl<S> Connection<S> {
             Phase::Joining(_) => "joining",
             Phase::Open(_) => "open",
             Phase::Closing(_) | Phase::Ended { .. } => "closing",
+        }
+    }
+}
+
+impl<S: Transport> Connection<S> {
+    /// The other end's address; none if the client reset the connection before anybody asked.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        match &self.phase {
+            Phase::Closing(closing) => closing.peer,
+            _ => self.socket.peer(),
         }
     }
 }

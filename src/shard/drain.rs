@@ -1,4 +1,4 @@
-//! The planned end: stop accepting, then closes spread evenly over the schedule (FAULTS G1).
+//! The planned end: stop accepting, then closes spread evenly over the schedule (GUARANTEES G1).
 
 use std::time::Duration;
 
@@ -34,14 +34,15 @@ impl Drain {
         self.schedule.closes_begin_at.max(self.stepped_at.after(STEP))
     }
 
-    /// How many of `total` are to be closed by `now`.
+    /// How many of `total` are to be closed by `now`: the one with index k, from 0, once k/`total` of the spread has
+    /// passed. The first goes at once, so that who is alone does not wait for the spread to end.
     fn due(&self, total: usize, now: Time) -> usize {
         let spread = self.schedule.closes_end_at.since(self.schedule.closes_begin_at).as_nanos();
         let passed = now.since(self.schedule.closes_begin_at).as_nanos();
         if passed >= spread {
             return total;
         }
-        usize::try_from(total as u128 * passed / spread).unwrap_or(total)
+        usize::try_from(total as u128 * passed / spread).map_or(total, |index| total.min(index + 1))
     }
 }
 
@@ -69,7 +70,7 @@ impl<R: Reactor> Shard<R> {
         let now = self.now;
         if drain.is_accepting && now >= drain.schedule.stop_accepting_at {
             drain.is_accepting = false;
-            // Whoever is in the queue was promised a connection: a closed queue would reset it (FAULTS G11).
+            // Whoever is in the queue was promised a connection: a closed queue would reset it.
             for _ in 0..self.config.backlog {
                 match self.reactor.accept() {
                     Ok(Some(socket)) => self.take_in(socket),
@@ -120,5 +121,37 @@ impl<R: Reactor> Shard<R> {
             Phase::Closing(_) | Phase::Ended { .. } => return false,
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn due(total: usize, spread_ms: u64, passed_ms: u64) -> usize {
+        let closes_begin_at = Time::from_millis(1000);
+        let schedule = DrainSchedule {
+            stop_accepting_at: Time::ZERO,
+            closes_begin_at,
+            closes_end_at: closes_begin_at.after(Duration::from_millis(spread_ms)),
+        };
+        let drain = Drain {
+            schedule,
+            is_accepting: false,
+            total: Some(total),
+            closed: 0,
+            next_slot: 0,
+            stepped_at: Time::ZERO,
+        };
+        drain.due(total, closes_begin_at.after(Duration::from_millis(passed_ms)))
+    }
+
+    #[test]
+    fn g1_closes_begin_with_the_spread_and_come_evenly() {
+        assert_eq!(due(1, 110_000, 0), 1, "who is alone waits for nobody");
+        let thirds = [0, 999, 1000, 1999, 2000, 2999, 3000].map(|passed_ms| due(3, 3000, passed_ms));
+        assert_eq!(thirds, [1, 1, 2, 2, 3, 3, 3]);
+        assert_eq!([0, 1].map(|passed_ms| due(7, 0, passed_ms)), [7, 7], "no spread");
+        assert_eq!(due(0, 1000, 0), 0, "nobody is there");
     }
 }

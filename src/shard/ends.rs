@@ -1,5 +1,5 @@
 //! The ends of a shard's connections and requests: the last ones are kept for the admin side, and each is logged,
-//! within a limit for each reason (FAULTS §1).
+//! within a limit for each reason (docs/PROTOCOL.md).
 //!
 //! A storm of ends of one kind costs a few records a second and one that says how many were left out. What happens
 //! all day with nothing wrong is logged at `debug`, the rest at `info`.
@@ -123,7 +123,7 @@ fn log(end: &End, suppressed: u64) {
         code,
         by = if cause.blame() == Blame::Peer { "peer" } else { "us" },
         shard = shard.0,
-        conn = connection.map(|connection| connection.pack()),
+        conn = connection.map(|connection| tracing::field::display(connection.name_on(*shard))),
         peer = peer.map(tracing::field::display),
         bytes_in = traffic.bytes_in,
         bytes_out = traffic.bytes_out,

@@ -151,6 +151,7 @@ impl<R: Reactor> Shard<R> {
 
     /// Applies the lag policies of every channel of a connection that takes no more.
     fn judge(&mut self, slot: u32) {
+        let name = self.slots.id(slot).name_on(self.id);
         let Some(connection) = self.slots.get_mut(slot) else { return };
         let mut must_disconnect = false;
         for subscription in connection.owed.subscriptions_mut() {
@@ -160,7 +161,7 @@ impl<R: Reactor> Shard<R> {
                 LagVerdict::Skip { missed, next } => {
                     subscription.cursor = next;
                     self.counters.skipped.add(missed);
-                    tracing::debug!(event = "lag_skip", shard = self.id.0, conn = slot, missed);
+                    tracing::debug!(event = "lag_skip", shard = self.id.0, conn = %name, missed);
                 }
                 LagVerdict::Disconnect => must_disconnect = true,
             }

@@ -11,7 +11,7 @@ use crate::session::Liveness;
 
 impl<R: Reactor> Shard<R> {
     /// The client in `slot` joins `channels`; `response` is sent once all of them are live, so that nothing accepted
-    /// after it is missed (FAULTS E10).
+    /// after it is missed (GUARANTEES E10).
     pub(super) fn join(&mut self, slot: u32, response: Vec<u8>, channels: &[ChannelName]) {
         let mut awaiting = 0;
         for name in channels {

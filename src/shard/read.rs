@@ -121,26 +121,10 @@ impl<R: Reactor> Shard<R> {
             };
             match decision {
                 Decision::Respond { bytes, closes, reject } => {
+                    self.respond(slot, bytes, closes);
                     if let Some(reason) = reject {
                         self.note_refusal(slot, reason);
                     }
-                    if closes {
-                        return self.bid_farewell(
-                            slot,
-                            CloseReason::HttpDone,
-                            Blame::Peer,
-                            Farewell::Answer(bytes),
-                        );
-                    }
-                    let Some(connection) = self.slots.get_mut(slot) else { return };
-                    if connection.owed.push_own(&bytes).is_err() {
-                        // More requests in flight than are answered: it reads nothing of what it asks for.
-                        return self.end(slot, CloseReason::HttpDone, Blame::Us);
-                    }
-                    if let Phase::Http(http) = &mut connection.phase {
-                        http.next_request(self.now);
-                    }
-                    self.list_write(slot);
                 }
                 Decision::Join { .. } if self.turns_joiners_away() => {
                     let retry_after_s = self.retry_after_seconds();
@@ -149,6 +133,23 @@ impl<R: Reactor> Shard<R> {
                 Decision::Join { response, channels } => return self.join(slot, response, &channels),
             }
         }
+    }
+
+    /// Queues an answer; then the connection ends if it `closes`, or has nothing left to queue it in, else it goes on
+    /// with its next request.
+    fn respond(&mut self, slot: u32, bytes: Vec<u8>, closes: bool) {
+        if closes {
+            return self.bid_farewell(slot, CloseReason::HttpDone, Blame::Peer, Farewell::Answer(bytes));
+        }
+        let Some(connection) = self.slots.get_mut(slot) else { return };
+        if connection.owed.push_own(&bytes).is_err() {
+            // More requests in flight than are answered: it reads nothing of what it asks for.
+            return self.end(slot, CloseReason::HttpDone, Blame::Us);
+        }
+        if let Phase::Http(http) = &mut connection.phase {
+            http.next_request(self.now);
+        }
+        self.list_write(slot);
     }
 
     fn handle_frame_bytes(&mut self, slot: u32, input: &[u8]) {
@@ -229,14 +230,14 @@ impl<R: Reactor> Shard<R> {
     /// Refuses the request in `slot` with a status, then ends the connection.
     pub(super) fn refuse(&mut self, slot: u32, reason: RejectReason, retry_after_s: Option<u32>) {
         let answer = self.edge.refusal(reason, retry_after_s);
-        self.note_refusal(slot, reason);
         self.bid_farewell(slot, CloseReason::HttpDone, Blame::Us, Farewell::Answer(answer));
+        self.note_refusal(slot, reason);
     }
 }
 
 fn is_close_answered(websocket: &mut WebSocket, input: &[u8], events: &mut Vec<Event>) -> bool {
     events.clear();
-    // Our close is on its way: whatever the codec wants to say is not said any more (FAULTS B18).
+    // Our close is on its way: whatever the codec wants to say is not said any more (GUARANTEES B18).
     let mut unsaid = Vec::new();
     let result = websocket.handle_bytes(input, &mut unsaid, events);
     let is_answered = events.iter().any(|event| matches!(event, Event::Closed { .. }));

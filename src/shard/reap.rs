@@ -4,7 +4,6 @@ use super::connection::Phase;
 use super::reactor::Reactor;
 use super::turn::Shard;
 use crate::model::{Blame, Cause, CloseReason, End};
-use crate::net::Transport;
 
 impl<R: Reactor> Shard<R> {
     pub(super) fn reap(&mut self) {
@@ -18,7 +17,7 @@ impl<R: Reactor> Shard<R> {
         if self.ended.is_empty() {
             return;
         }
-        for slot in std::mem::take(&mut self.ended) {
+        for (slot, peer) in std::mem::take(&mut self.ended) {
             let id = self.slots.id(slot);
             let Some(connection) = self.slots.remove(slot) else { continue };
             if connection.is_counted {
@@ -37,7 +36,7 @@ impl<R: Reactor> Shard<R> {
                 at: self.now,
                 shard: self.id,
                 connection: Some(id),
-                peer: connection.socket.peer(),
+                peer,
                 traffic: connection.traffic,
             });
         }

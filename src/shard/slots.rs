@@ -1,7 +1,7 @@
 //! Where connections live: a slab, and a generation for every slot.
 //!
 //! A token carries slot and generation; one that outlived its connection meets another generation and finds nothing
-//! (FAULTS C16).
+//! (GUARANTEES C16).
 
 use slab::Slab;
 

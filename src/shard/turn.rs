@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::accept::AcceptState;
@@ -80,8 +81,8 @@ pub struct Shard<R: Reactor> {
     pub(super) congested: Vec<ChannelIndex>,
     /// Channels that may be forgotten.
     pub(super) maybe_idle: Vec<ChannelIndex>,
-    /// Connections that ended in this turn.
-    pub(super) ended: Vec<u32>,
+    /// Connections that ended in this turn, and their peers as far as they are known.
+    pub(super) ended: Vec<(u32, Option<SocketAddr>)>,
     pub(super) outbox: Outbox,
     pub(super) paused: Paused,
     pub(super) accepting: AcceptState,

@@ -13,9 +13,9 @@ const [scene, executablePath, shots, clients, admin, gatewayId] = process.argv.s
 const patience = 20_000;
 const complaints = [];
 
-/** A window on the demo page, once it says that it is connected. */
-async function open(browser, query = '', viewport = { width: 900, height: 640 }) {
-  const context = await browser.newContext({ viewport });
+/** A window on the demo page, once it says that it is connected; `settings` are those of its context. */
+async function open(browser, query = '', viewport = { width: 900, height: 640 }, settings = {}) {
+  const context = await browser.newContext({ viewport, ...settings });
   const page = await context.newPage();
   page.setDefaultTimeout(patience);
   page.on('pageerror', (error) => complaints.push(`error on the page: ${error}`));
@@ -26,7 +26,7 @@ async function open(browser, query = '', viewport = { width: 900, height: 640 })
     if (new URL(request.url()).origin !== clients) complaints.push(`a request elsewhere: ${request.url()}`);
   });
   await page.goto(`${clients}/${query}`);
-  await stateIs(page, 'open');
+  if (settings.javaScriptEnabled !== false) await stateIs(page, 'open');
   return page;
 }
 
@@ -68,6 +68,14 @@ const scenes = {
     await shows(left, markup);
     assert.equal(await left.locator('#messages img, #messages b').count(), 0, 'messages are text, never markup');
 
+    await left.fill('#text', '   ');
+    await left.press('#text', 'Enter');
+    await left.fill('#text', 'said after spaces');
+    await left.press('#text', 'Enter');
+    await shows(right, 'said after spaces');
+    const texts = await right.locator('#messages li').allTextContents();
+    assert.ok(texts.every((text) => text.trim() !== ''), `spaces alone are no message: ${texts}`);
+
     const other = await open(browser, '?channel=elsewhere', { width: 390, height: 780 });
     assert.match(await other.locator('#channel').evaluate((e) => e.value ?? e.textContent), /elsewhere/);
     await publish('elsewhere', 'only here');
@@ -76,6 +84,41 @@ const scenes = {
     await publish('lobby', 'marker');
     await shows(left, 'marker');
     assert.equal(await left.locator('#messages li').filter({ hasText: 'only here' }).count(), 0);
+  },
+
+  // What a page has to cope with, on the screens that it is looked at on.
+  async looks(browser) {
+    const hebrew = 'שלום לכולם, המחיר עלה ל־1.25';
+    const long = 'a message that is long enough to fill the line to its end and to go on behind it, twice over. '.repeat(2);
+    const name = 'a-channel-with-a-long-name.'.repeat(7).slice(0, 179) + 'z';
+    for (const colorScheme of ['light', 'dark']) {
+      for (const viewport of [{ width: 1280, height: 800 }, { width: 390, height: 844 }]) {
+        const page = await open(browser, `?channel=${name}`, viewport, { colorScheme });
+        assert.ok(await page.locator('#empty').isVisible(), 'an empty feed says that it is');
+        for (const text of ['short', hebrew, long, `${hebrew} `.repeat(8)]) await publish(name, text);
+        for (const text of ['short', hebrew, long.trim()]) await shows(page, text);
+        await page.waitForFunction(() => document.querySelectorAll('#messages li').length === 4);
+        const directions = await page.locator('#messages li')
+          .evaluateAll((items) => items.map((item) => getComputedStyle(item).direction));
+        assert.deepEqual(directions, ['ltr', 'rtl', 'ltr', 'rtl']);
+        const [lines, title] = await page.locator('#channel').evaluate((heading) =>
+          [heading.clientHeight / parseFloat(getComputedStyle(heading).lineHeight), heading.title]);
+        assert.ok(lines < 2.2, `a long name takes ${lines} lines`);
+        assert.equal(title, name);
+        await shot(page, `looks-${colorScheme}-${viewport.width}`);
+      }
+    }
+  },
+
+  // Without JavaScript the page says nothing that only a script could make true. (What stands in `noscript` is not
+  // rendered when scripts are switched off from outside.)
+  async unscripted(browser) {
+    const page = await open(browser, '', undefined, { javaScriptEnabled: false });
+    await page.getByText('lobby', { exact: true }).waitFor({ state: 'visible' });
+    for (const words of ['connecting', 'Nothing yet']) {
+      assert.equal(await page.getByText(words).isVisible(), false, `${words} is shown`);
+    }
+    await shot(page, 'unscripted');
   },
 
   async feed(browser) {

@@ -40,6 +40,26 @@ fn chromium_shows_in_one_window_what_is_typed_in_the_other() {
 }
 
 #[test]
+fn chromium_shows_text_of_either_direction_and_long_names_on_screens_of_any_size() {
+    let mut gateway = Gateway::start(&["--relay", ">"]);
+    let oracles = Oracles::before(&gateway);
+
+    expect_success(script(&gateway, "looks"));
+
+    oracles.check(&mut gateway);
+}
+
+#[test]
+fn chromium_shows_no_state_of_the_feed_without_a_script() {
+    let mut gateway = Gateway::start(&[]);
+    let oracles = Oracles::before(&gateway);
+
+    expect_success(script(&gateway, "unscripted"));
+
+    oracles.check(&mut gateway);
+}
+
+#[test]
 fn chromium_shows_a_feed_that_may_not_be_written_to() {
     let mut gateway = Gateway::start(&[]);
     let oracles = Oracles::before(&gateway);

@@ -6,7 +6,7 @@ use crate::support::http::upgrade_request;
 use crate::support::{Gateway, Oracles, PATIENCE, RawClient, Response, WebSocketClient, wait_until};
 use std::time::{Duration, Instant};
 
-/// Clients beyond the limit. FAULTS has 500; the mechanism is the same for each that waits.
+/// Clients beyond the limit. Stands for 500: the mechanism is the same for each that waits.
 const QUEUED: usize = 60;
 /// Within this the gateway leaves clients in the queue; with some room for the clock of a busy machine.
 const PATIENCE_OF_THE_GATEWAY: Duration = Duration::from_millis(800);
@@ -103,6 +103,13 @@ fn c1_after_a_second_without_descriptors_every_client_is_answered_and_nothing_sp
         .for_each(|answer| assert_refusal(answer, "fd_exhausted"));
     let refused = standing.metric("tidegate_rejected_total", &["reason=\"fd_exhausted\""]);
     assert_eq!(refused, (QUEUED - served) as f64);
+    let page = standing.get("/api/closed").json();
+    let ends = page["closed"].as_array().expect("a list");
+    let told = ends.iter().filter(|end| end["reason"] == "fd_exhausted");
+    assert!(
+        told.clone().count() > 0 && told.clone().all(|end| end["bytes_out"].as_u64() > Some(100)),
+        "{page}"
+    );
 
     // Still none free and the queues empty: nothing to do. Those who are there are served as ever.
     let turns = standing.turns_in_a_quiet_second();

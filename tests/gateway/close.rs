@@ -61,7 +61,7 @@ fn b18_a_peer_that_answers_our_close_is_let_go_at_once() {
 
 #[test]
 fn b19_who_ends_its_side_without_a_close_is_gone_and_nothing_spins() {
-    // FAULTS has 5,000; what one of them does to the loop, each does.
+    // Stands for 5,000: what one of them does to the loop, each does.
     const CLIENTS: usize = 200;
     let mut gateway = Gateway::start(&[]);
     let oracles = Oracles::before(&gateway);

@@ -15,7 +15,7 @@ struct Farewell {
 
 #[test]
 fn g1_a_drain_is_announced_serves_on_spreads_the_closes_and_ends_with_exit_0() {
-    // FAULTS has 15,000 clients over 110 s; the schedule is arithmetic on their number.
+    // Stands for 15,000 clients over 110 s: the schedule is arithmetic on their number.
     const CLIENTS: usize = 300;
     const SPREAD: Duration = Duration::from_secs(3);
     let mut gateway = Gateway::start(&["--drain-grace", "1s", "--drain-spread", "3s"]);
@@ -111,6 +111,17 @@ fn g1_an_empty_gateway_ends_at_once_and_an_interrupt_is_as_good() {
         let ended = gateway.wait_exit(PATIENCE).expect("nobody is there to wait for");
         assert_eq!(ended.code, Some(0), "{}", ended.log);
     }
+}
+
+#[test]
+fn g1_who_is_alone_is_closed_as_the_grace_ends_however_long_the_spread() {
+    let mut gateway = Gateway::start(&["--shards", "1", "--drain-grace", "100ms", "--drain-spread", "10m"]);
+    let mut client = gateway.join("/");
+    gateway.signal(Signal::Term);
+    assert_eq!(client.wait_close(PATIENCE).0, 1012);
+    drop(client);
+    let ended = gateway.wait_exit(PATIENCE).expect("nobody is left to wait for");
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! Every end is told four times (FAULTS §1): counted, logged, given back, and kept for the admin side.
+//! Every end is told four times (P17 of docs/GUARANTEES.md): counted, logged, given back, and kept for the admin side.
 
 use crate::kit::Standing;
 use crate::support::http::upgrade_request;
-use crate::support::{Gateway, Oracles, PATIENCE, wait_until};
+use crate::support::{ConnectionEnd, Gateway, Oracles, PATIENCE, wait_until};
 use serde_json::Value;
 
 const JSON: [&str; 2] = ["--log-format", "json"];
@@ -42,6 +42,7 @@ fn a_close_is_counted_logged_and_listed_with_what_the_connection_moved() {
     for field in ["code", "by", "bytes_in", "bytes_out", "age_ms", "peer"] {
         assert_eq!(record[field], listed[field], "{field}");
     }
+    assert_eq!(record["conn"], listed["id"]);
     assert!(record.get("suppressed").is_none(), "{record}");
     drop(standing);
     oracles.check(&mut gateway);
@@ -53,7 +54,8 @@ fn a_refusal_is_counted_logged_and_listed() {
     let mut standing = Standing::open(&gateway);
     let mut client = gateway.raw();
     client.send(b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    assert_eq!(client.response().status, 404);
+    let answer = client.response();
+    assert_eq!(answer.status, 404);
     client.wait_end(PATIENCE);
 
     wait_until("both ends", PATIENCE, || {
@@ -70,10 +72,31 @@ fn a_refusal_is_counted_logged_and_listed() {
         (&"reject".into(), &"no_route".into(), &404.into())
     );
     assert_eq!(reject["id"], close["id"]);
+    // The head and its answer, no more and no less than the connection had moved when it ended.
+    assert!(reject["bytes_out"].as_u64() > Some(answer.body.len() as u64), "{reject}");
+    assert_eq!((&reject["bytes_in"], &reject["bytes_out"]), (&close["bytes_in"], &close["bytes_out"]));
     wait_until("the record", PATIENCE, || records(&gateway, "reject", "no_route").len() == 1);
-    assert_eq!(records(&gateway, "reject", "no_route")[0]["status"], 404);
+    let record = &records(&gateway, "reject", "no_route")[0];
+    assert_eq!((&record["status"], &record["bytes_out"]), (&404.into(), &reject["bytes_out"]));
     // What happens all day is not logged unless asked for.
     assert_eq!(records(&gateway, "close", "http_done").len(), 0);
+}
+
+#[test]
+fn a_client_is_named_by_its_address_although_both_sides_have_ended() {
+    let gateway = Gateway::start(&["--max-message", "1KiB"]);
+    let mut standing = Standing::open(&gateway);
+    let mut client = gateway.join("/");
+    let address = client.raw.local_address().to_string();
+    client.send_text(&"x".repeat(1025));
+    assert_eq!(client.wait_close(PATIENCE).0, 1009);
+    // The gateway has ended its side by now; the client's end comes second, and the kernel forgets who it was.
+    assert_eq!(client.raw.wait_end(PATIENCE), ConnectionEnd::Fin);
+    drop(client);
+
+    standing.wait_metric("tidegate_closed_total", &["reason=\"msg_too_big\""], |count| count == 1.0);
+    let listed = standing.get("/api/closed?limit=1").json()["closed"][0].clone();
+    assert_eq!((&listed["reason"], &listed["peer"]), (&"msg_too_big".into(), &address.into()));
 }
 
 #[test]
@@ -111,8 +134,9 @@ fn a_client_that_is_turned_away_at_the_limit_is_listed_too() {
     assert_eq!(client.response().status, 503);
     wait_until("the refusal", PATIENCE, || {
         let page = standing.get("/api/closed").json();
-        page["closed"]
-            .as_array()
-            .is_some_and(|ends| ends.iter().any(|end| end["reason"] == "conn_limit" && end["status"] == 503))
+        page["closed"].as_array().is_some_and(|ends| {
+            ends.iter()
+                .any(|end| end["reason"] == "conn_limit" && end["status"] == 503 && end["bytes_out"] != 0)
+        })
     });
 }

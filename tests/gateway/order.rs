@@ -21,7 +21,7 @@ fn texts(mut on_text: impl FnMut(usize, String)) -> impl FnMut(usize, Frame) {
 
 #[test]
 fn e1_one_in_ten_reads_slowly_and_the_others_get_everything_in_order() {
-    // FAULTS has 10,000 readers; nothing is shared between them but the journal.
+    // Stands for 10,000 readers: nothing is shared between them but the journal.
     const READERS: usize = 200;
     const SLOW: usize = READERS / 10;
     const MESSAGES: usize = 300;
@@ -65,7 +65,7 @@ fn e1_one_in_ten_reads_slowly_and_the_others_get_everything_in_order() {
 
 #[test]
 fn e3_all_subscribers_on_all_shards_see_one_order() {
-    // FAULTS has 2,000 subscribers a channel; 50 are enough to be on all of four shards.
+    // Stands for 2,000 subscribers a channel: 50 are enough to be on all of four shards.
     const CHANNELS: [&str; 4] = ["a", "b", "c", "d"];
     const PUBLISHERS: usize = 8;
     const EACH: usize = 25;
@@ -218,7 +218,7 @@ fn e10_nothing_accepted_after_the_101_is_missed_however_shards_attach_and_detach
 
 #[test]
 fn c14_a_hot_channel_does_not_starve_a_quiet_one() {
-    // FAULTS has 19,000 subscribers; with 400 a pass takes several slices of the flush, which is what matters.
+    // Stands for 19,000 subscribers: with 400 a pass takes several slices of the flush, which is what matters.
     const HOT: usize = 400;
     let gateway = Gateway::start(&["--max-lag-bytes", "4MiB", "--max-lag-age", "1m"]);
     let mut standing = Standing::open(&gateway);

@@ -46,7 +46,7 @@ fn feed_until(
 
 #[test]
 fn c8_readers_with_a_closed_window_are_cut_by_bytes_and_memory_stays_bounded() {
-    // FAULTS has 10,000 of them; each is one cursor.
+    // Stands for 10,000 of them: each is one cursor.
     const STUCK: usize = 50;
     let mut gateway = Gateway::start(&["--max-lag-bytes", "256KiB", "--max-lag-age", "1m"]);
     let oracles = Oracles::before(&gateway);

@@ -183,7 +183,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Every publisher's own messages are in the order in which it sent them (FAULTS E9).
+    /// Every publisher's own messages are in the order in which it sent them (GUARANTEES E9).
     pub fn check_publishers(&self) -> Result<(), String> {
         for log in &self.channels {
             let mut newest: HashMap<u32, u64> = HashMap::new();

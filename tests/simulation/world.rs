@@ -271,7 +271,7 @@ impl World {
         }
     }
 
-    /// Asks every shard whose lane has room what its channels retain, and holds that against the bound (FAULTS C9).
+    /// Asks every shard whose lane has room what its channels retain, and holds that against the bound (GUARANTEES C9).
     pub fn check_memory(&mut self) -> Result<(), String> {
         let rows = Arc::new(Mutex::new(Vec::new()));
         for index in 0..self.shards.len() {

@@ -132,7 +132,9 @@ function item({ data, isOwn, time }) {
   const line = document.createElement("li");
   const isText = typeof data === "string";
   line.textContent = isText ? shortened(data) : describe(new Uint8Array(data));
-  line.dataset.time = clock.format(time);
+  line.dir = "auto";
+  // No space in it at which it could wrap.
+  line.dataset.time = clock.format(time).replaceAll(/\s/g, "\u202f");
   line.classList.toggle("own", isOwn);
   line.classList.toggle("binary", !isText);
   return line;
@@ -156,7 +158,7 @@ function toNewest() {
 function onSubmit(event) {
   event.preventDefault();
   const words = text.value;
-  if (words === "" || socket.readyState !== WebSocket.OPEN) {
+  if (words.trim() === "" || socket.readyState !== WebSocket.OPEN) {
     return;
   }
   if (new TextEncoder().encode(words).length > Number(maxMessage)) {
@@ -182,5 +184,7 @@ byId("newest").addEventListener("click", toNewest);
 byId("reconnect").addEventListener("click", connect);
 byId("compose").addEventListener("submit", onSubmit);
 byId("channel").textContent = channel;
+byId("status").hidden = false;
+byId("empty").hidden = false;
 byId(relay === "on" ? "compose" : "hint").hidden = false;
 connect();

@@ -103,6 +103,10 @@ fn a11_ambiguous_framing_is_refused() {
     ] {
         assert_eq!(outcome(&get("/", lines)), Outcome::Refused(R::Framing), "{lines}");
     }
+    // Most often it is a GET with a body: to be told how to frame it would not help.
+    let Decision::Respond { bytes, .. } = decide(&get("/", "Content-Length: 5\r\n")) else { panic!() };
+    let body = Answer::of(&bytes).body;
+    assert!(body.starts_with("framing: send no body") && body.contains("one Content-Length"), "{body}");
     for lines in ["Content-Length: 0\r\n", "Content-Length: 0000000000000000000\r\n"] {
         assert_eq!(outcome(&get("/", lines)), Outcome::Served, "{lines}");
     }

@@ -1,4 +1,4 @@
-//! The cases of FAULTS §5 A that the edge claims, by their ids; every request takes the way that the shard takes.
+//! The cases A of docs/GUARANTEES.md, by their ids; every request takes the way that the shard takes.
 
 mod heads;
 mod oracle;
