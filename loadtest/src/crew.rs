@@ -1,13 +1,14 @@
 //! All worker threads, as the controller sees them: open, close, wait, count.
 
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mio::{Poll, Waker};
 
 use crate::failure::Failure;
+use crate::monitor::Counts;
 use crate::sources::Sources;
 use crate::stats::{Latencies, Stats};
 use crate::sys;
@@ -37,6 +38,7 @@ pub struct CrewOptions {
 #[derive(Debug)]
 pub struct Crew {
     members: Vec<Member>,
+    counts: Counts,
     opened: usize,
 }
 
@@ -86,7 +88,8 @@ impl Crew {
             });
             members.push(Member { commands, waker, stats, thread: Some(thread.map_err(refused)?) });
         }
-        Ok(Self { members, opened: 0 })
+        let published = members.iter().map(|member: &Member| Arc::clone(&member.stats)).collect();
+        Ok(Self { members, counts: Counts::new(published, targets.len()), opened: 0 })
     }
 
     /// Opens connections to a target, spread over all threads, and waits until all are upgraded.
@@ -95,6 +98,7 @@ impl Crew {
     /// The cause of the first that failed.
     pub fn open(&mut self, target: usize, count: usize, stalled: bool, watch: &Watch) -> Result<(), Failure> {
         let before = self.stats(target).upgraded;
+        self.counts.expect_upgrades(target, before, count as u64);
         let threads = self.members.len();
         for (index, member) in self.members.iter().enumerate() {
             let left = count / threads + usize::from(index < count % threads);
@@ -143,11 +147,12 @@ impl Crew {
 
     /// The sum of all counts for a target.
     pub fn stats(&self, target: usize) -> Stats {
-        let mut sum = Stats::default();
-        for member in &self.members {
-            sum.add(&member.stats.lock().unwrap_or_else(PoisonError::into_inner)[target]);
-        }
-        sum
+        self.counts.of(target)
+    }
+
+    /// A handle that reads the counts from another thread.
+    pub fn counts(&self) -> Counts {
+        self.counts.clone()
     }
 
     /// The latencies of a target since the last call.

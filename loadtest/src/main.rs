@@ -8,6 +8,7 @@ mod cli;
 mod crew;
 mod failure;
 mod feed;
+mod monitor;
 mod payload;
 mod publisher;
 mod report;

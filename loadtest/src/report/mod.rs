@@ -6,6 +6,7 @@ mod json;
 mod text;
 
 use crate::cli::Common;
+use crate::monitor::Timeline;
 use crate::round::Series;
 use crate::server::accounts::{KernelMemory, Memory};
 use crate::stage::Stage;
@@ -29,6 +30,8 @@ pub struct Report {
     pub stats: Vec<(String, Stats)>,
     /// Deliveries outside of rounds that did not come.
     pub missing: u64,
+    /// What happened when.
+    pub timeline: Timeline,
     /// Whether Ctrl-C ended it.
     pub interrupted: bool,
 }

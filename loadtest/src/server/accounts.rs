@@ -98,6 +98,11 @@ impl Memory {
     }
 }
 
+/// Resident pages of a process, in bytes, by the cheapest account there is; 0 when the process is gone.
+pub fn rss_of(pid: u32) -> u64 {
+    field(&fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default(), "VmRSS:")
+}
+
 /// Memory of the whole machine that sockets move, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct KernelMemory {
