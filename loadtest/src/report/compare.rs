@@ -106,6 +106,7 @@ mod tests {
 
     fn series(name: &str, cpu_ns: &[u64]) -> Series {
         let round = |&total_ns: &u64| Round {
+            started_ns: 0,
             units: 10,
             wall_s: 1.0,
             server: CpuTime { total_ns, user_ns: 1, system_ns: 3 },

@@ -44,6 +44,9 @@ impl Report {
         if self.interrupted {
             out += "interrupted: the figures cover what was seen until then\n";
         }
+        for told in self.assertions(common).iter().filter(|told| told.holds) {
+            let _ = writeln!(out, "passed {}", told.text);
+        }
         for fault in self.faults(common) {
             let _ = writeln!(out, "FAILED {fault}");
         }

@@ -48,6 +48,7 @@ fn connect_all(stage: &mut Stage, index: usize, count: usize) -> Result<Round, F
     stage.crew.close(index, false, &stage.watch)?;
     await_rest(stage, index)?;
     Ok(Round {
+        started_ns,
         units: count as u64,
         wall_s,
         server,
