@@ -4,6 +4,7 @@
 pub mod assert;
 mod chart;
 mod compare;
+mod curves;
 mod files;
 mod fingerprint;
 mod hdr;
