@@ -58,19 +58,34 @@ pub struct Timeline {
     pub names: Vec<String>,
     /// At equal distances, but for the last.
     pub samples: Vec<Sample>,
-    stride: usize,
-    passed_over: usize,
+    /// Of so many samples that are offered, one is kept.
+    stride: u64,
+    offered: u64,
 }
 
 impl Timeline {
     /// An empty timeline of these targets.
     pub fn new(names: Vec<String>) -> Self {
-        Self { names, samples: Vec::new(), stride: 1, passed_over: 0 }
+        Self { names, samples: Vec::new(), stride: 1, offered: 0 }
     }
 
-    /// Takes a sample in, or passes over it. When all places are taken, every second one is given up.
+    /// Takes a sample in, or passes over it.
     pub fn offer(&mut self, sample: Sample) {
-        if self.samples.len() >= SAMPLES_MAX {
+        if self.offered.is_multiple_of(self.stride) {
+            self.push(sample);
+        }
+        self.offered += 1;
+    }
+
+    /// Takes the last sample in, whenever it comes.
+    pub fn end(&mut self, sample: Sample) {
+        self.push(sample);
+    }
+
+    /// When all places are taken, every second one is given up: the first stays.
+    fn push(&mut self, sample: Sample) {
+        self.samples.push(sample);
+        if self.samples.len() > SAMPLES_MAX {
             let mut index = 0;
             self.samples.retain(|_| {
                 index += 1;
@@ -78,17 +93,6 @@ impl Timeline {
             });
             self.stride *= 2;
         }
-        self.passed_over += 1;
-        if self.passed_over >= self.stride || self.samples.is_empty() {
-            self.passed_over = 0;
-            self.samples.push(sample);
-        }
-    }
-
-    /// Takes the last sample in, whenever it comes.
-    pub fn end(&mut self, sample: Sample) {
-        self.passed_over = self.stride;
-        self.offer(sample);
     }
 }
 

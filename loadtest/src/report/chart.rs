@@ -37,11 +37,11 @@ struct Frame {
 }
 
 const FRAMES: [Frame; 2] = [
-    Frame { class: "wide", width: 900.0, height: 320.0, left: 64.0, x_marks_max: 10 },
+    Frame { class: "wide", width: 1080.0, height: 340.0, left: 64.0, x_marks_max: 10 },
     Frame { class: "narrow", width: 340.0, height: 260.0, left: 52.0, x_marks_max: 5 },
 ];
 const TOP: f64 = 30.0;
-const RIGHT: f64 = 16.0;
+const RIGHT: f64 = 24.0;
 const BOTTOM: f64 = 48.0;
 
 /// A scale from values to pixels, with marks.
