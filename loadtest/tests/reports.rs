@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogHistogram, IntervalLogIterator, LogEntry};
@@ -107,29 +109,8 @@ fn intervals(log: &str) -> Vec<IntervalLogHistogram<'_>> {
 }
 
 fn histogram_of(interval: &IntervalLogHistogram<'_>) -> Histogram<u64> {
-    let bytes = base64_bytes(interval.encoded_histogram());
+    let bytes = STANDARD.decode(interval.encoded_histogram()).expect("base64");
     Deserializer::new().deserialize(&mut &bytes[..]).expect("a compressed histogram")
-}
-
-fn base64_bytes(text: &str) -> Vec<u8> {
-    let digit = |letter: u8| match letter {
-        b'A'..=b'Z' => letter - b'A',
-        b'a'..=b'z' => letter - b'a' + 26,
-        b'0'..=b'9' => letter - b'0' + 52,
-        b'+' => 62,
-        _ => 63,
-    };
-    let (mut bytes, mut bits, mut count) = (Vec::new(), 0_u32, 0);
-    for letter in text.bytes().filter(|&letter| letter != b'=') {
-        bits = bits << 6 | u32::from(digit(letter));
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push((bits >> count) as u8);
-            bits &= (1 << count) - 1;
-        }
-    }
-    bytes
 }
 
 #[test]

@@ -14,9 +14,7 @@ use crate::report::assert::{Assertion, Gives};
 use crate::server::bare::BareOptions;
 use crate::sources::Sources;
 use crate::wire::url::Url;
-pub use scenarios::{
-    ConnectOptions, FanoutOptions, HoldOptions, IdleOptions, LatencyOptions, RoundOptions, SlowOptions,
-};
+pub use scenarios::{ConnectOptions, FanoutOptions, HoldOptions, IdleOptions, LatencyOptions, SlowOptions};
 use values::{duration, thread_count};
 
 /// Load generator for WebSocket fan-out servers: counts what subscribers receive, byte for byte, and

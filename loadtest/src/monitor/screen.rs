@@ -10,9 +10,9 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::timeline::{Counted, Sample};
 
-/// Draws a bar: connections, how fast, how long still.
-const BAR: &str = "{prefix:>9}  connecting [{bar:24}] {pos}/{len}  {per_sec}  {eta} left";
-/// A line of text.
+/// Cells of a progress bar.
+const BAR_CELLS: u64 = 24;
+/// A line of text, cut at the edge of the terminal.
 const LINE: &str = "{wide_msg}";
 
 /// Where the view goes.
@@ -41,7 +41,7 @@ impl Screen {
         match (is_quiet, std::io::stderr().is_terminal() && !is_dumb) {
             (true, _) => Self::Silent,
             (false, false) => Self::Plain,
-            (false, true) => Self::Live(Live::new(names)),
+            (false, true) => Self::Live(Live::new(names, ProgressDrawTarget::stderr())),
         }
     }
 
@@ -60,17 +60,16 @@ impl Screen {
     pub fn draw(&self, title: &str, before: &Sample, now: &Sample, openings: &[Option<(u64, u64)>]) {
         let Self::Live(live) = self else { return };
         live.head.set_message(format!("{title}  {}", clock(now.at_s)));
-        for (index, bar) in live.targets.iter().enumerate() {
-            match (openings[index], before.targets.get(index)) {
-                (Some((done, count)), _) => draw_bar(bar, done, count),
-                (None, Some(earlier)) => {
-                    bar.set_style(style(LINE));
-                    bar.set_length(0);
-                    let text = line(earlier, &now.targets[index], now.at_s - before.at_s);
-                    bar.set_message(format!("{:>9}  {text}", bar.prefix()));
-                }
-                (None, None) => {}
-            }
+        let seconds = now.at_s - before.at_s;
+        for (index, line) in live.targets.iter().enumerate() {
+            let Some((earlier, counted)) = before.targets.get(index).zip(now.targets.get(index)) else {
+                return;
+            };
+            let text = match openings[index] {
+                Some((done, count)) => ramp(done, count, counted.upgraded - earlier.upgraded, seconds),
+                None => rates(earlier, counted, seconds),
+            };
+            line.set_message(format!("{:>7}  {text}", line.prefix()));
         }
     }
 
@@ -83,45 +82,47 @@ impl Screen {
 }
 
 impl Live {
-    fn new(names: &[String]) -> Self {
-        let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
-        let add = |style| all.add(ProgressBar::new(0).with_style(style));
-        let head = add(style(LINE));
-        let targets = names.iter().map(|name| add(style(LINE)).with_prefix(name.clone())).collect();
+    fn new(names: &[String], target: ProgressDrawTarget) -> Self {
+        let all = MultiProgress::with_draw_target(target);
+        let style = ProgressStyle::with_template(LINE).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let add = || all.add(ProgressBar::new(0).with_style(style.clone()));
+        let head = add();
+        let targets = names.iter().map(|name| add().with_prefix(name.clone())).collect();
         Self { all, head, targets }
     }
 }
 
-fn style(template: &str) -> ProgressStyle {
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    style.progress_chars("##-")
+/// How far connections are opened: a bar, how many, how fast, how long still.
+fn ramp(done: u64, count: u64, newly: u64, seconds: f64) -> String {
+    let full = done * BAR_CELLS / count.max(1);
+    let bar: String = (0..BAR_CELLS).map(|cell| if cell < full { '#' } else { '-' }).collect();
+    let per_second = newly as f64 / f64::max(seconds, 1e-3);
+    let left = if newly == 0 { "?".to_owned() } else { clock((count - done) as f64 / per_second) };
+    format!("connecting [{bar}] {done}/{count}  {per_second:.0}/s  {left} left")
 }
 
-fn draw_bar(bar: &ProgressBar, done: u64, count: u64) {
-    if bar.length() != Some(count) {
-        bar.set_style(style(BAR));
-        bar.reset();
-        bar.set_length(count);
-    }
-    bar.set_position(done);
-}
-
-/// What happened to a target between two moments, in one line.
-fn line(before: &Counted, now: &Counted, seconds: f64) -> String {
+/// What happened to a target between two moments, in one line of mostly less than 80 columns; `us each` is the
+/// server CPU per delivery.
+fn rates(before: &Counted, now: &Counted, seconds: f64) -> String {
     let delivered = now.delivered.saturating_sub(before.delivered);
     let cpu_ns = now.cpu_ns.saturating_sub(before.cpu_ns) as f64;
     let per_second = |count: u64| count as f64 / f64::max(seconds, 1e-3);
-    let mut text = format!("{} live  {:>9.0} deliveries/s", now.live, per_second(delivered));
-    if now.upgraded > before.upgraded {
-        text += &format!("  {:.0} connections/s", per_second(now.upgraded - before.upgraded));
-    }
+    let mut text = format!(
+        "{} live  {} errors  {:.0} deliveries/s",
+        now.live,
+        now.faults + now.closed,
+        per_second(delivered)
+    );
     if now.cpu_ns > 0 {
         text += &format!("  {:.2} cores", cpu_ns / 1e9 / f64::max(seconds, 1e-3));
         if delivered > 0 {
-            text += &format!("  {:.3} us/delivery", cpu_ns / 1e3 / delivered as f64);
+            text += &format!("  {:.3} us each", cpu_ns / 1e3 / delivered as f64);
         }
     }
-    text + &format!("  {} errors", now.faults + now.closed)
+    if now.upgraded > before.upgraded {
+        text += &format!("  {:.0} connections/s", per_second(now.upgraded - before.upgraded));
+    }
+    text
 }
 
 fn clock(seconds: f64) -> String {
@@ -142,19 +143,48 @@ pub fn title() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use indicatif::InMemoryTerm;
 
     #[test]
     fn a_line_has_rates_since_the_last_sample() {
         let before = Counted { live: 7, delivered: 1_000, cpu_ns: 1_000_000, ..Counted::default() };
         let now = Counted { delivered: 3_000, cpu_ns: 3_000_000, faults: 1, closed: 2, ..before };
-        let text = line(&before, &now, 0.5);
-        assert_eq!(text, "7 live       4000 deliveries/s  0.00 cores  1.000 us/delivery  3 errors");
+        let text = rates(&before, &now, 0.5);
+        assert_eq!(text, "7 live  3 errors  4000 deliveries/s  0.00 cores  1.000 us each");
     }
 
     #[test]
     fn an_unknown_server_has_no_cpu_in_its_line() {
-        let text = line(&Counted::default(), &Counted { upgraded: 5, ..Counted::default() }, 1.0);
-        assert_eq!(text, "0 live          0 deliveries/s  5 connections/s  0 errors");
+        let text = rates(&Counted::default(), &Counted { upgraded: 5, ..Counted::default() }, 1.0);
+        assert_eq!(text, "0 live  0 errors  0 deliveries/s  5 connections/s");
+    }
+
+    #[test]
+    fn a_ramp_says_how_long_it_takes_still() {
+        assert_eq!(
+            ramp(3_000, 12_000, 1_500, 0.5),
+            "connecting [######------------------] 3000/12000  3000/s  00:03 left"
+        );
+        assert!(ramp(0, 10, 0, 0.5).ends_with("0/10  0/s  ? left"));
+    }
+
+    #[test]
+    fn what_is_said_stands_above_what_is_drawn_and_stays_when_that_is_taken_away() {
+        let terminal = InMemoryTerm::new(8, 60);
+        let target = ProgressDrawTarget::term_like(Box::new(terminal.clone()));
+        let screen = Screen::Live(Live::new(&["server".to_owned()], target));
+        let sample = |at_s, live| Sample { at_s, targets: vec![Counted { live, ..Counted::default() }] };
+        screen.draw("fanout", &sample(0.0, 0), &sample(0.5, 7), &[None]);
+        screen.say("round 1");
+        screen.say("round 2");
+        screen.draw("fanout", &sample(60.0, 7), &sample(60.5, 8), &[None]);
+        // Whether the last of these draws is skipped depends on the time between them: only its place counts.
+        let lines: Vec<String> = terminal.contents().lines().map(str::to_owned).collect();
+        assert_eq!((lines[0].as_str(), lines[1].as_str()), ("round 1", "round 2"), "{lines:?}");
+        assert!(lines[2].starts_with("fanout  0") && lines[3].starts_with(" server  "), "{lines:?}");
+        assert_eq!(lines.len(), 4, "{lines:?}");
+        screen.clear();
+        assert_eq!(terminal.contents(), "round 1\nround 2");
     }
 
     #[test]

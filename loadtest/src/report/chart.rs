@@ -23,6 +23,8 @@ pub struct Chart {
     pub lines: Vec<Line>,
     /// Places and names of marks on the x axis; none: round numbers.
     pub x_marks: Vec<(f64, String)>,
+    /// The end of the x axis, if it goes on behind the last point.
+    pub x_end: f64,
     /// Whether y grows by factors.
     pub is_log_y: bool,
 }
@@ -38,7 +40,7 @@ struct Frame {
 
 const FRAMES: [Frame; 2] = [
     Frame { class: "wide", width: 1080.0, height: 340.0, left: 64.0, x_marks_max: 10 },
-    Frame { class: "narrow", width: 340.0, height: 260.0, left: 52.0, x_marks_max: 5 },
+    Frame { class: "narrow", width: 340.0, height: 260.0, left: 52.0, x_marks_max: 6 },
 ];
 const TOP: f64 = 30.0;
 const RIGHT: f64 = 24.0;
@@ -150,7 +152,7 @@ impl Chart {
     }
 
     fn x_scale(&self, frame: &Frame) -> Scale {
-        let high = self.points().map(|point| point.0).fold(0.0, f64::max);
+        let high = self.points().map(|point| point.0).fold(self.x_end, f64::max);
         let high = if high > 0.0 { high } else { 1.0 };
         Scale { low: 0.0, high, from: frame.left, to: frame.width - RIGHT, is_log: false }
     }
@@ -216,6 +218,7 @@ mod tests {
             y_label: "ms".into(),
             lines: vec![Line { name: "a & b".into(), points }],
             x_marks: Vec::new(),
+            x_end: 0.0,
             is_log_y,
         }
     }

@@ -36,6 +36,7 @@ impl Report {
             y_label: "latency, ms".into(),
             lines: lines.collect(),
             x_marks: (0..=decades).map(mark).collect(),
+            x_end: 0.0,
             is_log_y: highest > LINEAR_FACTOR_MAX * middle.max(1.0),
         })
     }
@@ -60,6 +61,7 @@ impl Report {
             y_label: y_label.into(),
             lines: lines_over_time(&self.timeline, figure),
             x_marks: Vec::new(),
+            x_end: self.timeline.samples.last().map_or(0.0, |sample| sample.at_s),
             is_log_y: false,
         };
         let has_something =

@@ -36,9 +36,15 @@ impl Report {
         self.push_verdict(&mut page, common);
         let _ = writeln!(page, "<h2>Command</h2>\n<pre><code>{}</code></pre>", escape(&command()));
         self.push_series(&mut page);
-        self.push_curves(&mut page);
         self.push_counts(&mut page);
-        self.push_facts(&mut page);
+        // Where nothing was measured in rounds, the facts are what it was about.
+        if self.series.is_empty() {
+            self.push_facts(&mut page);
+            self.push_curves(&mut page);
+        } else {
+            self.push_curves(&mut page);
+            self.push_facts(&mut page);
+        }
         self.push_rounds(&mut page);
         let rows: Vec<_> =
             self.fingerprint.0.iter().map(|(name, value)| vec![(*name).to_owned(), value.clone()]).collect();
@@ -57,7 +63,9 @@ impl Report {
             let _ = writeln!(page, "<li>passed {}</li>", escape(&told.text));
         }
         if faults.is_empty() && !common.allow_loss {
-            page.push_str("<li>passed every message once, in order and unchanged; no connection ended by the server</li>\n");
+            let delivered = self.stats.iter().any(|(_, stats)| stats.tally.delivered > 0);
+            let messages = if delivered { "every message once, in order and unchanged; " } else { "" };
+            let _ = writeln!(page, "<li>passed {messages}no connection ended by the server</li>");
         }
         if self.interrupted {
             page.push_str("<li>interrupted: the figures cover what was seen until then</li>\n");
@@ -144,7 +152,7 @@ impl Report {
             "foreign",
             "closed",
             "pings",
-            "MB received",
+            "bytes",
         ];
         let row = |(name, stats): &(String, Stats)| {
             let tally = &stats.tally;
@@ -159,7 +167,7 @@ impl Report {
                 tally.foreign,
                 stats.closed,
                 stats.pings,
-                stats.bytes / 1_000_000,
+                stats.bytes,
             ];
             let counts = counts.iter().map(|&count| grouped(count as f64));
             std::iter::once(name.clone()).chain(counts).collect()
@@ -288,7 +296,8 @@ fn command() -> String {
             format!("'{}'", word.replace('\'', "'\\''"))
         }
     };
-    std::env::args().map(quote).collect::<Vec<_>>().join(" ")
+    let arguments = std::env::args().skip(1).map(quote);
+    std::iter::once("tidegate-loadtest".to_owned()).chain(arguments).collect::<Vec<_>>().join(" ")
 }
 
 /// A text that cannot be taken for markup, within an element or an attribute in double quotes.
