@@ -24,6 +24,7 @@ impl Report {
         let highest = latencies.iter().map(|(_, latency)| latency.max()).max()? as f64;
         let middle = latencies.iter().map(|(_, latency)| latency.value_at_quantile(0.5)).min()? as f64;
         let lines = latencies.into_iter().map(|(name, latency)| Line { name, points: percentiles(&latency) });
+        let is_log_y = highest > LINEAR_FACTOR_MAX * middle.max(1.0);
         let decades = (longest as f64).log10().max(1.0).floor() as i32;
         let mark = |decade: i32| {
             let percent = 100.0 - 10f64.powi(2 - decade);
@@ -33,11 +34,11 @@ impl Report {
         Some(Chart {
             title: "Latency by percentile".into(),
             x_label: "percentile, %".into(),
-            y_label: "latency, ms".into(),
+            y_label: if is_log_y { "latency, ms (logarithmic)" } else { "latency, ms" }.into(),
             lines: lines.collect(),
             x_marks: (0..=decades).map(mark).collect(),
             x_end: 0.0,
-            is_log_y: highest > LINEAR_FACTOR_MAX * middle.max(1.0),
+            is_log_y,
         })
     }
 

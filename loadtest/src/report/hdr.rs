@@ -14,8 +14,11 @@ use crate::round::Round;
 /// Nanoseconds in a unit of the column of maxima.
 const MAXIMUM_DIVISOR: f64 = 1e6;
 
+/// Finds a histogram in a round.
+type Latency = fn(&Round) -> &Histogram<u64>;
+
 /// The histograms of a round, each with what is added to the series' name for its tag.
-const HISTOGRAMS: [(&str, fn(&Round) -> &Histogram<u64>); 1] = [("", |round| &round.latency)];
+const HISTOGRAMS: [(&str, Latency); 1] = [("", |round| &round.latency)];
 
 impl Report {
     /// The log, for any reader of HdrHistogram logs.

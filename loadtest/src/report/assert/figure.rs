@@ -152,6 +152,9 @@ fn messages(stats: &Stats) -> u64 {
     stats.tally.delivered + stats.tally.lost
 }
 
+/// Reads a figure from a round.
+pub type RoundFigure = Box<dyn Fn(&Round) -> f64>;
+
 /// A figure that was asked for.
 #[derive(Clone, Debug)]
 pub struct Figure {
@@ -182,7 +185,7 @@ impl Figure {
     }
 
     /// The figure of a single round, where a round has it.
-    pub fn of_round(&self) -> Option<Box<dyn Fn(&Round) -> f64>> {
+    pub fn of_round(&self) -> Option<RoundFigure> {
         match self.origin? {
             Origin::Latency(figure) => Some(Box::new(move |round| figure(&round.latency))),
             Origin::Cpu(_) => Some(Box::new(Round::cpu_per_unit)),

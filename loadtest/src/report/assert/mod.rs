@@ -13,8 +13,11 @@ use crate::failure::Failure;
 use crate::report::Report;
 use crate::round::{median, ratios};
 
+/// Whether a value and a bound are as an operator wants them.
+type Comparison = fn(f64, f64) -> bool;
+
 /// The operators, longer ones before those that they begin with.
-const OPERATORS: [(&str, fn(f64, f64) -> bool); 5] = [
+const OPERATORS: [(&str, Comparison); 5] = [
     ("<=", |value, bound| value <= bound),
     (">=", |value, bound| value >= bound),
     ("==", |value, bound| value == bound),
@@ -27,7 +30,7 @@ const OPERATORS: [(&str, fn(f64, f64) -> bool); 5] = [
 pub struct Assertion {
     text: String,
     figure: Figure,
-    holds: fn(f64, f64) -> bool,
+    holds: Comparison,
     bound: Bound,
 }
 
