@@ -126,6 +126,9 @@ fn the_log_of_histograms_has_each_delivery_of_each_round() {
     for interval in &intervals {
         rounds.entry(interval.tag().expect("a tag").as_str().to_owned()).or_default().push(interval);
     }
+    // The timeline begins a little before the report and ends after the last round.
+    let run_s =
+        report["timeline"]["seconds"].as_array().and_then(|all| all.last()?.as_f64()).expect("seconds");
     for series in report["series"].as_array().expect("series") {
         let logged = &rounds[series["name"].as_str().expect("a name")];
         let measured = series["rounds"].as_array().expect("rounds");
@@ -144,6 +147,7 @@ fn the_log_of_histograms_has_each_delivery_of_each_round() {
             );
             assert!(start > 0.0 && start >= end - 0.002, "rounds follow each other: {start} after {end}");
             end = start + length;
+            assert!(end <= run_s, "a round ends at {end} of {run_s}");
         }
     }
 }
@@ -241,6 +245,7 @@ fn what_cannot_come_out_is_refused_before_anything_starts() {
         (&["--html", "/nowhere/at/all.html"], "--html: cannot write"),
         (&["--html", "/"], "--html: cannot write /: Is a directory"),
         (&["--html", page.path(), "--json", "/nowhere/at/all.json"], "--json: cannot write"),
+        (&["--html", page.path(), "--hdr", page.path()], "name the same file"),
         (&["--assert", "p98<1ms"], "unknown figure 'p98': there are p50 "),
         (&["--assert", "p99<1parsec"], "unknown unit 'parsec', there is: ns us ms s"),
         (&["--assert", "p99~1ms"], "one of < <= > >= =="),

@@ -32,14 +32,18 @@ impl OutputFiles {
     /// # Errors
     /// `Usage` with the option, the cause and the cure.
     pub fn open(common: &Common) -> Result<Self, Failure> {
-        let open = |option, path: &Option<PathBuf>| {
-            path.as_deref().map(|path| OutputFile::open(option, path)).transpose()
-        };
-        Ok(Self {
-            json: open("--json", &common.json)?,
-            hdr: open("--hdr", &common.hdr)?,
-            html: open("--html", &common.html)?,
-        })
+        let options = [("--json", &common.json), ("--hdr", &common.hdr), ("--html", &common.html)];
+        for (index, (option, path)) in options.iter().enumerate() {
+            let twin = options[..index].iter().find(|(_, other)| path.is_some() && other == path);
+            if let Some((other, _)) = twin {
+                return Err(Failure::Usage(format!(
+                    "{other} and {option} name the same file: give each its own"
+                )));
+            }
+        }
+        let [json, hdr, html] = options
+            .map(|(option, path)| path.as_deref().map(|path| OutputFile::open(option, path)).transpose());
+        Ok(Self { json: json?, hdr: hdr?, html: html? })
     }
 
     /// Writes the report into each.
