@@ -34,7 +34,6 @@ impl Total {
     pub fn of(series: &Series) -> Self {
         let (mut server, mut own, mut wall_s, mut units) = (CpuTime::default(), CpuTime::default(), 0.0, 0);
         let (mut acks, mut reads) = (0, 0);
-        let mut latency = Latencies::new().delivery;
         for round in &series.rounds {
             server += round.server;
             own += round.own;
@@ -42,7 +41,6 @@ impl Total {
             units += round.units;
             acks += round.acks_by_timer;
             reads += round.reads;
-            let _ = latency.add(&round.latency);
         }
         let middle = |figure: fn(&Round) -> f64| median(series.rounds.iter().map(figure).collect());
         let per_unit = 1e3 * units.max(1) as f64;
@@ -57,9 +55,32 @@ impl Total {
             acks_by_timer: acks as f64 / reads.max(1) as f64,
             rate_median: middle(|round| round.units as f64 / round.wall_s),
             p99_ms_median: middle(|round| round.p99() / 1e6),
-            latency,
+            latency: pooled(series, |round| &round.latency),
         }
     }
+}
+
+/// What a round keeps all values of, in nanoseconds.
+pub struct Distribution {
+    /// What it is.
+    pub title: &'static str,
+    /// What is added to the name of the series, to tell them apart.
+    pub suffix: &'static str,
+    /// Where it is.
+    pub of: fn(&Round) -> &Histogram<u64>,
+}
+
+/// All of them: a curve in the page, and a tag in the HdrHistogram log each.
+pub const DISTRIBUTIONS: &[Distribution] =
+    &[Distribution { title: "Latency", suffix: "", of: |round| &round.latency }];
+
+/// The values of all rounds of a series.
+pub fn pooled(series: &Series, of: fn(&Round) -> &Histogram<u64>) -> Histogram<u64> {
+    let mut sum = Latencies::new().delivery;
+    for round in &series.rounds {
+        let _ = sum.add(of(round));
+    }
+    sum
 }
 
 /// One series beside the last.

@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 
 use super::Report;
 use super::chart::{Chart, Line};
-use super::compare::Total;
+use super::compare::{DISTRIBUTIONS, Distribution, pooled};
 use crate::monitor::{Counted, Sample, Timeline};
 
 /// Points of a percentile curve.
@@ -15,10 +15,15 @@ const LINEAR_FACTOR_MAX: f64 = 30.0;
 const INTERVAL_S_MIN: f64 = 0.2;
 
 impl Report {
-    /// Latency by percentile, a line each series; `None` if no latency was measured.
-    pub(super) fn percentile_chart(&self) -> Option<Chart> {
+    /// Latency by percentile, a line each series.
+    pub(super) fn percentile_charts(&self) -> Vec<Chart> {
+        DISTRIBUTIONS.iter().filter_map(|distribution| self.percentile_chart(distribution)).collect()
+    }
+
+    /// `None` if nothing was measured.
+    fn percentile_chart(&self, distribution: &Distribution) -> Option<Chart> {
         let latencies: Vec<(String, Histogram<u64>)> =
-            self.series.iter().map(|series| (series.name.clone(), Total::of(series).latency)).collect();
+            self.series.iter().map(|series| (series.name.clone(), pooled(series, distribution.of))).collect();
         let latencies: Vec<_> = latencies.into_iter().filter(|(_, latency)| !latency.is_empty()).collect();
         let longest = latencies.iter().map(|(_, latency)| latency.len()).max()?;
         let highest = latencies.iter().map(|(_, latency)| latency.max()).max()? as f64;
@@ -32,9 +37,9 @@ impl Report {
             (f64::from(decade), format!("{percent:.digits$}"))
         };
         Some(Chart {
-            title: "Latency by percentile".into(),
+            title: format!("{} by percentile", distribution.title),
             x_label: "percentile, %".into(),
-            y_label: if is_log_y { "latency, ms (logarithmic)" } else { "latency, ms" }.into(),
+            y_label: if is_log_y { "ms (logarithmic)" } else { "ms" }.into(),
             lines: lines.collect(),
             x_marks: (0..=decades).map(mark).collect(),
             x_end: 0.0,

@@ -4,21 +4,14 @@
 use std::io::Write;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 
 use super::Report;
-use crate::round::Round;
+use super::compare::DISTRIBUTIONS;
 
 /// Nanoseconds in a unit of the column of maxima.
 const MAXIMUM_DIVISOR: f64 = 1e6;
-
-/// Finds a histogram in a round.
-type Latency = fn(&Round) -> &Histogram<u64>;
-
-/// The histograms of a round, each with what is added to the series' name for its tag.
-const HISTOGRAMS: [(&str, Latency); 1] = [("", |round| &round.latency)];
 
 impl Report {
     /// The log, for any reader of HdrHistogram logs.
@@ -29,7 +22,7 @@ impl Report {
         let (mut out, mut serializer) = (Vec::new(), V2DeflateSerializer::new());
         let mut log = IntervalLogWriterBuilder::new()
             .add_comment(&format!("[tidegate-loadtest {}, {}]", env!("CARGO_PKG_VERSION"), self.scenario))
-            .add_comment(&format!("[values are nanoseconds: latency per {}]", self.unit))
+            .add_comment(&format!("[values are nanoseconds; unit: {}]", self.unit))
             .add_comment("[one line a round: tag = series, seconds since StartTime, length in seconds, maximum in milliseconds, histogram]")
             .with_start_time(self.start.time)
             .with_base_time(self.start.time)
@@ -47,9 +40,9 @@ impl Report {
         for (name, round) in &intervals {
             let start = Duration::from_nanos(round.started_ns.saturating_sub(self.start.monotonic_ns));
             let length = Duration::try_from_secs_f64(round.wall_s).unwrap_or_default();
-            for (suffix, histogram) in HISTOGRAMS {
-                let tag = format!("{name}{suffix}");
-                log.write_histogram(histogram(round), start, length, Tag::new(&tag))
+            for distribution in DISTRIBUTIONS {
+                let tag = format!("{name}{}", distribution.suffix);
+                log.write_histogram((distribution.of)(round), start, length, Tag::new(&tag))
                     .map_err(|error| format!("{tag}: {error}"))?;
             }
         }

@@ -129,8 +129,10 @@ impl Report {
     }
 
     fn push_curves(&self, page: &mut String) {
-        if let Some(chart) = self.percentile_chart() {
-            let _ = writeln!(page, "<h2>Latency</h2>\n{}", chart.figure());
+        let charts = self.percentile_charts();
+        if !charts.is_empty() {
+            page.push_str("<h2>Latency</h2>\n");
+            charts.iter().for_each(|chart| page.push_str(&chart.figure()));
         }
         let charts = self.time_charts();
         if !charts.is_empty() {

@@ -3,15 +3,15 @@
 use hdrhistogram::Histogram;
 
 use crate::report::Report;
-use crate::report::compare::Total;
+use crate::report::compare::{Total, pooled};
 use crate::round::{Round, Series};
 use crate::stats::Stats;
 
 /// Facts of a whole run. Those of one server begin with its name instead.
-const FACTS: [&str; 4] =
-    ["connect_seconds", "kernel_slab_per_connection", "available_per_connection", "tcp_buffer_bytes"];
+const FACTS: &[&str] =
+    &["connect_seconds", "kernel_slab_per_connection", "available_per_connection", "tcp_buffer_bytes"];
 /// Beginnings of the facts of one server.
-const SERVERS: [&str; 4] = ["server_", "versus_", "limit_", "limit-"];
+const SERVERS: &[&str] = &["server_", "versus_", "limit_", "limit-"];
 
 /// Whether a key can be that of a fact.
 pub fn is_fact(key: &str) -> bool {
@@ -83,8 +83,8 @@ impl Dimension {
 /// Where a figure comes from.
 #[derive(Clone, Copy, Debug)]
 pub enum Origin {
-    /// The latencies of a series, nanoseconds.
-    Latency(fn(&Histogram<u64>) -> f64),
+    /// A figure of the values that the rounds of a series keep, nanoseconds.
+    Latency(fn(&Round) -> &Histogram<u64>, fn(&Histogram<u64>) -> f64),
     /// Server CPU of a series, nanoseconds per unit; the unit's name if it must be that one.
     Cpu(Option<&'static str>),
     /// User part of the server CPU, nanoseconds per unit.
@@ -114,21 +114,22 @@ const fn known(name: &'static str, dimension: Dimension, origin: Origin) -> Know
     Known { name, dimension, origin }
 }
 
+const LATENCIES: fn(&Round) -> &Histogram<u64> = |round| &round.latency;
 const LATENCY: Dimension = Dimension::Time(1e6);
 const CPU: Dimension = Dimension::Time(1e3);
 
 /// All figures with names of their own.
-pub const KNOWN: [Known; 26] = [
-    known("p50", LATENCY, Origin::Latency(|latency| latency.value_at_quantile(0.5) as f64)),
-    known("p75", LATENCY, Origin::Latency(|latency| latency.value_at_quantile(0.75) as f64)),
-    known("p90", LATENCY, Origin::Latency(|latency| latency.value_at_quantile(0.9) as f64)),
-    known("p95", LATENCY, Origin::Latency(|latency| latency.value_at_quantile(0.95) as f64)),
-    known("p99", LATENCY, Origin::Latency(|latency| latency.value_at_quantile(0.99) as f64)),
-    known("p99.9", LATENCY, Origin::Latency(|latency| latency.value_at_quantile(0.999) as f64)),
-    known("p999", LATENCY, Origin::Latency(|latency| latency.value_at_quantile(0.999) as f64)),
-    known("p99.99", LATENCY, Origin::Latency(|latency| latency.value_at_quantile(0.9999) as f64)),
-    known("max", LATENCY, Origin::Latency(|latency| latency.max() as f64)),
-    known("mean", LATENCY, Origin::Latency(Histogram::mean)),
+pub const KNOWN: &[Known] = &[
+    known("p50", LATENCY, Origin::Latency(LATENCIES, |latency| latency.value_at_quantile(0.5) as f64)),
+    known("p75", LATENCY, Origin::Latency(LATENCIES, |latency| latency.value_at_quantile(0.75) as f64)),
+    known("p90", LATENCY, Origin::Latency(LATENCIES, |latency| latency.value_at_quantile(0.9) as f64)),
+    known("p95", LATENCY, Origin::Latency(LATENCIES, |latency| latency.value_at_quantile(0.95) as f64)),
+    known("p99", LATENCY, Origin::Latency(LATENCIES, |latency| latency.value_at_quantile(0.99) as f64)),
+    known("p99.9", LATENCY, Origin::Latency(LATENCIES, |latency| latency.value_at_quantile(0.999) as f64)),
+    known("p999", LATENCY, Origin::Latency(LATENCIES, |latency| latency.value_at_quantile(0.999) as f64)),
+    known("p99.99", LATENCY, Origin::Latency(LATENCIES, |latency| latency.value_at_quantile(0.9999) as f64)),
+    known("max", LATENCY, Origin::Latency(LATENCIES, |latency| latency.max() as f64)),
+    known("mean", LATENCY, Origin::Latency(LATENCIES, Histogram::mean)),
     known("rate", Dimension::PerSecond, Origin::Rate),
     known("cpu_per_delivery", CPU, Origin::Cpu(Some("delivery"))),
     known("cpu_per_connection", CPU, Origin::Cpu(Some("connection"))),
@@ -177,7 +178,7 @@ impl Figure {
         if is_fact(name) {
             return Ok(Self { name: name.to_owned(), dimension: dimension_of_fact(name), origin: None });
         }
-        let names = KNOWN.map(|known| known.name).join(" ");
+        let names = KNOWN.iter().map(|known| known.name).collect::<Vec<_>>().join(" ");
         Err(format!(
             "unknown figure '{name}': there are {names}, and facts by their key: {}, or of a server, such as server_rss_bytes",
             FACTS.join(" ")
@@ -187,7 +188,7 @@ impl Figure {
     /// The figure of a single round, where a round has it.
     pub fn of_round(&self) -> Option<RoundFigure> {
         match self.origin? {
-            Origin::Latency(figure) => Some(Box::new(move |round| figure(&round.latency))),
+            Origin::Latency(of, figure) => Some(Box::new(move |round| figure(of(round)))),
             Origin::Cpu(_) => Some(Box::new(Round::cpu_per_unit)),
             Origin::Rate => Some(Box::new(|round| round.units as f64 / round.wall_s)),
             _ => None,
@@ -203,7 +204,13 @@ impl Figure {
         let series = series.filter(|series| !series.rounds.is_empty()).ok_or("no round was measured");
         let stats = stats.map(|(_, stats)| stats).ok_or("nothing was counted");
         let value = match self.origin {
-            Some(Origin::Latency(figure)) => figure(&latency_of(series?)?),
+            Some(Origin::Latency(of, figure)) => {
+                let values = pooled(series?, of);
+                if values.is_empty() {
+                    return Err("no latency was measured".into());
+                }
+                figure(&values)
+            }
             Some(Origin::Cpu(unit)) => match unit {
                 Some(unit) if unit != report.unit => {
                     return Err(format!("a unit of this run is a {}", report.unit));
@@ -221,11 +228,6 @@ impl Figure {
         };
         Ok((value, 1.0))
     }
-}
-
-fn latency_of(series: &Series) -> Result<Histogram<u64>, String> {
-    let latency = Total::of(series).latency;
-    if latency.is_empty() { Err("no latency was measured".into()) } else { Ok(latency) }
 }
 
 fn cpu_of(series: &Series) -> Result<Total, String> {

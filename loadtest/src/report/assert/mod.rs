@@ -96,7 +96,11 @@ impl Assertion {
                 ));
             }
             Some(
-                Origin::Latency(_) | Origin::Cpu(_) | Origin::UserCpu | Origin::Rate | Origin::GeneratorCores,
+                Origin::Latency(..)
+                | Origin::Cpu(_)
+                | Origin::UserCpu
+                | Origin::Rate
+                | Origin::GeneratorCores,
             ) if !gives.has_rounds => {
                 return Err(format!("this scenario measures no rounds, so it has no {figure}"));
             }
