@@ -182,7 +182,7 @@ fn assertions_decide_the_exit_code_and_say_what_was_measured() {
     assert_eq!(lines.iter().filter(|line| line.starts_with("passed assert ")).count(), 4, "{lines:?}");
 
     let failing =
-        ["loss==0", "p50<1ns", "cpu_per_delivery<0.001*limit", "connections==101", "server_x_bytes<1"];
+        ["loss==0", "p50<1ns", "cpu_per_delivery<0.001*limit", "connections==101", "limit-2_x_bytes<1"];
     let output = loadtest(&assertions(&failing));
     let lines = lines_of(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
@@ -190,7 +190,7 @@ fn assertions_decide_the_exit_code_and_say_what_was_measured() {
         "FAILED assert p50<1ns: p50 was ",
         "FAILED assert cpu_per_delivery<0.001*limit: cpu_per_delivery was ",
         "FAILED assert connections==101: connections was 100",
-        "FAILED assert server_x_bytes<1: server_x_bytes cannot be told: this run has no such fact; it has: limit-2_",
+        "FAILED assert limit-2_x_bytes<1: limit-2_x_bytes cannot be told: this run has no such fact; it has: limit-2_",
         "passed assert loss==0: loss was 0",
     ] {
         assert_eq!(

@@ -8,14 +8,26 @@ use crate::round::{Round, Series};
 use crate::stats::Stats;
 
 /// Facts of a whole run. Those of one server begin with its name instead.
-const FACTS: &[&str] =
-    &["connect_seconds", "kernel_slab_per_connection", "available_per_connection", "tcp_buffer_bytes"];
+const FACTS: &[&str] = &[
+    "server_backlog_rss_bytes",
+    "connect_seconds",
+    "kernel_slab_per_connection",
+    "available_per_connection",
+    "tcp_buffer_bytes",
+];
 /// Beginnings of the facts of one server.
 const SERVERS: &[&str] = &["server_", "versus_", "limit_", "limit-"];
 
 /// Whether a key can be that of a fact.
 pub fn is_fact(key: &str) -> bool {
     FACTS.contains(&key) || SERVERS.iter().any(|name| key.starts_with(name))
+}
+
+/// Whether a fact is one of the whole run, or of one of these servers. `server_backlog_rss_bytes` of `slow` is of the
+/// first, whatever its name.
+pub fn belongs(key: &str, servers: &[String]) -> bool {
+    let is_of = |server: &String| key.strip_prefix(server.as_str()).is_some_and(|rest| rest.starts_with('_'));
+    FACTS.contains(&key) || servers.iter().any(is_of)
 }
 
 /// What a number counts, and so which units it may have. Time is in nanoseconds inside.

@@ -86,7 +86,7 @@ impl Assertion {
     }
 
     /// Refuses what this command line cannot measure.
-    fn check(&self, names: &[String], gives: &Gives) -> Result<(), String> {
+    fn check(&self, names: &[String], servers: &[String], gives: &Gives) -> Result<(), String> {
         let figure = &self.figure.name;
         match self.figure.origin {
             Some(Origin::Cpu(Some(unit))) if gives.has_rounds && unit != gives.unit => {
@@ -106,6 +106,9 @@ impl Assertion {
             }
             Some(Origin::RssPerConnection) if !gives.has_memory => {
                 return Err(format!("this scenario does not look at memory, so it has no {figure}"));
+            }
+            None if !figure::belongs(figure, servers) => {
+                return Err(format!("there is no such server in this run, only {}", servers.join(", ")));
             }
             _ => {}
         }
@@ -246,19 +249,22 @@ fn place_of(names: &[String], name: &str) -> Option<usize> {
 /// # Errors
 /// `Usage` with the assertion and the cure.
 pub fn check(common: &Common, gives: &Gives) -> Result<(), Failure> {
-    let mut names = Vec::new();
-    if gives.sets_servers_side_by_side {
-        names.extend((!common.url.is_empty()).then(|| "server".to_owned()));
-        names.extend((!common.versus_url.is_empty()).then(|| "versus".to_owned()));
-        let limit = |&threads: &usize| if threads == 1 { "limit".into() } else { format!("limit-{threads}") };
-        names.extend(common.limit.iter().map(limit));
+    let mut servers = Vec::new();
+    servers.extend((!common.url.is_empty()).then(|| "server".to_owned()));
+    servers.extend((!common.versus_url.is_empty()).then(|| "versus".to_owned()));
+    let limit = |&threads: &usize| if threads == 1 { "limit".into() } else { format!("limit-{threads}") };
+    servers.extend(common.limit.iter().map(limit));
+    let names = if gives.sets_servers_side_by_side {
+        servers.clone()
     } else {
-        names.extend(["with stalled".to_owned(), "without".to_owned()]);
-    }
+        vec!["with stalled".to_owned(), "without".to_owned()]
+    };
     let refuse =
         |assertion: &Assertion, cause| Failure::Usage(format!("--assert '{}': {cause}", assertion.text));
     let mut all = common.assert.iter();
-    all.try_for_each(|assertion| assertion.check(&names, gives).map_err(|cause| refuse(assertion, cause)))
+    all.try_for_each(|assertion| {
+        assertion.check(&names, &servers, gives).map_err(|cause| refuse(assertion, cause))
+    })
 }
 
 impl Report {

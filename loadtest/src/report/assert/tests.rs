@@ -180,7 +180,7 @@ fn what_was_not_measured_fails_and_says_so() {
 fn what_does_not_exist_is_refused_with_a_list_of_what_does() {
     for (text, hint) in [
         ("p98<1ms", "p99.99 max mean rate"),
-        ("nothing==0", "facts by their key: connect_seconds"),
+        ("nothing==0", "and facts by their key: "),
         ("<1", "unknown figure ''"),
         ("p99", "one of < <= > >= =="),
         ("p99=1", "one of < <= > >= =="),
@@ -217,6 +217,8 @@ fn what_this_run_cannot_measure_is_refused_before_it() {
         (&["--limit"], USUAL, "p99<limit", "the first series itself"),
         (&["--limit=2"], USUAL, "p99<limit", "the first series itself"),
         (&url[..], stalled, "p99<limit", "'without'"),
+        (&url[..], USUAL, "limit_rss_bytes<1", "no such server in this run, only server"),
+        (&["--limit=2"], USUAL, "limit_rss_bytes<1", "no such server in this run, only limit-2"),
         (&url[..], held, "p99<1s", "no rounds"),
         (&url[..], held, "rate>1", "no rounds"),
         (&url[..], USUAL, "cpu_per_connection<1", "write cpu_per_delivery"),
@@ -237,6 +239,7 @@ fn what_this_run_cannot_measure_is_refused_before_it() {
         (&["--limit"], stalled, "p99<1.2*without"),
         (&["--limit"], held, "connections==100%"),
         (&["--limit"], opened, "cpu_per_connection<1ms"),
+        (&["--limit"], stalled, "server_backlog_rss_bytes<1MiB"),
     ] {
         let common = common(&[arguments, &["--assert", text]].concat());
         assert!(check(&common, &gives).is_ok(), "{text}");
