@@ -1,13 +1,14 @@
 //! All worker threads, as the controller sees them: open, close, wait, count.
 
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mio::{Poll, Waker};
 
 use crate::failure::Failure;
+use crate::monitor::Counts;
 use crate::sources::Sources;
 use crate::stats::{Latencies, Stats};
 use crate::sys;
@@ -42,6 +43,7 @@ pub struct CrewOptions {
 #[derive(Debug)]
 pub struct Crew {
     members: Vec<Member>,
+    counts: Counts,
     opened: usize,
 }
 
@@ -91,7 +93,8 @@ impl Crew {
             });
             members.push(Member { commands, waker, stats, thread: Some(thread.map_err(refused)?) });
         }
-        Ok(Self { members, opened: 0 })
+        let published = members.iter().map(|member: &Member| Arc::clone(&member.stats)).collect();
+        Ok(Self { members, counts: Counts::new(published, targets.len()), opened: 0 })
     }
 
     /// Opens connections to a target, spread over all threads, and waits until all are upgraded.
@@ -114,6 +117,7 @@ impl Crew {
 
     /// Lets the workers open connections, and goes on.
     pub fn begin_to_open(&mut self, target: usize, count: usize, manner: Manner) {
+        self.counts.expect_upgrades(target, self.stats(target).upgraded, count as u64);
         let threads = self.members.len();
         let pace_ns = manner.rate.map_or(0.0, |rate| 1e9 * threads as f64 / rate) as u64;
         let now_ns = sys::monotonic_ns();
@@ -186,11 +190,12 @@ impl Crew {
 
     /// The sum of all counts for a target.
     pub fn stats(&self, target: usize) -> Stats {
-        let mut sum = Stats::default();
-        for member in &self.members {
-            sum.add(&member.stats.lock().unwrap_or_else(PoisonError::into_inner)[target]);
-        }
-        sum
+        self.counts.of(target)
+    }
+
+    /// A handle that reads the counts from another thread.
+    pub fn counts(&self) -> Counts {
+        self.counts.clone()
     }
 
     /// The latencies of a target since the last call.

@@ -8,6 +8,7 @@ mod cli;
 mod crew;
 mod failure;
 mod feed;
+mod monitor;
 mod payload;
 mod protocol;
 mod publisher;
@@ -26,13 +27,14 @@ mod watch;
 mod wire;
 mod worker;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Common};
+use cli::{Cli, Common, Scenario};
 use failure::Failure;
-use report::Report;
+use report::{OutputFiles, assert};
 
 /// Exit code of a wrong command line, as in sysexits(3).
 const EXIT_USAGE: u8 = 64;
@@ -45,10 +47,10 @@ fn main() -> ExitCode {
             return if error.use_stderr() { EXIT_USAGE.into() } else { ExitCode::SUCCESS };
         }
     };
-    let outcome = scenario::run(&cli.scenario).and_then(|report| match (report, cli.scenario.common()) {
-        (Some(report), Some(common)) => hand_over(&report, common),
-        _ => Ok(()),
-    });
+    let outcome = cli
+        .scenario
+        .common()
+        .map_or_else(|| scenario::run(&cli.scenario).map(drop), |common| run(&cli.scenario, common));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -58,14 +60,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints and writes the report; a run in which something was wrong is a failure.
-fn hand_over(report: &Report, common: &Common) -> Result<(), Failure> {
-    print!("{}", report.text(common));
-    if let Some(file) = &common.json {
-        let text = format!("{:#}\n", report.json(common));
-        std::fs::write(file, text)
-            .map_err(|error| Failure::Usage(format!("cannot write {}: {error}", file.display())))?;
-    }
+/// Runs a scenario, prints and writes its report; a run in which something was wrong is a failure.
+fn run(scenario: &Scenario, common: &Common) -> Result<(), Failure> {
+    // What cannot come out in the end is refused before anything starts.
+    assert::check(common, &scenario.gives())?;
+    let files = OutputFiles::open(common)?;
+    let Some(report) = scenario::run(scenario)? else { return Ok(()) };
+    // Whoever reads the summary may have left, as `head` does.
+    let _ = std::io::stdout().write_all(report.text(common).as_bytes());
+    files.write(&report, common)?;
     match report.faults(common).as_slice() {
         [] => Ok(()),
         faults => Err(Failure::Check(format!("{} check(s) failed: {}", faults.len(), faults.join("; ")))),

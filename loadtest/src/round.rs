@@ -16,6 +16,8 @@ const AFTERMATH: Duration = Duration::from_millis(10);
 /// What happened in a round. A unit is a verified delivery, or an upgraded connection.
 #[derive(Clone, Debug)]
 pub struct Round {
+    /// When it began, by `sys::monotonic_ns`.
+    pub started_ns: u64,
     /// Units done.
     pub units: u64,
     /// How long it took, seconds.
@@ -102,7 +104,8 @@ impl Stopwatch {
     /// # Errors
     /// As `start`.
     pub fn stop(self, stage: &Stage, missing: u64) -> Result<Round, Failure> {
-        let wall_s = (sys::monotonic_ns() - self.started_ns) as f64 / 1e9;
+        let started_ns = self.started_ns;
+        let wall_s = (sys::monotonic_ns() - started_ns) as f64 / 1e9;
         // What the server has still to do for this round, such as going to sleep, is part of its price.
         std::thread::sleep(AFTERMATH);
         let server = cpu_of(&stage.arms[self.index])? - self.server;
@@ -112,7 +115,19 @@ impl Stopwatch {
         let acks_by_timer = accounts::acks_by_timer() - self.acks_by_timer;
         let Latencies { delivery: latency, handshake } = stage.crew.take_latencies(self.index);
         let spread = Latencies::new().delivery;
-        Ok(Round { units, wall_s, server, own, latency, spread, handshake, acks_by_timer, reads, missing })
+        Ok(Round {
+            started_ns,
+            units,
+            wall_s,
+            server,
+            own,
+            latency,
+            spread,
+            handshake,
+            acks_by_timer,
+            reads,
+            missing,
+        })
     }
 }
 

@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::protocol::Kind;
 use crate::publisher::HttpMode;
+use crate::report::assert::{Assertion, Gives};
 use crate::server::bare::BareOptions;
 use crate::sources::Sources;
 use crate::wire::url::Url;
@@ -172,6 +173,18 @@ pub struct Common {
     /// Fail if the median ratio to the last series (the limit, the second server, the run without) is above this
     #[arg(long, value_name = "RATIO", help_heading = "Outcome")]
     pub ratio_max: Option<f64>,
+    /// Fail unless this holds of the first series: 'p99<20ms', 'loss==0', 'cpu_per_delivery<1.1*limit'. May be
+    /// repeated. Figures: p50 to p99.99, max, mean, rate, cpu_per_delivery, cpu_per_connection, user_per_unit, loss,
+    /// duplicates, reordered, corrupted, closed, missing, connections, generator_cores, rss_per_connection, any fact.
+    /// Units: us ms s B KiB MiB /s %, or a factor of the same figure of limit or versus
+    #[arg(long, value_name = "EXPR", value_parser = Assertion::parse, help_heading = "Outcome")]
+    pub assert: Vec<Assertion>,
+    /// Write the latencies of each round to this file, as a standard HdrHistogram log
+    #[arg(long, value_name = "FILE", help_heading = "Outcome")]
+    pub hdr: Option<PathBuf>,
+    /// Write a page with tables and curves to this file
+    #[arg(long, value_name = "FILE", help_heading = "Outcome")]
+    pub html: Option<PathBuf>,
     /// Write all figures to this file
     #[arg(long, value_name = "FILE", help_heading = "Outcome")]
     pub json: Option<PathBuf>,
@@ -184,6 +197,19 @@ pub struct Common {
 }
 
 impl Scenario {
+    /// What can be measured in it, as far as that is known before it runs.
+    pub fn gives(&self) -> Gives {
+        let usual =
+            Gives { has_rounds: true, has_memory: true, unit: "delivery", sets_servers_side_by_side: true };
+        match self {
+            Self::Connect(_) => Gives { unit: "connection", has_memory: false, ..usual },
+            Self::Idle(_) | Self::Hold(_) => Gives { has_rounds: false, unit: "connection", ..usual },
+            Self::Storm(_) => Gives { unit: "reconnection", has_memory: false, ..usual },
+            Self::Slow(_) => Gives { sets_servers_side_by_side: false, ..usual },
+            _ => usual,
+        }
+    }
+
     /// The options that all have; the bare server has none.
     pub fn common(&self) -> Option<&Common> {
         Some(match self {

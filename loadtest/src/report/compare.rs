@@ -36,8 +36,6 @@ impl Total {
     pub fn of(series: &Series) -> Self {
         let (mut server, mut own, mut wall_s, mut units) = (CpuTime::default(), CpuTime::default(), 0.0, 0);
         let (mut acks, mut reads) = (0, 0);
-        let mut latency = Latencies::new().delivery;
-        let mut spread = latency.clone();
         for round in &series.rounds {
             server += round.server;
             own += round.own;
@@ -45,8 +43,6 @@ impl Total {
             units += round.units;
             acks += round.acks_by_timer;
             reads += round.reads;
-            let _ = latency.add(&round.latency);
-            let _ = spread.add(&round.spread);
         }
         let middle = |figure: fn(&Round) -> f64| median(series.rounds.iter().map(figure).collect());
         let per_unit = 1e3 * units.max(1) as f64;
@@ -61,10 +57,39 @@ impl Total {
             acks_by_timer: acks as f64 / reads.max(1) as f64,
             rate_median: middle(|round| round.units as f64 / round.wall_s),
             p99_ms_median: middle(|round| round.p99() / 1e6),
-            latency,
-            spread,
+            latency: pooled(series, |round| &round.latency),
+            spread: pooled(series, |round| &round.spread),
         }
     }
+}
+
+/// What a round keeps all values of, in nanoseconds.
+pub struct Distribution {
+    /// What it is.
+    pub title: &'static str,
+    /// What is added to the name of the series, to tell them apart.
+    pub suffix: &'static str,
+    /// Where it is.
+    pub of: fn(&Round) -> &Histogram<u64>,
+}
+
+/// All of them: a curve in the page, and a tag in the HdrHistogram log each.
+pub const DISTRIBUTIONS: &[Distribution] = &[
+    Distribution { title: "Latency", suffix: "", of: |round| &round.latency },
+    Distribution {
+        title: "From the first subscriber to the last",
+        suffix: "_spread",
+        of: |round| &round.spread,
+    },
+];
+
+/// The values of all rounds of a series.
+pub fn pooled(series: &Series, of: fn(&Round) -> &Histogram<u64>) -> Histogram<u64> {
+    let mut sum = Latencies::new().delivery;
+    for round in &series.rounds {
+        let _ = sum.add(of(round));
+    }
+    sum
 }
 
 /// One series beside the last.
@@ -111,6 +136,7 @@ mod tests {
 
     fn series(name: &str, cpu_ns: &[u64]) -> Series {
         let round = |&total_ns: &u64| Round {
+            started_ns: 0,
             units: 10,
             wall_s: 1.0,
             server: CpuTime { total_ns, user_ns: 1, system_ns: 3 },

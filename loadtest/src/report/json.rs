@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::Report;
 use super::compare::{Total, compare};
 use crate::cli::Common;
+use crate::monitor::{Counted, Timeline};
 use crate::round::{Round, Series};
 use crate::stats::Stats;
 
@@ -29,6 +30,13 @@ impl Report {
                 (format!("{}/{}", compared.name, compared.base), value)
             })
             .collect();
+        let fingerprint: Map<String, Value> =
+            self.fingerprint.0.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+        let assertions: Vec<Value> = self
+            .assertions(common)
+            .into_iter()
+            .map(|told| json!({"holds": told.holds, "text": told.text}))
+            .collect();
         json!({
             "scenario": self.scenario,
             "title": self.title,
@@ -40,8 +48,12 @@ impl Report {
             "facts": facts,
             "verification": stats,
             "generator_longest_sweep_ms": self.longest_sweep_s() * 1e3,
+            "timeline": timeline_json(&self.timeline),
+            "started": self.start.date(),
+            "fingerprint": fingerprint,
             "missing": self.missing,
             "interrupted": self.interrupted,
+            "assertions": assertions,
             "failed": self.faults(common),
         })
     }
@@ -86,6 +98,29 @@ fn round_json(round: &Round) -> Value {
 fn latency_json(latency: &Histogram<u64>) -> Value {
     let ms = |quantile: f64| latency.value_at_quantile(quantile) as f64 / 1e6;
     json!({"p50": ms(0.5), "p90": ms(0.9), "p99": ms(0.99), "p99.9": ms(0.999), "max": latency.max() as f64 / 1e6})
+}
+
+/// A column of numbers for each count; totals since the start, but for `live` and `rss_bytes`.
+fn timeline_json(timeline: &Timeline) -> Value {
+    let column = |index: usize, figure: fn(&Counted) -> u64| -> Vec<u64> {
+        timeline.samples.iter().map(|sample| figure(&sample.targets[index])).collect()
+    };
+    let target = |(index, name): (usize, &String)| {
+        let value = json!({
+            "live": column(index, |counted| counted.live),
+            "upgraded": column(index, |counted| counted.upgraded),
+            "delivered": column(index, |counted| counted.delivered),
+            "bytes": column(index, |counted| counted.bytes),
+            "faults": column(index, |counted| counted.faults),
+            "closed": column(index, |counted| counted.closed),
+            "cpu_ns": column(index, |counted| counted.cpu_ns),
+            "rss_bytes": column(index, |counted| counted.rss),
+        });
+        (name.clone(), value)
+    };
+    let targets: Map<String, Value> = timeline.names.iter().enumerate().map(target).collect();
+    let seconds: Vec<f64> = timeline.samples.iter().map(|sample| sample.at_s).collect();
+    json!({"seconds": seconds, "targets": targets})
 }
 
 fn stats_json(stats: &Stats) -> Value {

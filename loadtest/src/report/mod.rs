@@ -1,16 +1,26 @@
-//! What a run found: figures and verdict. `compare` sets one server beside another; `text` and `json`
-//! write all of it down.
+//! What a run found: figures and verdict. `compare` sets one server beside another; `assert` holds
+//! figures against bounds; `text`, `json`, `hdr` and `html` write all of it down.
 
+pub mod assert;
+mod chart;
 mod compare;
+mod curves;
+mod files;
+mod fingerprint;
+mod hdr;
+mod html;
 mod json;
 mod text;
 
 use crate::cli::Common;
+use crate::monitor::Timeline;
 use crate::round::Series;
 use crate::server::accounts::{self, KernelMemory, Memory};
 use crate::stage::Stage;
 use crate::stats::Stats;
 use compare::compare;
+pub use files::OutputFiles;
+use fingerprint::{Fingerprint, Start};
 
 /// Everything that a scenario hands back.
 #[derive(Debug, Default)]
@@ -29,6 +39,12 @@ pub struct Report {
     pub stats: Vec<(String, Stats)>,
     /// Deliveries outside of rounds that did not come.
     pub missing: u64,
+    /// When it began.
+    pub start: Start,
+    /// Where it ran.
+    pub fingerprint: Fingerprint,
+    /// What happened when.
+    pub timeline: Timeline,
     /// Whether Ctrl-C ended it.
     pub interrupted: bool,
 }
@@ -41,11 +57,13 @@ pub fn memory_of_all(stage: &Stage) -> Vec<Option<Memory>> {
 impl Report {
     /// An empty report.
     pub fn new(scenario: &'static str, unit: &'static str) -> Self {
-        Self { scenario, unit, ..Self::default() }
+        let start = Start::default();
+        Self { scenario, unit, start, fingerprint: Fingerprint::take(&start), ..Self::default() }
     }
 
     /// Adds one figure.
     pub fn add_fact(&mut self, key: &str, value: f64, meaning: &str) {
+        debug_assert!(assert::is_fact(key), "{key} is missing in FACTS of report/assert.rs");
         self.facts.push((key.to_owned(), value, meaning.to_owned()));
     }
 
@@ -118,8 +136,7 @@ impl Report {
     /// What was wrong, one line each; empty if all is well.
     pub fn faults(&self, common: &Common) -> Vec<String> {
         let mut faults = Vec::new();
-        let missing = self.missing
-            + self.series.iter().flat_map(|series| &series.rounds).map(|round| round.missing).sum::<u64>();
+        let missing = self.missing_in_all();
         if missing > 0 {
             faults.push(format!("{missing} deliveries did not come in time"));
         }
@@ -147,7 +164,14 @@ impl Report {
                 faults.push(format!("{}: CPU ratio {:.3} is above --ratio-max", compared.name, compared.cpu));
             }
         }
+        faults.extend(self.assertions(common).into_iter().filter(|told| !told.holds).map(|told| told.text));
         faults
+    }
+
+    /// Deliveries that did not come, in and outside of rounds.
+    fn missing_in_all(&self) -> u64 {
+        let rounds = self.series.iter().flat_map(|series| &series.rounds);
+        self.missing + rounds.map(|round| round.missing).sum::<u64>()
     }
 
     /// Longest time in which a worker did not look at its sockets while messages were coming, seconds.

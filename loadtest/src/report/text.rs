@@ -44,6 +44,9 @@ impl Report {
         if self.interrupted {
             out += "interrupted: the figures cover what was seen until then\n";
         }
+        for told in self.assertions(common).iter().filter(|told| told.holds) {
+            let _ = writeln!(out, "passed {}", told.text);
+        }
         for fault in self.faults(common) {
             let _ = writeln!(out, "FAILED {fault}");
         }
@@ -91,12 +94,21 @@ fn push_series(out: &mut String, series: &Series, unit: &str) {
             total.spread.len()
         );
     }
+    for note in notes(&total) {
+        let _ = writeln!(out, "{:<13} {note}", "");
+    }
+}
+
+/// What makes figures of a series doubtful, one line each.
+pub fn notes(total: &Total) -> Vec<&'static str> {
+    let mut notes = Vec::new();
     if total.acks_by_timer > LATE_ACKS_MAX {
-        out.push_str("              NOTE subscribers read late, so that timers acknowledged for them at the server's cost: give the generator's core some rest\n");
+        notes.push("NOTE subscribers read late, so that timers acknowledged for them at the server's cost: give the generator's core some rest");
     }
     if total.generator_cores > GENERATOR_LOAD_MAX {
-        out.push_str("              WARNING the generator kept a core busy: wall-clock figures may be its own; give it more --threads and cores\n");
+        notes.push("WARNING the generator kept a core busy: wall-clock figures may be its own; give it more --threads and cores");
     }
+    notes
 }
 
 fn push_stats(out: &mut String, name: &str, stats: &Stats) {

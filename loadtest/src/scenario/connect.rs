@@ -62,6 +62,7 @@ fn connect_all(stage: &mut Stage, index: usize, count: usize, rate: Option<f64>)
     await_rest(stage, index)?;
     let units = count as u64 - missing;
     Ok(Round {
+        started_ns,
         units,
         wall_s,
         server,

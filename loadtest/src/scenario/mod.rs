@@ -50,6 +50,7 @@ fn on_stage(
     for (index, arm) in stage.arms.iter().enumerate() {
         report.stats.push((arm.target.name.clone(), stage.crew.stats(index)));
     }
+    report.timeline = stage.monitor.finish();
     Ok(Some(report))
 }
 

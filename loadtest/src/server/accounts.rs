@@ -108,6 +108,11 @@ pub fn threads(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
 }
 
+/// Resident pages of a process, in bytes, by the cheapest account there is; 0 when the process is gone.
+pub fn rss_of(pid: u32) -> u64 {
+    field(&fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default(), "VmRSS:")
+}
+
 /// Memory of the whole machine that sockets move, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct KernelMemory {

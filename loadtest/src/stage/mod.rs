@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::cli::{Common, PublishBy};
 use crate::crew::{Crew, CrewOptions, SPARE_DESCRIPTORS};
 use crate::failure::Failure;
+use crate::monitor::{Monitor, Watched};
 use crate::sources::{self, Sources};
 use crate::sys;
 use crate::target::Target;
@@ -19,12 +20,12 @@ use arm::Casting;
 pub struct Stage {
     /// Ends any wait.
     pub watch: Watch,
+    /// Watches the run from a thread of its own, and draws it.
+    pub monitor: Monitor,
     /// The workers; targets have the index of their arm.
     pub crew: Crew,
     /// The servers; what the others are compared with comes last.
     pub arms: Vec<Arm>,
-    /// Whether to say what is going on.
-    pub quiet: bool,
 }
 
 impl Stage {
@@ -67,14 +68,16 @@ impl Stage {
             .map_err(|error| Failure::Usage(format!("--client-cores {:?}: {error}", common.client_cores)))?;
         let targets: Vec<Arc<Target>> = arms.iter().map(|arm| Arc::clone(&arm.target)).collect();
         let crew = Crew::start(&options, &targets)?;
-        Ok(Self { watch, crew, arms, quiet: common.quiet })
+        let watched =
+            arms.iter().map(|arm| Watched { name: arm.target.name.clone(), pid: arm.pid }).collect();
+        let monitor = Monitor::start(crew.counts(), watched, common.quiet)
+            .map_err(|error| Failure::Usage(format!("cannot start the monitor's thread: {error}")))?;
+        Ok(Self { watch, monitor, crew, arms })
     }
 
     /// Tells the user what is going on, unless that is not wanted.
     pub fn say(&self, text: &str) {
-        if !self.quiet {
-            eprintln!("{text}");
-        }
+        self.monitor.say(text);
     }
 
     /// If a server that we started has ended by itself, that is the cause of whatever else went wrong.
