@@ -6,9 +6,9 @@
 //! context takeover: every subscriber has a context of its own that remembers its last 32 KiB, deflates better and
 //! deflates for it alone.
 //!
-//! Before the figures a line says what a context weighs. About a quarter of a megabyte each means that 1,000
-//! subscribers hold more memory than a million idle ones without compression, and that each delivery walks through
-//! memory that no cache holds. The bytes it saves are printed too. JSON prices of 128, 512 and 4096 bytes.
+//! Before the figures a line says what a context weighs: 371 KiB. So 1,000 subscribers with takeover hold 362 MiB,
+//! three times what a million idle ones hold without compression, and every delivery walks through memory that no
+//! cache holds. What takeover saves in bytes is printed too. JSON prices of up to 128, 512 and 4096 bytes.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -26,16 +26,20 @@ fn context() -> Compress {
     Compress::new_with_window_bits(Compression::default(), false, WINDOW_BITS)
 }
 
-/// Prices in JSON, `size` bytes; no two `sequence`s are the same.
+/// Prices in JSON, at most `size` bytes and nearly that; no two `sequence`s give the same.
 fn prices(sequence: u64, size: usize) -> Vec<u8> {
     let mut text = format!("{{\"seq\":{sequence},\"prices\":[");
     let mut state = sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    while text.len() < size {
+    loop {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let (symbol, cents) = ((state >> 60) % 16, (state >> 33) % 100_000);
-        text.push_str(&format!("{{\"s\":\"SYM{symbol:02}\",\"bid\":{}.{:02}}},", cents / 100, cents % 100));
+        let price = format!("{{\"s\":\"SYM{symbol:02}\",\"bid\":{}.{:02}}},", cents / 100, cents % 100);
+        if text.len() + price.len() + 1 > size {
+            break;
+        }
+        text.push_str(&price);
     }
-    text.truncate(size - 2);
+    text.pop();
     text.push_str("]}");
     text.into_bytes()
 }
