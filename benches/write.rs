@@ -5,7 +5,10 @@
 //! loop: the kernel's own price. `gather` visits subscriber by subscriber, as a subscriber of several channels is:
 //! plan, write, move the cursor. `turn` is a whole turn of a shard, from the bus on: number, journal, writes by the
 //! group, counters. `send each` is what a server without a journal does: one `send` a message. Throughput is in
-//! deliveries. Figures of one run are comparable; wall time on a shared machine means little else.
+//! deliveries.
+//!
+//! Criterion measures one contender after the other, and a shared machine changes meanwhile. So the ratios are printed
+//! first, from rounds that alternate: they are the answer.
 
 mod kit;
 
@@ -14,8 +17,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use criterion::measurement::WallTime;
-use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use kit::Rig;
 use tidegate::clock::Clock;
 use tidegate::config::{ChannelSettings, Config};
@@ -25,6 +27,8 @@ use tidegate::net::{Tcp, Transport, sys};
 
 const PAIRS: u32 = 128;
 const BYTES: usize = 512;
+/// Rounds of each contender from which its ratio is taken.
+const ALTERNATING_ROUNDS: usize = 301;
 const CHANNEL: ChannelIndex = ChannelIndex(0);
 
 /// Both ends of the connections; the servers' ends do not block.
@@ -88,27 +92,36 @@ trait Contender {
     fn write(&mut self);
 }
 
-/// Times one contender; what the clients read, `length` bytes each, is not timed.
-fn time(
-    group: &mut BenchmarkGroup<'_, WallTime>,
-    id: BenchmarkId,
-    (pairs, length): (&mut Pairs, usize),
-    contender: &mut dyn Contender,
-) {
-    let clock = Clock::start();
-    group.bench_function(id, |bencher| {
-        bencher.iter_custom(|rounds| {
-            let mut spent = Duration::ZERO;
-            for _ in 0..rounds {
-                contender.prepare();
-                let began_at = clock.now();
-                contender.write();
-                spent += clock.now().since(began_at);
-                pairs.drain(length);
-            }
-            spent
-        });
+/// Time of one round of `contender`; what comes before is not in it, nor what the clients read, `length` bytes each.
+fn round(clock: Clock, pairs: &mut Pairs, length: usize, contender: &mut dyn Contender) -> Duration {
+    contender.prepare();
+    let began_at = clock.now();
+    contender.write();
+    let spent = clock.now().since(began_at);
+    pairs.drain(length);
+    spent
+}
+
+/// Prints what each contender takes in relation to the first: medians of rounds that alternate.
+fn compare(clock: Clock, pairs: &mut Pairs, length: usize, contenders: &mut [(&str, &mut dyn Contender)]) {
+    let mut spent = vec![Vec::new(); contenders.len()];
+    for _ in 0..ALTERNATING_ROUNDS {
+        for ((_, contender), spent) in contenders.iter_mut().zip(&mut spent) {
+            spent.push(round(clock, pairs, length, *contender));
+        }
+    }
+    let medians = spent.iter_mut().map(|spent| {
+        spent.sort_unstable();
+        spent[spent.len() / 2].as_secs_f64()
     });
+    let medians: Vec<f64> = medians.collect();
+    for ((name, _), median) in contenders.iter().zip(&medians) {
+        eprintln!(
+            "  {name}: {:.2} us a socket, {:.3} x",
+            median * 1e6 / f64::from(PAIRS),
+            median / medians[0]
+        );
+    }
 }
 
 /// `send` of `bytes`, `count` times to each.
@@ -228,22 +241,28 @@ fn write(criterion: &mut Criterion) {
     let servers = pairs.servers.iter().map(|server| server.try_clone().expect("a descriptor"));
     let servers: Vec<TcpStream> = servers.collect();
 
+    let clock = Clock::start();
     let mut group = criterion.benchmark_group("write");
     group.warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_millis(1500));
     group.sample_size(50);
     for outstanding in [1, 32] {
         let bytes = publication.frame.repeat(outstanding as usize);
         group.throughput(Throughput::Elements(u64::from(PAIRS) * outstanding));
-        let mut run = |name: &str, contender: &mut dyn Contender| {
-            let id = BenchmarkId::new(name, outstanding);
-            time(&mut group, id, (&mut pairs, bytes.len()), contender);
-        };
-        let (servers, publication) = (&*servers, &publication);
-        run("bare send", &mut Send { servers, bytes: &bytes, count: 1 });
-        run("gather", &mut Gather { members: &mut members, publication, outstanding });
-        run("turn", &mut Turn { rig: &mut rig, publication, outstanding });
-        if outstanding > 1 {
-            run("send each", &mut Send { servers, bytes: &publication.frame, count: outstanding });
+        let (servers, publication, length) = (&*servers, &publication, bytes.len());
+        let mut contenders: [(&str, &mut dyn Contender); 4] = [
+            ("bare send", &mut Send { servers, bytes: &bytes, count: 1 }),
+            ("gather", &mut Gather { members: &mut members, publication, outstanding }),
+            ("turn", &mut Turn { rig: &mut rig, publication, outstanding }),
+            ("send each", &mut Send { servers, bytes: &publication.frame, count: outstanding }),
+        ];
+        eprintln!("{outstanding} outstanding, in alternating rounds:");
+        compare(clock, &mut pairs, length, &mut contenders);
+        for (name, contender) in &mut contenders {
+            group.bench_function(BenchmarkId::new(*name, outstanding), |bencher| {
+                bencher.iter_custom(|rounds| {
+                    (0..rounds).map(|_| round(clock, &mut pairs, length, *contender)).sum()
+                });
+            });
         }
     }
     group.finish();
