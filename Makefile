@@ -27,7 +27,7 @@ check: ## formatting, clippy, documentation, dependencies: warnings are errors
 
 bench: ## run the benchmarks
 	@scripts/install-build-tools
-	cargo bench --workspace --benches
+	cargo bench --workspace --bench '*'
 
 ifneq ($(wildcard scripts/measure),)
 measure: ## measure against the bare kernel loop: ratios, not absolute figures
