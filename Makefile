@@ -2,9 +2,9 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench measure fmt clean
+.PHONY: help run test check bench measure compare fmt clean
 
-# Further options for the gateway: make run ARGS='--shards 4'
+# Further options: make run ARGS='--shards 4', make compare ARGS='--quick nats'
 ARGS ?=
 
 help: ## list these commands
@@ -35,9 +35,14 @@ measure: ## measure against the bare kernel loop: ratios, not absolute figures
 	scripts/measure
 endif
 
+ifneq ($(wildcard scripts/compare),)
+compare: ## measure tidegate beside other servers, installed if need be: tables in docs/BENCHMARKS.md and target/compare
+	@scripts/compare $(ARGS)
+endif
+
 fmt: ## format the code
 	cargo fmt --all
 
 clean: ## remove everything that was built or installed here
 	cargo clean
-	rm -rf target tests/clients/node_modules tests/clients/.venv
+	rm -rf target tests/clients/node_modules tests/clients/.venv loadtest/peers/node-ws/node_modules loadtest/peers/python-websockets/.venv

@@ -1,13 +1,17 @@
 //! A broadcast server over fastwebsockets: what one client sends goes to every other.
 //!
-//! A message becomes a frame once, for all; those outstanding leave in one `writev` without being copied.
+//! A message becomes a frame once, for all; what a client sent in one go travels as one piece, and the pieces
+//! outstanding leave in one `writev` without being copied.
 //! The library's own `write_frame` would make a header and a syscall for each message and client. Reading,
 //! unmasking, pongs and closing are the library's; the upgrade is answered here, without hyper, which
 //! leaves a connection smaller.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 
 use bytes::{Buf, Bytes};
 use fastwebsockets::{FragmentCollectorRead, Frame, OpCode, Role, after_handshake_split};
@@ -19,6 +23,8 @@ use tokio::sync::Notify;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 const REQUEST_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of frames that are handed on although more are there.
+const OUTGOING_BYTES_MAX: usize = 256 * 1024;
 const HEADERS_MAX: usize = 64;
 
 /// Frames that the library wants to be sent: pongs and the answer to a close.
@@ -51,6 +57,7 @@ async fn serve(mut stream: TcpStream, hub: Arc<Hub<Bytes>>) -> io::Result<()> {
     }
 }
 
+/// Frames that a client has sent are handed on together once no more are there to be read.
 async fn read_all(read: ReadHalf<'_>, id: u64, hub: &Hub<Bytes>, replies: &Replies) -> io::Result<()> {
     // The writing half stays unused: frames are written as bytes.
     let (read, _) = after_handshake_split(read, tokio::io::sink(), Role::Server);
@@ -61,19 +68,38 @@ async fn read_all(read: ReadHalf<'_>, id: u64, hub: &Hub<Bytes>, replies: &Repli
         replies.arrived.notify_one();
         std::future::ready(Ok::<(), io::Error>(()))
     };
+    let mut outgoing = Vec::new();
     loop {
-        let frame = read.read_frame(&mut reply).await.map_err(io::Error::other)?;
+        let frame = {
+            let mut reading = pin!(read.read_frame(&mut reply));
+            match poll_fn(|context| Poll::Ready(reading.as_mut().poll(context))).await {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    if !outgoing.is_empty() {
+                        hub.publish(id, Bytes::from(std::mem::take(&mut outgoing)));
+                    }
+                    reading.await
+                }
+            }
+        };
+        let frame = frame.map_err(io::Error::other)?;
         match frame.opcode {
             OpCode::Text | OpCode::Binary => {
                 let mut frame = Frame::new(true, frame.opcode, None, frame.payload);
-                hub.publish(id, encoded(&mut frame));
+                outgoing.extend_from_slice(&encoded(&mut frame));
             }
             OpCode::Close => {
+                if !outgoing.is_empty() {
+                    hub.publish(id, Bytes::from(std::mem::take(&mut outgoing)));
+                }
                 replies.is_closing.store(true, Ordering::Relaxed);
                 replies.arrived.notify_one();
                 std::future::pending::<()>().await;
             }
             _ => {}
+        }
+        if outgoing.len() >= OUTGOING_BYTES_MAX {
+            hub.publish(id, Bytes::from(std::mem::take(&mut outgoing)));
         }
     }
 }
@@ -107,7 +133,10 @@ async fn write_batch(write: &mut WriteHalf<'_>, batch: &mut Vec<Bytes>) -> io::R
         for (slice, bytes) in slices.iter_mut().zip(&batch[done..]) {
             *slice = IoSlice::new(bytes);
         }
-        let mut written = write.write_vectored(&slices[..count]).await?;
+        let mut written = match &slices[..count] {
+            [one] => write.write(one).await?,
+            several => write.write_vectored(several).await?,
+        };
         if written == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }

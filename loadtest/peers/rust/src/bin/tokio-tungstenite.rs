@@ -41,6 +41,7 @@ async fn serve(
                 for message in batch.drain(..) {
                     socket.feed(message).await?;
                 }
+                // Of its own messages a sender gets nothing, and there is nothing to flush.
                 socket.flush().await?;
             }
             message = socket.next() => match message {
