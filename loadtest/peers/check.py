@@ -291,5 +291,7 @@ def main(protocol, url, publish_url=None):
 if __name__ == "__main__":
     try:
         main(*sys.argv[1:])
+    except TimeoutError:
+        sys.exit(f"what should have come did not come within {TIMEOUT_S} s")
     except (Failed, OSError) as error:
-        sys.exit(f"{error or type(error).__name__}")
+        sys.exit(str(error) or type(error).__name__)

@@ -26,7 +26,7 @@ th:first-child, td:first-child { text-align: left; padding-left: 0; }
 tbody tr:last-child td { border-bottom: 0; }
 th { font-size: 12.5px; font-weight: 600; color: var(--quiet); }
 tr.ours td { font-weight: 600; } tr.ours td:first-child { color: var(--ours); }
-td.best { text-decoration: underline; text-decoration-color: var(--ours); text-underline-offset: 3px; text-decoration-thickness: 2px; }
+td.best span { text-decoration: underline; text-decoration-color: var(--ours); text-underline-offset: 3px; text-decoration-thickness: 2px; }
 td.reason { text-align: left; color: var(--bad); font-weight: 400; overflow-wrap: anywhere; }
 .bars { display: grid; grid-template-columns: max-content 1fr; gap: 5px 12px; align-items: center; margin: 4px 0 16px; }
 .bars .name { font-size: 13.5px; } .bars .track { display: flex; align-items: center; gap: 8px; min-width: 0; }
@@ -35,6 +35,7 @@ td.reason { text-align: left; color: var(--bad); font-weight: 400; overflow-wrap
 .bars b { font-weight: 500; font-size: 13px; font-variant-numeric: tabular-nums; }
 ul { margin: 6px 0 0; padding-left: 18px; } li { overflow-wrap: anywhere; }
 .faults { color: var(--bad); background: var(--bad-ground); border-radius: 8px; padding: 8px 12px 8px 28px; margin-top: 12px; list-style: disc; }
+p.note { margin-top: 12px; font-size: 13.5px; }
 details { margin-top: 12px; } summary { cursor: pointer; color: var(--quiet); }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: 12.5px; margin: 8px 0 0; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 3px 16px; margin: 0; } dt { color: var(--quiet); } dd { margin: 0; overflow-wrap: anywhere; }
@@ -100,7 +101,7 @@ def table(results, scenario):
         else:
             cells = "".join(
                 f'<td data-name="{escape(column.heading)}"{" class=best" if name != LIMIT and value is not None and value == top else ""}>'
-                f"{shown(value, column.decimals)}</td>"
+                f"<span>{shown(value, column.decimals)}</span></td>"
                 for column, value, top in zip(columns, values, best)
             )
         mark = " (!)" if reason else ""
@@ -111,12 +112,13 @@ def table(results, scenario):
 def section(results, scenario, ahead):
     remarks = results.remarks(scenario)
     faults = f'<ul class="faults">{items(remarks)}</ul>' if remarks else ""
+    warnings = "".join(f'<p class="quiet note">{escape(warning)}</p>' for warning in results.warnings(scenario))
     told = f"<h3>Ahead of tidegate by more than 5 %</h3><ul>{items(ahead)}</ul>" if ahead else ""
     runs = [results.runs[name, scenario].command for name in results.peer_names if (name, scenario) in results.runs]
     commands = f"<details><summary>Commands</summary><pre>{escape(chr(10).join(runs))}</pre></details>"
     return (
         f'<section><h2>{escape(scenario)}</h2><p class="quiet">{escape(SCENARIOS[scenario][2])}</p>'
-        f"{bars(results, scenario)}{table(results, scenario)}{faults}{told}{commands}</section>"
+        f"{bars(results, scenario)}{table(results, scenario)}{faults}{warnings}{told}{commands}</section>"
     )
 
 

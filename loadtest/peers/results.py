@@ -74,16 +74,37 @@ class Run:
     def reason(self):
         """Why it is not a clean result, in one line; empty if it is."""
         if self.data is not None:
-            reasons = list(self.data.get("failed", []))
+            reasons, beside = self.faults()
             if self.data.get("interrupted"):
                 reasons.append("ended early")
-            if reasons or self.exit == 0:
-                return "; ".join(reasons)
+            if reasons or beside or self.exit == 0:
+                return printable("; ".join(reasons))
         if self.exit == 124:
             return "took too long"
         lines = [line.strip() for line in self.output.splitlines() if line.strip()]
         told = [line for line in lines if line.lower().startswith(("error", "failed"))]
-        return (told or lines or ["no output"])[-1] + f" (exit code {self.exit})"
+        return printable((told or lines or ["no output"])[-1]) + f" (exit code {self.exit})"
+
+    def limit_reasons(self):
+        """What went wrong with the limit beside this peer."""
+        return [printable(reason) for reason in self.faults()[1]]
+
+    def faults(self):
+        """What the generator found wrong: with this peer, and with the limit beside it, which is not the peer's fault."""
+        own, beside = [], []
+        for fault in (self.data or {}).get("failed", []):
+            if self.peer == LIMIT or not (fault.startswith("limit:") or self.is_missing_beside(fault)):
+                own.append(fault)
+            else:
+                beside.append(fault if fault.startswith("limit:") else f"limit: {fault}")
+        return own, beside
+
+    def is_missing_beside(self, fault):
+        """Whether this counts missing deliveries, and all of them were the limit's."""
+        if not fault.endswith("deliveries did not come in time") or self.data.get("missing"):
+            return False
+        missing = {series["name"]: sum(r["missing"] for r in series["rounds"]) for series in self.data.get("series", [])}
+        return missing.pop(LIMIT, 0) > 0 and not any(missing.values())
 
     def is_generator_busy(self):
         return any(series.get("generator_cores", 0) > GENERATOR_BUSY for series in (self.data or {}).get("series", []))
@@ -145,7 +166,14 @@ SCENARIOS = {
 }
 
 
+def printable(text):
+    """One line of moderate length: servers' answers may hold anything."""
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return text if len(text) <= 200 else text[:199] + "…"
+
+
 def read_fields(path):
+    """The fields of a file of lines KEY=VALUE."""
     return dict(line.split("=", 1) for line in path.read_text().splitlines() if "=" in line)
 
 
@@ -206,16 +234,26 @@ class Results:
         return found
 
     def remarks(self, scenario):
-        """Reasons and warnings, one line a peer."""
+        """What went wrong, one line a peer."""
         lines = []
         for peer in self.peer_names:
             _, reason = self.row(peer, scenario)
             if reason:
                 lines.append(f"{self.peers[peer].title}: {reason}")
             run = self.runs.get((peer, scenario))
-            if run and run.is_generator_busy():
-                lines.append(f"{self.peers[peer].title}: the generator kept its core busy, so rate and latency may be its own")
+            lines += [f"beside {self.peers[peer].title}, {reason}" for reason in run.limit_reasons()] if run else []
         return lines
+
+    def warnings(self, scenario):
+        """What the figures may be mistaken for."""
+        busy = [
+            self.peers[peer].title
+            for peer in self.peer_names
+            if (run := self.runs.get((peer, scenario))) and run.is_generator_busy()
+        ]
+        if not busy:
+            return []
+        return [f"The generator kept its core busy, so that rates and latencies may be its own, beside: {', '.join(busy)}."]
 
 
 def read_run(path):

@@ -44,7 +44,8 @@ def text(results, facts):
         headings = [wrap(column.heading, width) for column, width in zip(columns, widths)]
         height = max(len(heading) for heading in headings)
         for level in range(height):
-            cells = [heading[level - height + len(heading)] if level >= height - len(heading) else "" for heading in headings]
+            # Headings end on the same line.
+            cells = [([""] * (height - len(heading)) + heading)[level] for heading in headings]
             out.append((" " * 20 + "".join(f"  {cell:>{width}}" for cell, width in zip(cells, widths))).rstrip())
         for peer in results.peer_names:
             values, reason = results.row(peer, scenario)
@@ -54,7 +55,7 @@ def text(results, facts):
                 continue
             row = "".join(f"  {cell:>{width}}" for cell, width in zip(cells, widths))
             out.append(f"{results.peers[peer].title:<20}{row}{'  !' if reason else ''}")
-        out += [f"! {remark}" for remark in results.remarks(scenario)]
+        out += [f"! {remark}" for remark in results.remarks(scenario)] + results.warnings(scenario)
         out += [f"ahead of tidegate in {remark}" for remark in ahead_lines(results, scenario)]
     return "\n".join(out) + "\n"
 
@@ -83,6 +84,7 @@ def as_json(results, facts):
                 "figures": {column.key: column.heading for column in SCENARIOS[scenario][0]},
                 "rows": {name: json_row(results, name, scenario) for name in results.peer_names},
                 "ahead_of_tidegate": ahead_lines(results, scenario),
+                "remarks": results.remarks(scenario) + results.warnings(scenario),
             }
             for scenario in results.scenarios
         },
@@ -93,7 +95,8 @@ def json_row(results, peer, scenario):
     values, reason = results.row(peer, scenario)
     run = results.runs.get((peer, scenario))
     figures = {column.key: value for column, value in zip(SCENARIOS[scenario][0], values)}
-    return {**figures, "failure": reason or None, "command": run.command if run else None, "date": run.date if run else None}
+    where = {"command": run.command, "date": run.date} if run else {"command": None, "date": None}
+    return {**figures, "failure": reason or None, **where}
 
 
 def dates(results):
@@ -101,8 +104,10 @@ def dates(results):
 
 
 def markdown(results, facts):
+    machine_words = [f"{value} cores" if key == "cores" else value for key, value in facts.items() if "." not in key]
+    runs = [results.runs.get((name, scenario)) for name in results.peer_names for scenario in results.scenarios]
     out = [
-        f"Taken on {' and '.join(dates(results))} on " + ", ".join(f"{value}" if key != "cores" else f"{value} cores" for key, value in facts.items() if "." not in key) + ".",
+        f"Taken on {' and '.join(dates(results))} on {', '.join(machine_words)}.",
         "",
         "| Server | Version | Settings |",
         "|---|---|---|",
@@ -123,13 +128,16 @@ def markdown(results, facts):
         remarks = results.remarks(scenario)
         if remarks:
             out += [""] + [f"- (!) {remark.replace('|', '/')}" for remark in remarks]
+        for warning in results.warnings(scenario):
+            out += ["", warning]
         ahead = ahead_lines(results, scenario)
         out += ["", "Ahead of tidegate by more than 5 %:" if ahead else "Nobody is ahead of tidegate by more than 5 %."]
         if ahead:
             out += [""] + [f"- {remark}" for remark in ahead]
     out += ["", "### Commands", "", "`make compare` runs all of these; one of them alone, after `scripts/install-peers`:", "", "```"]
-    out += [run.command for name in results.peer_names for scenario in results.scenarios if (run := results.runs.get((name, scenario)))]
-    out += ["```", "", "Of the kernel: " + ", ".join(f"`{key}` {value}" for key, value in facts.items() if "." in key) + "."]
+    out += [run.command for run in runs if run]
+    sysctls = ", ".join(f"`{key}` {value}" for key, value in facts.items() if "." in key)
+    out += ["```", "", f"Of the kernel: {sysctls}."]
     return "\n".join(out)
 
 
@@ -150,7 +158,8 @@ def write(folder, document, peer_order, scenario_order):
     print(summary)
     (folder / "compare.txt").write_text(summary)
     (folder / "compare.json").write_text(json.dumps(as_json(results, facts), indent=1) + "\n")
-    (folder / "compare.html").write_text(page(results, facts, dates(results), {name: ahead_lines(results, name) for name in results.scenarios}))
+    ahead = {name: ahead_lines(results, name) for name in results.scenarios}
+    (folder / "compare.html").write_text(page(results, facts, dates(results), ahead))
     print(f"written: {folder}/compare.txt, .json and .html")
     if results.is_complete and not results.is_quick:
         write_document(pathlib.Path(document), markdown(results, facts))

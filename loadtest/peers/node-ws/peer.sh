@@ -12,6 +12,7 @@ install() {
   stamp $folder/node_modules $folder/package.json $folder/package-lock.json
 }
 version() {
-  node -p '["ws", "bufferutil"].reduce((line, name) => `${line}, ${name} ${JSON.parse(fs.readFileSync(`'$folder'/node_modules/${name}/package.json`)).version}`, `Node ${process.version}`)'
+  node -p '["ws", "bufferutil"].reduce((line, name) =>
+    `${line}, ${name} ${require(`./'$folder'/node_modules/${name}/package.json`).version}`, `Node ${process.version}`)'
 }
-serve() { exec node --max-semi-space-size=64 $folder/server.js "$1"; }
+serve() { exec node $folder/server.js "$1"; }

@@ -8,5 +8,7 @@ installed() { [ -x "$gateway" ]; }
 install() { scripts/install-build-tools && cargo build --release --quiet --bin tidegate; }
 version() { printf '%s (%s)\n' "$("$gateway" --version)" "$(git describe --always --dirty 2>/dev/null || echo "no git")"; }
 serve() {
+  # The gateway takes TIDEGATE_ variables for options of its own.
+  unset TIDEGATE_BIN_DIR
   exec "$gateway" serve --log-level warn --shards 1 --listen "127.0.0.1:$1" --admin-listen "127.0.0.1:$(($1 + 1))"
 }
