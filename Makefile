@@ -2,9 +2,9 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench measure hold fmt clean
+.PHONY: help run test check bench measure compare hold fmt clean
 
-# Further options for the gateway: make run ARGS='--shards 4'
+# Further options: make run ARGS='--shards 4', make compare ARGS='--quick nats'
 ARGS ?=
 
 help: ## list these commands
@@ -29,11 +29,9 @@ bench: ## run the benchmarks
 	@scripts/install-build-tools
 	cargo bench --workspace --bench '*'
 
-ifneq ($(wildcard scripts/measure),)
 measure: ## measure against the bare kernel loop: ratios, not absolute figures
 	@scripts/install-build-tools
 	scripts/measure
-endif
 
 # How many connections: make hold N=1000000
 N ?= 200000
@@ -42,9 +40,12 @@ hold: ## hold N connections (200000) to one gateway, feed and verify them all
 	@scripts/install-build-tools
 	scripts/hold $(N)
 
+compare: ## measure tidegate beside other servers, installed if need be: tables in docs/BENCHMARKS.md and target/compare
+	@scripts/compare $(ARGS)
+
 fmt: ## format the code
 	cargo fmt --all
 
 clean: ## remove everything that was built or installed here
 	cargo clean
-	rm -rf target tests/clients/node_modules tests/clients/.venv
+	rm -rf target tests/clients/node_modules tests/clients/.venv loadtest/peers/node-ws/node_modules loadtest/peers/python-websockets/.venv
