@@ -5,6 +5,7 @@
 //! what the codec would take for each subscriber.
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use tidegate::model::{ChannelName, PayloadKind, Publication, Time, encoding};
@@ -14,6 +15,7 @@ use tungstenite::protocol::frame::coding::{Data, OpCode};
 fn framing(criterion: &mut Criterion) {
     let channel = ChannelName::parse("lobby").expect("a valid literal");
     let mut group = criterion.benchmark_group("framing");
+    group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(1));
     for size in [128, 512, 16 * 1024] {
         let payload = vec![b'x'; size];
         group.throughput(Throughput::Bytes(size as u64));

@@ -5,6 +5,7 @@
 //! kernel's part of accepting a connection and answering it is about 26 us.
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tidegate::config::Config;
@@ -26,6 +27,7 @@ const BROWSER: &[u8] = b"GET /ws/lobby HTTP/1.1\r\n\
 
 fn request_head(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("request_head");
+    group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(1));
     group.throughput(Throughput::Bytes(BROWSER.len() as u64));
     group.bench_function("scan/one_piece", |bencher| {
         bencher.iter(|| HeadScanner::new().scan(black_box(BROWSER)));

@@ -60,8 +60,8 @@ fn routing(criterion: &mut Criterion) {
             let publication = kit::message(&kit::channel(&name(0)), BYTES);
             group.sample_size(if subscribers == 100_000 { 20 } else { 100 });
             group.throughput(Throughput::Elements(subscribers as u64));
+            let mut rig = rig(subscribers, channels, 1);
             group.bench_function(BenchmarkId::new(format!("of {channels}"), subscribers), |bencher| {
-                let mut rig = rig(subscribers, channels, 1);
                 bencher.iter(|| {
                     rig.publish(&publication);
                     rig.settle();
@@ -78,11 +78,11 @@ fn round(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("route: round");
     group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(1));
     group.throughput(Throughput::Elements(10));
+    let mut rig = rig(10, CHANNELS, 10);
+    let publications: Vec<_> =
+        (0..CHANNELS).map(|index| kit::message(&kit::channel(&name(index)), BYTES)).collect();
+    let mut round = publications.iter().cycle();
     group.bench_function("10 each of 10,000", |bencher| {
-        let mut rig = rig(10, CHANNELS, 10);
-        let publications: Vec<_> =
-            (0..CHANNELS).map(|index| kit::message(&kit::channel(&name(index)), BYTES)).collect();
-        let mut round = publications.iter().cycle();
         bencher.iter(|| {
             round.next().into_iter().for_each(|publication| rig.publish(publication));
             rig.settle();

@@ -44,6 +44,7 @@ fn filled_map() -> BTreeSet<(Time, ConnectionId)> {
 
 fn arm(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("arm a million");
+    group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
     group.throughput(Throughput::Elements(u64::from(ENTRIES)));
     group.sample_size(10);
     group.bench_function("wheel", |bencher| {
@@ -57,11 +58,12 @@ fn arm(criterion: &mut Criterion) {
 
 fn turn(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("turn with a million");
+    group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
     group.throughput(Throughput::Elements(u64::from(ENTRIES) / PERIOD_TICKS));
+    let mut wheel = filled_wheel();
+    let mut now = Time::ZERO.after(Duration::from_secs(24));
+    let mut due = Vec::new();
     group.bench_function("wheel", |bencher| {
-        let mut wheel = filled_wheel();
-        let mut now = Time::ZERO.after(Duration::from_secs(24));
-        let mut due = Vec::new();
         bencher.iter(|| {
             now = now.after(TICK);
             wheel.expire(now, usize::MAX, &mut due);
@@ -71,9 +73,9 @@ fn turn(criterion: &mut Criterion) {
             black_box(wheel.next_due())
         });
     });
+    let mut map = filled_map();
+    let mut now = Time::ZERO.after(Duration::from_secs(24));
     group.bench_function("sorted map", |bencher| {
-        let mut map = filled_map();
-        let mut now = Time::ZERO.after(Duration::from_secs(24));
         bencher.iter(|| {
             now = now.after(TICK);
             while let Some((_, connection)) = map.first().copied().filter(|(due, _)| *due <= now) {
