@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Sleep, sleep};
 
 use super::places::{Guest, Place, Places, RequestMark};
+use super::spares::{Refill, Spares};
 use crate::config::limits::KEEP_ALIVE_IDLE;
 
 /// Pause after an accept that failed for want of descriptors.
@@ -28,12 +29,34 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Bounded {
     listener: TcpListener,
     places: Arc<Places>,
+    spares: Spares,
 }
 
 impl Bounded {
     /// Takes connections from `listener`.
     pub fn new(listener: TcpListener) -> Self {
-        Self { listener, places: Arc::default() }
+        Self { listener, places: Arc::default(), spares: Spares::new() }
+    }
+}
+
+impl Bounded {
+    async fn accept_stream(&self) -> (TcpStream, SocketAddr) {
+        loop {
+            match self.listener.accept().await {
+                Ok(accepted) => return accepted,
+                Err(error) if is_of_one_connection(&error) => continue,
+                Err(_) => {}
+            }
+            let error = match self.spares.accept(&self.listener) {
+                Ok(Some(accepted)) => return accepted,
+                Ok(None) => continue,
+                Err(error) => error,
+            };
+            tracing::warn!(%error, "admin accept failed");
+            // The descriptor of one that is idle will do.
+            self.places.ask_one_to_go();
+            sleep(ACCEPT_PAUSE).await;
+        }
     }
 }
 
@@ -42,20 +65,12 @@ impl axum::serve::Listener for Bounded {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Caller, SocketAddr) {
-        loop {
-            match self.listener.accept().await {
-                Ok((stream, peer)) => {
-                    // Fails only on a socket that is gone already; its first read will tell.
-                    let _ = stream.set_nodelay(true);
-                    return (Caller::new(stream, self.places.take().await), peer);
-                }
-                Err(error) if is_of_one_connection(&error) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "admin accept failed");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
+        let (stream, peer) = self.accept_stream().await;
+        // Fails only on a socket that is gone already; its first read will tell.
+        let _ = stream.set_nodelay(true);
+        let refill = self.spares.refill_later();
+        let place = self.places.take().await;
+        (Caller { stream, idle: None, has_progressed: false, _refill: refill, place }, peer)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -74,14 +89,12 @@ pub struct Caller {
     /// Armed while a read waits; looked at when it fires, so that progress costs no timer call.
     idle: Option<Pin<Box<Sleep>>>,
     has_progressed: bool,
+    /// After the stream, whose descriptor it may need.
+    _refill: Refill,
     place: Place,
 }
 
 impl Caller {
-    fn new(stream: TcpStream, place: Place) -> Self {
-        Self { stream, idle: None, has_progressed: false, place }
-    }
-
     /// Whether it gives up its place: it was asked to, and the next request has not come meanwhile.
     fn gives_way(&self, context: &Context<'_>) -> bool {
         if !self.place.must_go(context.waker()) {

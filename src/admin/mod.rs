@@ -18,6 +18,7 @@ mod refusal;
 mod routes;
 mod scrape;
 mod shards;
+mod spares;
 #[cfg(test)]
 mod tests;
 

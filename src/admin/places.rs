@@ -12,10 +12,12 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-/// Admin connections at a time, one of which waits for its place; part of the reserve of descriptors.
+use super::spares::SPARES;
+
+/// Descriptors of admin connections at a time: part of the reserve.
 pub const CONNECTIONS_MAX: usize = 40;
-/// Connections that are served at a time.
-const PLACES: usize = CONNECTIONS_MAX - 1;
+/// Connections that are served at a time; one more may wait for its place.
+pub const PLACES: usize = CONNECTIONS_MAX - SPARES - 1;
 /// A new connection that sends nothing for so long is as idle as one between two requests.
 const SILENCE_MAX: Duration = Duration::from_secs(1);
 /// How often a caller without a place looks whether somebody has become idle, should nothing report it.
@@ -84,7 +86,7 @@ impl Places {
     }
 
     /// Asks the one that has been idle longest, one at a time.
-    fn ask_one_to_go(&self) {
+    pub fn ask_one_to_go(&self) {
         let taken = lock(&self.taken);
         if taken.iter().any(|guest| lock(&guest.state).is_asked) {
             return;

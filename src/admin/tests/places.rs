@@ -1,7 +1,7 @@
 //! More callers than the admin port has places for.
 
 use super::*;
-use crate::admin::ADMIN_CONNECTIONS_MAX;
+use crate::admin::places::PLACES;
 
 /// More than there are places.
 const CROWD: usize = 60;
@@ -32,7 +32,7 @@ async fn c1_keep_alive_publishers_beyond_the_places_shut_nobody_out() {
 async fn c1_the_connection_that_was_idle_longest_gives_way() {
     let world = awake(Shape::default()).await;
     let mut crowd = Vec::new();
-    for _ in 0..ADMIN_CONNECTIONS_MAX - 1 {
+    for _ in 0..PLACES {
         let mut caller = world.client().await;
         assert_eq!(caller.get("/readyz").await.status, 200);
         crowd.push(caller);
@@ -50,7 +50,7 @@ async fn c1_a_connection_in_the_middle_of_a_request_keeps_its_place() {
     let mut world = asleep(Shape { shards: 1, ..Shape::default() }).await;
     // Answered once the shard wakes: some wait for their receipt, others have sent half a body, or half a head.
     let mut waiting = Vec::new();
-    for index in 0..ADMIN_CONNECTIONS_MAX - 1 {
+    for index in 0..PLACES {
         let mut caller = world.client().await;
         match index % 3 {
             0 => caller.send(format!("{POST}abcd").as_bytes()).await,
