@@ -190,9 +190,12 @@ fn c16_an_event_of_a_freed_slot_does_not_touch_its_next_owner() {
         let gone: ConnectionId = world.clients[first].wire.borrow().id().expect("registered");
         let now = world.now();
         world.clients[first].reset(now, &world.ledger);
-        // The next one is accepted in the very turn that frees the slot, or the one after.
+        // The slot is free before the next one comes, and is given to it.
+        world.settle();
         let second = world.connect(0, &[0], Reader::Healthy, usize::MAX);
         world.settle();
+        let next: ConnectionId = world.clients[second].wire.borrow().id().expect("registered");
+        assert_eq!(next.slot, gone.slot);
         let stale =
             Readiness { connection: gone, is_readable: true, is_writable: true, is_read_closed: true };
         world.shards[0].host.borrow_mut().stale.push(stale);
