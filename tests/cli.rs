@@ -103,6 +103,12 @@ fn help_and_version_exit_0_on_standard_output() {
     for arguments in [&["--help"][..], &["-h"], &["serve", "--help"], &["check", "--help"]] {
         let (code, output, error) = outcome(&mut tidegate(arguments));
         assert_eq!((code, error.as_str()), (0, ""));
+        let options = output.matches("[TIDEGATE_").count();
+        assert_eq!(
+            output.matches("[default: ").count(),
+            options,
+            "an option without its default in {output}"
+        );
         let mut position = 0;
         for title in [
             "\nListening:\n",
