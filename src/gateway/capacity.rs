@@ -49,6 +49,14 @@ impl Capacity {
     }
 }
 
+/// Whether `config` fits the descriptors that a start would have.
+///
+/// # Errors
+/// [`GatewayError::Descriptors`], as the start would say it.
+pub fn check_capacity(config: &Config) -> Result<(), GatewayError> {
+    Capacity::of(config, raise_descriptor_limit()).map(|_| ())
+}
+
 /// Descriptors of one table that are not for clients.
 fn reserved(config: &Config) -> usize {
     let per_shard = DESCRIPTORS_PER_SHARD + config.listen.len();
