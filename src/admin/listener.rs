@@ -37,9 +37,8 @@ impl Bounded {
     pub fn new(listener: TcpListener) -> Self {
         Self { listener, places: Arc::default(), spares: Spares::new() }
     }
-}
 
-impl Bounded {
+    /// The next connection, over a spare descriptor if there is no other.
     async fn accept_stream(&self) -> (TcpStream, SocketAddr) {
         loop {
             match self.listener.accept().await {

@@ -47,13 +47,14 @@ impl Spares {
         let mut held = self.lock();
         let _shortage = spare::enter_shortage();
         drop(held.pop());
-        match listener.poll_accept(&mut Context::from_waker(Waker::noop())) {
+        let accepted = match listener.poll_accept(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(accepted) => accepted.map(Some),
-            Poll::Pending => {
-                fill(&mut held);
-                Ok(None)
-            }
+            Poll::Pending => Ok(None),
+        };
+        if !matches!(accepted, Ok(Some(_))) {
+            fill(&mut held);
         }
+        accepted
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<File>> {
