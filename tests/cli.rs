@@ -96,6 +96,31 @@ fn a_wrong_configuration_exits_78_with_one_line() {
 }
 
 #[test]
+fn more_connections_than_descriptors_allow_are_blamed_on_whoever_asked_for_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = write_file(directory.path(), "shards = 2\nmax_connections = 99_000_000\n");
+    for (arguments, variable, blamed) in [
+        (vec!["--max-connections", "99000000"], None, "flag --max-connections".to_owned()),
+        (
+            vec![],
+            Some(("TIDEGATE_MAX_CONNECTIONS", "99000000")),
+            "variable TIDEGATE_MAX_CONNECTIONS".to_owned(),
+        ),
+        (vec!["--config", &path], None, format!("file {path}:2: max_connections")),
+    ] {
+        for (command, code, kind) in [("serve", 78, "configuration"), ("check", 0, "warning")] {
+            let arguments: Vec<&str> =
+                [command, "--listen", "127.0.0.1:0"].into_iter().chain(arguments.iter().copied()).collect();
+            let (was, _, error) = outcome(tidegate(&arguments).envs(variable));
+            assert_eq!(was, code, "{error}");
+            let begins = format!("tidegate: {kind}: {blamed}: the descriptor limit is ");
+            assert!(error.starts_with(&begins) && error.lines().count() == 1, "{begins}\n{error}");
+            assert!(error.contains("needed for 99000000 connections; raise it"), "{error}");
+        }
+    }
+}
+
+#[test]
 fn help_and_version_exit_0_on_standard_output() {
     let (code, output, error) = outcome(&mut tidegate(&["--version"]));
     assert_eq!((code, error.as_str()), (0, ""));
@@ -103,6 +128,12 @@ fn help_and_version_exit_0_on_standard_output() {
     for arguments in [&["--help"][..], &["-h"], &["serve", "--help"], &["check", "--help"]] {
         let (code, output, error) = outcome(&mut tidegate(arguments));
         assert_eq!((code, error.as_str()), (0, ""));
+        let options = output.matches("[TIDEGATE_").count();
+        assert_eq!(
+            output.matches("[default: ").count(),
+            options,
+            "an option without its default in {output}"
+        );
         let mut position = 0;
         for title in [
             "\nListening:\n",

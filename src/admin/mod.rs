@@ -11,12 +11,14 @@ mod health;
 mod listener;
 mod listing;
 mod message;
+mod places;
 mod process;
 mod publish;
 mod refusal;
 mod routes;
 mod scrape;
 mod shards;
+mod spares;
 #[cfg(test)]
 mod tests;
 
@@ -28,7 +30,7 @@ use std::time::Duration;
 use axum::handler::Handler;
 use tokio::net::TcpListener;
 
-pub use listener::CONNECTIONS_MAX as ADMIN_CONNECTIONS_MAX;
+pub use places::CONNECTIONS_MAX as ADMIN_CONNECTIONS_MAX;
 pub use shards::Shards;
 
 use crate::clock::Clock;
@@ -116,5 +118,6 @@ impl Admin {
 /// Whatever ends the accept loop for good; the process should end with it.
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>) -> io::Result<()> {
     let service = routes::answer.with_state(admin);
+    let service = service.into_make_service_with_connect_info::<listener::Origin>();
     axum::serve(listener::Bounded::new(listener), service).await
 }

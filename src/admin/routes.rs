@@ -14,11 +14,12 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{ALLOW, CONTENT_TYPE};
 use axum::http::{HeaderValue, Method};
 use axum::response::Response;
 
+use super::listener::Origin;
 use super::refusal::{Refusal, Refused};
 use super::{Admin, guard, health, listing, publish, scrape};
 
@@ -129,7 +130,12 @@ impl Route {
 }
 
 /// Answers one request.
-pub async fn answer(State(admin): State<Arc<Admin>>, request: Request) -> Response {
+pub async fn answer(
+    State(admin): State<Arc<Admin>>,
+    ConnectInfo(origin): ConnectInfo<Origin>,
+    request: Request,
+) -> Response {
+    let _busy = origin.begin_request();
     let route = Route::of(request.uri().path());
     admin.counters.count_request(route);
     match route_to(&admin, route, request).await {

@@ -137,13 +137,13 @@ fn help_flag() -> Arg {
 /// The flag of one row of the table.
 fn option(definition: &'static Definition) -> Arg {
     let default = match definition.default {
-        "" => String::new(),
-        default => format!("[default: {default}] "),
+        "" => "none",
+        default => default,
     };
     let flag = Arg::new(definition.name)
         .long(definition.name)
         .value_name(definition.kind.placeholder())
-        .help(format!("{}\n{default}[{}]", definition.help, definition.variable()))
+        .help(format!("{}\n[default: {default}] [{}]", definition.help, definition.variable()))
         .help_heading(definition.group.title())
         .next_line_help(definition.group != Group::General)
         .allow_negative_numbers(true)

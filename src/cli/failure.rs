@@ -3,6 +3,9 @@
 use std::io::Write;
 
 use crate::config::ConfigError;
+use crate::config::options::Key;
+use crate::config::settings::{Setting, Settings};
+use crate::config::value::Value;
 use crate::gateway::GatewayError;
 
 /// Why a command did not do what was asked.
@@ -37,6 +40,19 @@ impl Failure {
         Self::Usage(Usage::Line(line.into()))
     }
 
+    /// The same, as the fault of whoever asked for more connections than fit, if anybody did.
+    #[must_use]
+    pub fn blamed_on(self, settings: &Settings) -> Self {
+        let Setting { value, source } = settings.get(Key::MaxConnections);
+        let Self::Gateway(error) = &self else { return self };
+        match error.refusal_of_max_connections() {
+            Some(refusal) if *value != Value::Count(0) => {
+                Self::Config(refusal.at(source, &Key::MaxConnections.definition().toml_key()))
+            }
+            _ => self,
+        }
+    }
+
     /// 0 for help and version, 64 wrong command line, 65 refused by the gateway, 69 unavailable, 70 internal, 78 wrong
     /// configuration.
     pub fn exit_code(&self) -> u8 {
@@ -62,6 +78,15 @@ impl Failure {
             Self::Refused(line) | Self::Unavailable(line) | Self::Internal(line) => tell("error", line),
             Self::Config(error) => tell("configuration", &error.to_string()),
             Self::Gateway(error) => tell("error", &error.to_string()),
+        }
+    }
+
+    /// As a warning of what is only checked.
+    pub fn warn(&self) {
+        match self {
+            Self::Config(error) => tell("warning", &error.to_string()),
+            Self::Gateway(error) => tell("warning", &error.to_string()),
+            other => other.report(),
         }
     }
 }

@@ -15,6 +15,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 
 use crate::config::{self, Config, Inputs, Loaded, report};
+use crate::gateway;
 use arguments::Command;
 
 /// Carries out the command line `arguments`, the first of which is the program's name. `serve` runs the gateway until
@@ -27,9 +28,15 @@ pub fn run(
     serve: impl FnOnce(Config) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     match arguments::parse(arguments)? {
-        Command::Serve { flags } => serve(load(flags)?.config),
+        Command::Serve { flags } => {
+            let Loaded { config, settings, .. } = load(flags)?;
+            serve(config).map_err(|failure| failure.blamed_on(&settings))
+        }
         Command::Check { flags, channel } => {
             let loaded = load(flags)?;
+            if let Err(error) = gateway::check_capacity(&loaded.config) {
+                Failure::from(error).blamed_on(&loaded.settings).warn();
+            }
             print(&match channel {
                 Some(channel) => report::for_channel(&loaded, &channel),
                 None => report::effective(&loaded),

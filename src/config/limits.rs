@@ -47,8 +47,11 @@ pub const ENDS_KEPT: usize = 1000;
 pub const ENDS_LOGGED_PER_SECOND: u32 = 5;
 /// Shard threads.
 pub const SHARDS_MAX: usize = 256;
-/// Descriptors kept for listeners, wakers, the admin side and the spare one (GUARANTEES C3).
+/// Descriptors kept at least for listeners, wakers, the admin side, spare ones and clients over the limit (GUARANTEES C3).
 pub const DESCRIPTORS_RESERVED: usize = 64;
+/// Clients over the connection limit that may hold a descriptor of one table at a time, while they read that there is no
+/// room for them; the one that came first makes room for the next.
+pub const REFUSED_MAX: usize = 8;
 /// Shortest and longest duration an option takes, unless it says otherwise (GUARANTEES D5).
 pub const DURATION_MIN: Duration = Duration::from_millis(1);
 /// See [`DURATION_MIN`].

@@ -1,7 +1,7 @@
 //! Merges flags over variables over file over defaults into one validated `Config`, each value with its source.
 //!
-//! `[[channel]]` tables of the file refine what holds for all channels, whoever said that: a table beats a flag for
-//! the channels that its pattern matches. Nothing here reads the process: the caller hands in the environment and the
+//! `[[channel]]` tables of the file refine what the file says for all channels. A flag or variable is for all channels
+//! and beats them, which is warned of. Nothing here reads the process: the caller hands in the environment and the
 //! number of cores.
 
 use std::ffi::OsString;
@@ -11,7 +11,7 @@ use super::Config;
 use super::limits;
 use super::options::{self, Key, OPTIONS, VARIABLE_PREFIX};
 use super::relations;
-use super::settings::{Setting, Settings};
+use super::settings::{Beaten, Setting, Settings};
 use super::source::{ConfigError, Refusal, Source, nearest};
 use super::value::Value;
 use super::{file, file::FileSettings};
@@ -58,7 +58,8 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, ConfigError> {
         settings.set(key, setting);
     }
     resolve_shards(&mut settings, inputs.cores);
-    let warnings = relations::check(&settings)?;
+    let mut warnings: Vec<String> = settings.drop_beaten().iter().map(warn_of_beaten).collect();
+    warnings.extend(relations::check(&settings)?);
     Ok(Loaded { config: settings.to_config(), settings, file: file.map(|(path, _)| path), warnings })
 }
 
@@ -124,6 +125,11 @@ fn named_file(settings: &[(Key, Setting)]) -> Option<(PathBuf, Source)> {
         Value::Text(path) => Some((Path::new(path).to_owned(), setting.source.clone())),
         _ => None,
     }
+}
+
+fn warn_of_beaten(Beaten { key, pattern, source, by }: &Beaten) -> String {
+    let problem = format!("what it says for {pattern} does not hold: {by} is for all channels");
+    Refusal::new(problem, "leave one of the two out").at(source, &key.definition().toml_key()).to_string()
 }
 
 fn resolve_shards(settings: &mut Settings, cores: usize) {

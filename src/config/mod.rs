@@ -90,6 +90,14 @@ pub struct Config {
     pub channels: ChannelRules,
 }
 
+impl Config {
+    /// Clients over the connection limit that a shard may hold at a time: its share of a table's reserve.
+    pub fn refused_max(&self) -> usize {
+        let shards_of_a_table = if self.private_fds { 1 } else { self.shards.max(1) };
+        (limits::REFUSED_MAX / shards_of_a_table).max(1)
+    }
+}
+
 impl Default for Config {
     /// The values that hold when nothing is said; `options.rs` prints the same, but for `shards`: there it is one a core.
     fn default() -> Self {

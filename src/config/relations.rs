@@ -57,15 +57,17 @@ fn check_addresses(settings: &Settings) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Whether two sockets cannot both be bound: same port, and the same or an all-embracing address.
-fn collides(one: SocketAddr, other: SocketAddr) -> bool {
-    let covers = |wide: IpAddr, narrow: IpAddr| {
-        wide == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
-            || (wide.is_unspecified() && wide.is_ipv4() == narrow.is_ipv4())
-    };
-    one.port() != 0
-        && one.port() == other.port()
-        && (one.ip() == other.ip() || covers(one.ip(), other.ip()) || covers(other.ip(), one.ip()))
+/// Whether a client listener and the admin listener cannot both be bound: same port, and the same or an all-embracing
+/// address. Of the two only the admin listener may embrace both families: client listeners of IPv6 are of it alone.
+fn collides(client: SocketAddr, admin: SocketAddr) -> bool {
+    let covers = |wide: IpAddr, narrow: IpAddr| wide.is_unspecified() && wide.is_ipv4() == narrow.is_ipv4();
+    let (client_ip, admin_ip) = (client.ip(), admin.ip());
+    client.port() != 0
+        && client.port() == admin.port()
+        && (client_ip == admin_ip
+            || covers(client_ip, admin_ip)
+            || covers(admin_ip, client_ip)
+            || admin_ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED))
 }
 
 fn warn_of_liveness(settings: &Settings, warnings: &mut Vec<String>) {

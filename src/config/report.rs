@@ -56,7 +56,8 @@ pub fn reference() -> String {
          beats the\ndefault. An empty variable counts as unset; lists in variables are split at commas. Durations and \
          sizes carry units:\n`500ms`, `25s`, `1m30s`; `512B`, `64KiB`, `10MB`. Keys marked * may also stand in \
          `[[channel]]` tables of the file, which\nhold for the channels that their `pattern` matches; the last match \
-         wins key by key. A table there sets `relay` to `true` or\n`false`.\n",
+         wins key by key. A flag or variable is for all channels\nand beats the tables. A table sets `relay` to `true` or \
+         `false`.\n",
     );
     for_each_group(|group, options| {
         text.push_str(&format!("\n## {}\n\n", group.title()));

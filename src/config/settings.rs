@@ -33,6 +33,19 @@ pub struct ChannelTable {
     pub settings: Vec<(Key, Setting)>,
 }
 
+/// What a `[[channel]]` table said in vain.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Beaten {
+    /// For which key.
+    pub key: Key,
+    /// For which channels.
+    pub pattern: Pattern,
+    /// Where.
+    pub source: Source,
+    /// The flag or variable that holds instead.
+    pub by: Source,
+}
+
 /// The merged configuration before it becomes a [`Config`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
@@ -62,6 +75,30 @@ impl Settings {
         self.base[key as usize] = setting;
     }
 
+    /// Takes out of the tables what a flag or variable says for all channels, and tells what it was, in the order of the
+    /// file.
+    pub fn drop_beaten(&mut self) -> Vec<Beaten> {
+        let base = &self.base;
+        let mut beaten = Vec::new();
+        for table in &mut self.tables {
+            let pattern = &table.pattern;
+            table.settings.retain(|(key, setting)| {
+                let by = &base[*key as usize].source;
+                if by.is_of_the_file_or_default() {
+                    return true;
+                }
+                beaten.push(Beaten {
+                    key: *key,
+                    pattern: pattern.clone(),
+                    source: setting.source.clone(),
+                    by: by.clone(),
+                });
+                false
+            });
+        }
+        beaten
+    }
+
     /// What a channel gets for a per-channel `key`, and because of whom: the last table that matches and names the
     /// key, else the base. Relay patterns count as part of the base. Linear in the tables.
     pub fn for_channel(&self, channel: &ChannelName, key: Key) -> Setting {
@@ -75,7 +112,8 @@ impl Settings {
         match &base.value {
             Value::Patterns(patterns) => {
                 let relays = patterns.iter().any(|pattern| pattern.matches(channel));
-                let source = if relays { base.source.clone() } else { Source::Default };
+                let is_said = relays || !base.source.is_of_the_file_or_default();
+                let source = if is_said { base.source.clone() } else { Source::Default };
                 Setting { value: Value::Switch(relays), source }
             }
             _ => base.clone(),

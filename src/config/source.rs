@@ -25,6 +25,13 @@ pub enum Source {
     Flag(String),
 }
 
+impl Source {
+    /// Whether no flag and no variable gave it.
+    pub const fn is_of_the_file_or_default(&self) -> bool {
+        matches!(self, Self::Default | Self::File { .. })
+    }
+}
+
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -49,10 +49,20 @@ impl Capacity {
     }
 }
 
+/// Whether `config` fits the descriptors that a start would have.
+///
+/// # Errors
+/// [`GatewayError::Descriptors`], as the start would say it.
+pub fn check_capacity(config: &Config) -> Result<(), GatewayError> {
+    Capacity::of(config, raise_descriptor_limit()).map(|_| ())
+}
+
 /// Descriptors of one table that are not for clients.
 fn reserved(config: &Config) -> usize {
     let per_shard = DESCRIPTORS_PER_SHARD + config.listen.len();
-    let used = DESCRIPTORS_FIXED + ADMIN_CONNECTIONS_MAX + config.shards * per_shard;
+    let shards_of_a_table = if config.private_fds { 1 } else { config.shards };
+    let refused = shards_of_a_table * config.refused_max();
+    let used = DESCRIPTORS_FIXED + ADMIN_CONNECTIONS_MAX + config.shards * per_shard + refused;
     used.max(DESCRIPTORS_RESERVED)
 }
 
@@ -76,7 +86,8 @@ mod tests {
     #[test]
     fn c3_descriptors_or_the_configured_maximum_decide_whichever_is_lower() {
         assert_eq!(capacity(1, false, 0, 20_000), Some(19_936));
-        assert_eq!(capacity(2, false, 0, 20_000), Some(19_936));
+        assert_eq!(capacity(2, false, 0, 20_000), Some(19_932));
+        assert_eq!(capacity(4, false, 0, 20_000), Some(19_924));
         assert_eq!(capacity(1, false, 5_000, 20_000), Some(5_000));
         assert_eq!(
             capacity(1, false, 19_937, 20_000),

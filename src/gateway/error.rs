@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
+use crate::config::source::Refusal;
 use crate::model::ShardId;
 
 /// Ends the process. The display is one line: cause, then cure.
@@ -19,10 +20,7 @@ pub enum GatewayError {
         source: io::Error,
     },
     /// The descriptor limit is too low for what is configured.
-    #[error(
-        "the descriptor limit is {limit}, but {needed} are needed for {connections} connections; \
-         raise it (ulimit -n, LimitNOFILE), lower --max-connections, or use --private-fds with more --shards"
-    )]
+    #[error("{}; {DESCRIPTORS_CURE}", descriptors_problem(*.limit, *.needed, *.connections))]
     Descriptors {
         /// What holds for one table.
         limit: u64,
@@ -91,6 +89,16 @@ impl GatewayError {
         Self::Start { what, source }
     }
 
+    /// What is wrong with the value of `max_connections` that somebody gave; `None` when that is not what failed.
+    pub fn refusal_of_max_connections(&self) -> Option<Refusal> {
+        match *self {
+            Self::Descriptors { limit, needed, connections } => {
+                Some(Refusal::new(descriptors_problem(limit, needed, connections), DESCRIPTORS_CURE))
+            }
+            _ => None,
+        }
+    }
+
     /// The exit code, as sysexits.h names them: 69 unavailable, 70 a fault of ours, 71 of the system, 78 configuration.
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -100,6 +108,13 @@ impl GatewayError {
             Self::Descriptors { .. } | Self::LogFilter { .. } => 78,
         }
     }
+}
+
+const DESCRIPTORS_CURE: &str =
+    "raise it (ulimit -n, LimitNOFILE), lower --max-connections, or use --private-fds with more --shards";
+
+fn descriptors_problem(limit: u64, needed: u64, connections: usize) -> String {
+    format!("the descriptor limit is {limit}, but {needed} are needed for {connections} connections")
 }
 
 fn cure_for_bind(option: &str, source: &io::Error) -> String {

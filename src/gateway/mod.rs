@@ -23,6 +23,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
+pub use capacity::check_capacity;
 pub use error::GatewayError;
 
 use crate::admin::{self, Admin, AdminSetup, Patience, Shards};

@@ -52,9 +52,11 @@ impl Cause {
         }
     }
 
-    /// Whose doing it was: a refused request is the peer's.
+    /// Whose doing it was: a refused request is the peer's, but for those that we have no room or time for.
     pub const fn blame(self) -> Blame {
+        use RejectReason::{ConnectionLimit, DescriptorsExhausted, Draining, Overloaded};
         match self {
+            Self::Reject(ConnectionLimit | DescriptorsExhausted | Draining | Overloaded) => Blame::Us,
             Self::Reject(_) => Blame::Peer,
             Self::Close(_, by) => by,
         }
@@ -119,5 +121,13 @@ mod tests {
         let closes = CloseReason::ALL.iter().map(|reason| Cause::Close(*reason, Blame::Us));
         let indices: Vec<_> = rejects.chain(closes).map(Cause::index).collect();
         assert_eq!(indices, (0..Cause::COUNT).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_refusal_for_want_of_room_is_our_doing_and_every_other_the_peers() {
+        for reason in RejectReason::ALL {
+            let expected = if reason.status() == 503 { Blame::Us } else { Blame::Peer };
+            assert_eq!(Cause::Reject(*reason).blame(), expected, "{reason:?}");
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod budget;
 pub mod listener;
+pub mod spare;
 pub mod sys;
 pub mod transport;
 

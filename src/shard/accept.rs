@@ -1,16 +1,18 @@
 //! Phase 3, *accept*: new sockets, a bounded number a turn; what happens when the limit or the descriptors are reached.
 //!
-//! At the connection limit a client is answered 503 and goes. Without descriptors the queue is left alone and tried
+//! At the connection limit a client is answered 503 and goes; if it stays, it does so for a second, or until others are to
+//! be told the same: those have their descriptors from a reserve. Without descriptors the queue is left alone and tried
 //! again on every close and every 100 ms, without spinning; after a second of that, clients are answered one by one
 //! through the spare descriptor, so that none waits in the dark (GUARANTEES C1-C3).
 
+use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
-use super::connection::{Connection, Http};
+use super::connection::{Connection, Http, Phase};
 use super::reactor::Reactor;
 use super::turn::Shard;
-use crate::model::{Blame, CloseReason, RejectReason, Time};
+use crate::model::{Blame, CloseReason, ConnectionId, RejectReason, Time};
 use crate::net::Transport;
 
 /// Pause between two attempts while descriptors are short, or after an error nobody knows.
@@ -18,15 +20,13 @@ const RETRY: Duration = Duration::from_millis(100);
 /// How long a queue may wait for descriptors before its clients are answered through the spare one.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Refused clients that may be reading their answer at the same time; further ones wait in the queue. Less than the
-/// descriptors that are held in reserve.
-const REFUSED_MAX: usize = 48;
-
 /// Whether accepting works.
 #[derive(Debug, Default)]
 pub struct AcceptState {
     /// Connections over the limit that are being told so.
     pub(super) refused: usize,
+    /// The same in the order they came; some may have gone since.
+    queue_of_refused: VecDeque<ConnectionId>,
     /// No attempt before this, unless a connection closes.
     paused_until: Option<Time>,
     /// Since when descriptors have been short.
@@ -47,10 +47,8 @@ impl<R: Reactor> Shard<R> {
             return self.look_for_descriptors();
         }
         for _ in 0..self.config.accepts_per_turn {
-            if self.accepting.refused >= REFUSED_MAX {
-                // The next one that ends resumes this.
-                self.accepting.paused_until = Some(self.now.after(RETRY));
-                return;
+            if self.accepting.refused >= self.config.refused_max() {
+                return self.make_room_for_refusals();
             }
             match self.reactor.accept() {
                 Ok(Some(socket)) => self.take_in(socket),
@@ -65,6 +63,31 @@ impl<R: Reactor> Shard<R> {
         }
         self.set_exhausted(None);
         self.reactor.restore_spare();
+    }
+
+    /// As many clients as the reserve has descriptors for are being told that there is no room: half of them, those who
+    /// came first and have their answer, need not go by themselves. Their descriptors are free with the next turn.
+    fn make_room_for_refusals(&mut self) {
+        let wanted = self.accepting.refused.div_ceil(2);
+        let mut ended = 0;
+        while ended < wanted
+            && let Some(id) = self.accepting.queue_of_refused.front().copied()
+        {
+            let connection = self.slots.contains(id).then(|| self.slots.get(id.slot)).flatten();
+            match connection.map(|connection| &connection.phase) {
+                Some(Phase::Closing(closing)) if !closing.is_shut_down => break,
+                Some(Phase::Closing(_)) => {
+                    self.end(id.slot, CloseReason::HttpDone, Blame::Us);
+                    ended += 1;
+                }
+                _ => {}
+            }
+            self.accepting.queue_of_refused.pop_front();
+        }
+        if ended == 0 {
+            // Their answers go out first, which resumes this, as does one that ends.
+            self.accepting.paused_until = Some(self.now.after(RETRY));
+        }
     }
 
     /// A connection ended: a descriptor is free, try at once.
@@ -170,11 +193,16 @@ impl<R: Reactor> Shard<R> {
         let http = Http::new(self.now, self.config.handshake_timeout);
         let id = self.slots.insert(Connection::new(socket, http, self.now));
         self.counters.connections.add(1);
-        let Some(connection) = self.slots.get_mut(id.slot) else { return };
-        connection.is_counted = is_within_limit;
         if !is_within_limit {
             self.accepting.refused += 1;
+            let queue = &mut self.accepting.queue_of_refused;
+            if queue.len() >= 2 * self.config.refused_max() {
+                queue.retain(|id| self.slots.contains(*id));
+            }
+            queue.push_back(id);
         }
+        let Some(connection) = self.slots.get_mut(id.slot) else { return };
+        connection.is_counted = is_within_limit;
         if let Err(error) = self.reactor.register(&mut connection.socket, id) {
             tracing::warn!(event = "register_failed", shard = self.id.0, %error);
             return self.end(id.slot, CloseReason::Internal, Blame::Us);

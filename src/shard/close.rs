@@ -84,7 +84,11 @@ impl<R: Reactor> Shard<R> {
                 if !std::mem::replace(&mut closing.is_shut_down, true) {
                     closing.deadline = self.now.after(LINGER);
                     connection.socket.shutdown_write();
+                    let is_over_limit = !connection.is_counted;
                     self.arm(slot);
+                    if is_over_limit {
+                        self.resume_accepting();
+                    }
                 }
             }
             Awaits::Flush => {

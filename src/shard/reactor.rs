@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::net::TcpListener;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token};
@@ -17,7 +17,7 @@ use rand::{Rng, SeedableRng};
 use crate::bus::Wake;
 use crate::clock::Clock;
 use crate::model::{ConnectionId, Time};
-use crate::net::{Listener, Tcp, Transport};
+use crate::net::{Listener, Tcp, Transport, spare};
 
 /// Events fetched by one wait; the rest comes with the next.
 const EVENTS_PER_WAIT: usize = 1024;
@@ -126,10 +126,6 @@ struct Queue {
     may_have_more: bool,
 }
 
-/// Held while a spare descriptor is in use, and by accepts while descriptors are short: with a descriptor table that
-/// shards share, one would otherwise take what another has just closed to answer with, and leave it mute.
-static SHORTAGE: Mutex<()> = Mutex::new(());
-
 /// The real thing: epoll, TCP, the monotonic clock.
 pub struct MioReactor {
     poll: Poll,
@@ -162,7 +158,7 @@ impl MioReactor {
             poll,
             events: Events::with_capacity(EVENTS_PER_WAIT),
             queues,
-            spare: open_spare(),
+            spare: spare::open(),
             spare_in_use: None,
             is_short: false,
             clock,
@@ -180,15 +176,6 @@ impl MioReactor {
         }
         Ok(None)
     }
-}
-
-fn open_spare() -> Option<File> {
-    File::open("/dev/null").ok()
-}
-
-fn enter_shortage() -> MutexGuard<'static, ()> {
-    // It guards no data: a panic elsewhere leaves nothing half done.
-    SHORTAGE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Reactor for MioReactor {
@@ -227,7 +214,7 @@ impl Reactor for MioReactor {
     }
 
     fn accept(&mut self) -> io::Result<Option<Tcp>> {
-        let guard = self.is_short.then(enter_shortage);
+        let guard = self.is_short.then(spare::enter_shortage);
         let accepted = self.accept_from_queues();
         drop(guard);
         self.is_short = accepted.is_err();
@@ -235,7 +222,7 @@ impl Reactor for MioReactor {
     }
 
     fn accept_with_spare(&mut self) -> Option<Tcp> {
-        self.spare_in_use.get_or_insert_with(enter_shortage);
+        self.spare_in_use.get_or_insert_with(spare::enter_shortage);
         // Closes it; [`Reactor::restore_spare`] follows.
         self.spare.take()?;
         self.accept_from_queues().ok().flatten()
@@ -243,16 +230,16 @@ impl Reactor for MioReactor {
 
     fn restore_spare(&mut self) {
         if self.spare.is_none() {
-            let guard = self.spare_in_use.take().unwrap_or_else(enter_shortage);
-            self.spare = open_spare();
+            let guard = self.spare_in_use.take().unwrap_or_else(spare::enter_shortage);
+            self.spare = spare::open();
             drop(guard);
         }
         self.spare_in_use = None;
     }
 
     fn has_free_descriptor(&mut self) -> bool {
-        let _guard = enter_shortage();
-        self.spare.is_some() && open_spare().is_some()
+        let _guard = spare::enter_shortage();
+        self.spare.is_some() && spare::open().is_some()
     }
 
     fn register(&mut self, socket: &mut Tcp, connection: ConnectionId) -> io::Result<()> {

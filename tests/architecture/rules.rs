@@ -28,7 +28,7 @@ const IMPORT_TABLE: &[(&str, &[&str])] = &[
     ),
     ("feeds", &["model", "config", "metrics", "bus", "clock"]),
     // What is posted over HTTP goes through the same publisher as every other source.
-    ("admin", &["model", "config", "metrics", "bus", "clock", "feeds"]),
+    ("admin", &["model", "config", "metrics", "bus", "clock", "net", "feeds"]),
     (
         "gateway",
         &[

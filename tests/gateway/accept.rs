@@ -198,3 +198,41 @@ fn c3_a_crowd_that_is_refused_leaves_nothing_behind() {
     wait_until("a place", PATIENCE, || ask(&gateway).response().status == 101);
     oracles.check(&mut gateway);
 }
+
+#[test]
+fn c3_near_the_descriptor_limit_several_shards_refuse_exactly() {
+    const CROWD: usize = 150;
+    let gateway = Gateway::start_with_descriptors(150, &["--shards", "4"]);
+    let mut standing = Standing::open(&gateway);
+    let limit = standing.metric("tidegate_connections_max", &[]) as usize;
+    let seated = Flock::join(&gateway, "/", limit);
+
+    // They say nothing and stay: each is answered all the same.
+    let mut crowd: Vec<RawClient> = (0..CROWD).map(|_| gateway.raw()).collect();
+    answers(&mut crowd).iter().for_each(|answer| assert_refusal(answer, "conn_limit"));
+
+    assert_eq!(standing.metric("tidegate_rejected_total", &["reason=\"conn_limit\""]), CROWD as f64);
+    assert_eq!(standing.metric("tidegate_accept_errors_total", &["kind=\"exhausted\""]), 0.0);
+    assert_eq!(seated.connected(), limit);
+}
+
+#[test]
+fn c1_without_descriptors_new_probes_are_answered_and_only_readiness_is_lost() {
+    let gateway = Gateway::start(&[]);
+    limit_descriptors(&gateway, gateway.descriptors() + 10);
+    // They take what is left, and stay; the last of them find nothing.
+    let mut seated: Vec<RawClient> = (0..QUEUED).map(|_| ask(&gateway)).collect();
+    answers(&mut seated);
+    let probe = |path: &str| gateway.admin().get(path);
+    for _ in 0..10 {
+        assert_eq!(probe("/livez").status, 200);
+    }
+    wait_until("readiness to go", PATIENCE, || {
+        let answer = probe("/readyz");
+        answer.status == 503 && answer.text().contains("fd_exhausted")
+    });
+    // Connections that stay use up the spare descriptors: idle ones make room.
+    let mut pool: Vec<Standing> = (0..10).map(|_| Standing::open(&gateway)).collect();
+    assert_eq!(probe("/livez").status, 200);
+    assert_eq!(pool.pop().map(|mut last| last.get("/livez").status), Some(200));
+}

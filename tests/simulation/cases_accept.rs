@@ -155,6 +155,34 @@ fn c3_beyond_the_limit_clients_are_told_and_the_count_is_exact() {
 }
 
 #[test]
+fn c3_refused_clients_that_stay_hold_few_descriptors_and_nobody_waits_for_them() {
+    let mut setup = Setup::new(3);
+    setup.max_connections = 1;
+    setup.config.accepts_per_turn = 1000;
+    let allowance = setup.config.refused_max() as u64;
+    let mut world = World::new(setup);
+    world.ends_freely = true;
+    world.join(0, &[0]);
+    let crowd: Vec<usize> = (0..100).map(|_| world.connect(0, &[0], Reader::Stalled, usize::MAX)).collect();
+    let before = turns(&world);
+    while world.turn(0) {
+        let held = world.total(|counters| counters.connections.get());
+        assert!(held <= 1 + allowance, "{held} descriptors");
+    }
+    // Not a moment has passed: all have their answer, those who came last may go on reading it.
+    assert!(turns(&world) - before < 100, "{} turns", turns(&world) - before);
+    let now = world.now();
+    for number in crowd {
+        world.clients[number].read(usize::MAX, now, &mut world.ledger);
+        assert_eq!(world.clients[number].status, Some(503), "client {number}");
+    }
+    assert!(world.total(|counters| counters.connections.get()) > allowance / 2);
+    world.run_for(Duration::from_secs(2));
+    assert_eq!(world.total(|counters| counters.connections.get()), 1);
+    world.expect_all_well();
+}
+
+#[test]
 fn c16_an_event_of_a_freed_slot_does_not_touch_its_next_owner() {
     let mut world = World::new(Setup::new(16));
     for round in 1..=20 {
@@ -162,9 +190,12 @@ fn c16_an_event_of_a_freed_slot_does_not_touch_its_next_owner() {
         let gone: ConnectionId = world.clients[first].wire.borrow().id().expect("registered");
         let now = world.now();
         world.clients[first].reset(now, &world.ledger);
-        // The next one is accepted in the very turn that frees the slot, or the one after.
+        // The slot is free before the next one comes, and is given to it.
+        world.settle();
         let second = world.connect(0, &[0], Reader::Healthy, usize::MAX);
         world.settle();
+        let next: ConnectionId = world.clients[second].wire.borrow().id().expect("registered");
+        assert_eq!(next.slot, gone.slot);
         let stale =
             Readiness { connection: gone, is_readable: true, is_writable: true, is_read_closed: true };
         world.shards[0].host.borrow_mut().stale.push(stale);

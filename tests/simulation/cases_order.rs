@@ -8,7 +8,7 @@ use tidegate::model::CloseReason;
 use super::client::Reader;
 use super::oracle::check_delivery;
 use super::publisher::Publisher;
-use super::world::{Setup, World, homed};
+use super::world::{Setup, World, all_homed, homed};
 
 fn channel(name: &str, max_lag_bytes: u64, on_lag: LagPolicy) -> (String, ChannelSettings) {
     (name.to_owned(), ChannelSettings { max_lag_bytes, on_lag, ..ChannelSettings::default() })
@@ -116,6 +116,29 @@ fn e1_a_reader_behind_in_large_messages_but_within_its_limits_keeps_everything()
             assert_eq!(left, members, "{members} members, the one at {place} is behind");
         }
     }
+}
+
+#[test]
+fn e1_a_shard_that_is_behind_takes_no_more_than_half_the_lag_bound_and_a_message() {
+    let mut setup = Setup::new(1);
+    setup.config.write_budget = 1;
+    setup.lane_capacity = 8;
+    setup.channels = vec![channel("c", 2000, LagPolicy::Disconnect)];
+    let mut world = World::new(setup);
+    let members: Vec<usize> = (0..50).map(|_| world.join(0, &[0])).collect();
+    let published = |world: &World| world.total(|counters| counters.published.get());
+    // A pass takes fifty turns: in thirty of them it cannot end, and the second message is one too many.
+    world.hand_over(0, &[600; 20]);
+    for _ in 0..30 {
+        world.turn(0);
+        while world.publisher_works(0) {}
+        assert!(published(&world) <= 2, "{} messages were taken in one pass", published(&world));
+    }
+    assert_eq!(published(&world), 2);
+    assert!(world.publishers[0].pushbacks > 0, "the lane was never full");
+    world.settle();
+    assert!(members.iter().all(|member| world.clients[*member].received[0].len() == 20));
+    world.expect_all_well();
 }
 
 #[test]
@@ -288,6 +311,30 @@ fn e10_publish_at_every_step_of_a_subscribe() {
             check_delivery(&world).unwrap_or_else(|fault| panic!("{publish_at}, {order}: {fault}"));
         }
     }
+}
+
+/// What the joiner's shard has to ask waits in its outbox, as the home's lane is full: a message may be numbered before.
+#[test]
+fn e10_no_answer_while_the_interest_waits_for_room() {
+    let mut setup = Setup::new(10);
+    (setup.shards, setup.lane_capacity) = (2, 1);
+    let names = all_homed(1, 2).take(2);
+    setup.channels = names.map(|name| (name, ChannelSettings::default())).collect();
+    let mut world = World::new(setup);
+    for asked in [0, 1] {
+        let joiner = world.connect(0, &[asked], Reader::Healthy, usize::MAX);
+        world.clients[joiner].wire.borrow_mut().arrive(usize::MAX);
+        while world.turn(0) {}
+    }
+    assert!(world.clients.iter().all(|client| client.wire.borrow().taken == 0), "the home has not answered");
+    world.hand_over(1, &[50]);
+    world.turn(1);
+    world.run_for(Duration::from_millis(10));
+    let heard: Vec<_> = world.clients.iter().map(|client| client.status).collect();
+    assert_eq!(heard, [Some(101), Some(101)]);
+    world.publish(1, 60);
+    assert!((1..=2).contains(&world.clients[1].received[1].len()));
+    world.expect_all_well();
 }
 
 /// The last member is found dead by a write, after this turn's withdrawals were sent; another comes in the next turn.

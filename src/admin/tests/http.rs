@@ -2,8 +2,12 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::net::TcpStream;
+
+/// Only a failing test waits so long for an answer.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A keep-alive connection.
 pub struct Client {
@@ -79,9 +83,16 @@ impl Client {
         reply
     }
 
+    /// Whether the server has hung up, with nothing left to be read.
+    pub fn has_ended(&self) -> bool {
+        let socket = socket2::SockRef::from(&self.stream);
+        matches!(socket.peek(&mut [std::mem::MaybeUninit::uninit()]), Ok(0))
+    }
+
     async fn read_more(&mut self) {
         let mut buffer = [0; 16 * 1024];
-        self.stream.readable().await.unwrap();
+        let readable = tokio::time::timeout(PATIENCE, self.stream.readable()).await;
+        readable.expect("an answer comes").unwrap();
         match self.stream.try_read(&mut buffer) {
             Ok(0) => panic!("the server hung up after {:?}", String::from_utf8_lossy(&self.input)),
             Ok(count) => self.input.extend_from_slice(&buffer[..count]),

@@ -3,6 +3,7 @@
 mod fake_shard;
 mod http;
 mod listing;
+mod places;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -83,7 +83,7 @@ fn a_variable_may_name_the_file_and_a_flag_another() {
 }
 
 #[test]
-fn tables_refine_what_holds_for_all_and_the_last_match_wins_key_by_key() {
+fn tables_refine_what_the_file_says_for_all_and_the_last_match_wins_key_by_key() {
     let file = r#"
         history_messages = 10
         relay = ["chat.>"]
@@ -96,10 +96,11 @@ fn tables_refine_what_holds_for_all_and_the_last_match_wins_key_by_key() {
         history_messages = 30
         relay = false
     "#;
-    let (_directory, loaded) = with_file(file, inputs(&[(Key::HistoryMessages, "40")], &[]));
-    let Loaded { config, settings, .. } = loaded.unwrap();
+    let (_directory, loaded) = with_file(file, inputs(&[], &[]));
+    let Loaded { config, settings, warnings, .. } = loaded.unwrap();
+    assert_eq!(warnings, Vec::<String>::new());
     for (channel, messages, relay, on_lag) in [
-        ("lobby", 40, false, LagPolicy::Disconnect),
+        ("lobby", 10, false, LagPolicy::Disconnect),
         ("chat.eu", 20, true, LagPolicy::Skip),
         ("chat.admin", 30, false, LagPolicy::Skip),
     ] {
@@ -113,6 +114,43 @@ fn tables_refine_what_holds_for_all_and_the_last_match_wins_key_by_key() {
         assert_eq!(settings.for_channel(&channel, Key::HistoryMessages).value, Value::Count(messages));
         assert_eq!(settings.for_channel(&channel, Key::Relay).value, Value::Switch(relay));
     }
+}
+
+#[test]
+fn a_flag_or_variable_beats_the_tables_too_and_each_that_is_beaten_is_warned_of() {
+    let file = r#"
+        [[channel]]
+        pattern = "chat.>"
+        history_messages = 20
+        on_lag = "skip"
+        [[channel]]
+        pattern = "chat.admin"
+        history_messages = 30
+        relay = true
+    "#;
+    let flags = [(Key::HistoryMessages, "40"), (Key::MaxLagAge, "3s")];
+    let (_directory, loaded) = with_file(file, inputs(&flags, &[("TIDEGATE_RELAY", "lobby")]));
+    let Loaded { config, settings, warnings, file } = loaded.unwrap();
+    let path = file.unwrap().display().to_string();
+    for (channel, relay, on_lag) in [
+        ("lobby", true, LagPolicy::Disconnect),
+        ("chat.eu", false, LagPolicy::Skip),
+        ("chat.admin", false, LagPolicy::Skip),
+    ] {
+        let channel = ChannelName::parse(channel).unwrap();
+        let effective = config.channels.settings_for(&channel);
+        let said = (effective.history_messages, effective.relay, effective.on_lag);
+        assert_eq!(said, (40, relay, on_lag), "{channel}");
+        let source = |key| settings.for_channel(&channel, key).source.to_string();
+        assert_eq!(source(Key::HistoryMessages), "flag --history-messages");
+        assert_eq!(source(Key::Relay), "variable TIDEGATE_RELAY", "{channel}");
+    }
+    let lines = [
+        "file PATH:4: history_messages: what it says for chat.> does not hold: flag --history-messages is for all channels; leave one of the two out",
+        "file PATH:8: history_messages: what it says for chat.admin does not hold: flag --history-messages is for all channels; leave one of the two out",
+        "file PATH:9: relay: what it says for chat.admin does not hold: variable TIDEGATE_RELAY is for all channels; leave one of the two out",
+    ];
+    assert_eq!(warnings, lines.map(|line| line.replace("PATH", &path)));
 }
 
 #[test]

@@ -45,6 +45,16 @@ fn contradictions_are_refused_and_blamed_on_the_weightier_source() {
             "flag --admin-listen: admin_listen = 127.0.0.1:8080 (flag --admin-listen) collides with listen = [0.0.0.0:8080] (default); give admin_listen a port of its own",
         ),
         (
+            vec![(Key::AdminListen, "[::]:8080")],
+            "",
+            "flag --admin-listen: admin_listen = [::]:8080 (flag --admin-listen) collides with listen = [0.0.0.0:8080] (default); give admin_listen a port of its own",
+        ),
+        (
+            vec![(Key::Listen, "[::]:8080"), (Key::AdminListen, "[::1]:8080")],
+            "",
+            "flag --admin-listen: admin_listen = [::1]:8080 (flag --admin-listen) collides with listen = [[::]:8080] (flag --listen); give admin_listen a port of its own",
+        ),
+        (
             vec![(Key::NotsentLowat, "128KiB")],
             "",
             "flag --notsent-lowat: notsent_lowat = 128KiB (flag --notsent-lowat) exceeds send_buffer = 64KiB (default); lower notsent_lowat or raise send_buffer",
@@ -98,6 +108,7 @@ fn what_only_looks_contradictory_is_allowed() {
         vec![(Key::Listen, "127.0.0.1:0,127.0.0.1:0"), (Key::AdminListen, "127.0.0.1:0")],
         vec![(Key::Listen, "10.0.0.1:8090")],
         vec![(Key::Listen, "0.0.0.0:8080,[::]:8080")],
+        vec![(Key::Listen, "[::]:8080"), (Key::AdminListen, "127.0.0.1:8080")],
         vec![(Key::HistoryBytes, "0")],
         vec![(Key::MaxMessage, "1MiB")],
     ] {
