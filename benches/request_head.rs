@@ -1,7 +1,7 @@
 //! What does a request head cost, from its bytes to the decision, in one piece and byte by byte?
 //!
 //! The head is a browser's upgrade request. "scan" is the search for its end alone, "decide" what follows, so that
-//! the difference between one piece and single bytes shows that nothing is read again (FAULTS A4). For scale: the
+//! the difference between one piece and single bytes shows that nothing is read again. For scale: the
 //! kernel's part of accepting a connection and answering it is about 26 us.
 
 use std::hint::black_box;

@@ -1,4 +1,4 @@
-//! The places of the admin port: who has one, and who gives it up when another caller comes (FAULTS C1).
+//! The places of the admin port: who has one, and who gives it up when another caller comes (GUARANTEES C1).
 //!
 //! Callers keep connections open between requests: a pool of publishers alone may fill every place. When a caller comes
 //! and none is free, the connection that has been idle longest is ended, which HTTP allows between two requests: its

@@ -1,4 +1,4 @@
-//! The admin port's own spare descriptors: a probe is answered while clients have taken all others (FAULTS C1).
+//! The admin port's own spare descriptors: a probe is answered while clients have taken all others (GUARANTEES C1).
 //!
 //! Without them a shortage of descriptors would look like a dead process to whoever checks `/livez` on a new connection.
 
