@@ -181,7 +181,7 @@ fn what_was_not_measured_fails_and_says_so() {
 #[test]
 fn what_does_not_exist_is_refused_with_a_list_of_what_does() {
     for (text, hint) in [
-        ("p98<1ms", "p99.99 max mean rate"),
+        ("p98<1ms", "p99.99 max mean spread_p50"),
         ("nothing==0", "and facts by their key: "),
         ("<1", "unknown figure ''"),
         ("p99", "one of < <= > >= =="),
