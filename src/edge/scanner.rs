@@ -106,15 +106,15 @@ impl HeadScanner {
     /// that needs a [`step`](Self::step). Where the time of a scan goes.
     #[inline]
     fn skip_text(&mut self, rest: &mut std::slice::Iter<'_, u8>) -> Option<u8> {
-        let bytes_before = rest.len();
         let room = usize::from((HEAD_MAX - self.head_bytes).min(LINE_MAX - self.line_bytes));
-        let mut text = rest.by_ref().take(room).copied();
-        let stop = match self.place {
-            Place::Header => text.find(|&byte| !is_header_text(byte)),
-            Place::RequestLine => text.find(|&byte| !is_request_text(byte)),
+        let bytes = rest.as_slice();
+        let text = &bytes[..room.min(bytes.len())];
+        let taken = match self.place {
+            Place::Header => leading(text, is_header_text),
+            Place::RequestLine => leading(text, is_request_text),
             _ => return rest.next().copied(),
         };
-        let taken = bytes_before - rest.len() - usize::from(stop.is_some());
+        *rest = bytes[taken..].iter();
         // At most the room of two small limits.
         let taken = u16::try_from(taken).unwrap_or(u16::MAX);
         self.head_bytes += taken;
@@ -123,7 +123,7 @@ impl HeadScanner {
         {
             self.steps += u64::from(taken);
         }
-        stop.or_else(|| rest.next().copied())
+        rest.next().copied()
     }
 
     /// Bytes looked at since the scanner was made.
@@ -205,6 +205,20 @@ impl HeadScanner {
         self.place = Place::Header;
         self.inside_header(byte)
     }
+}
+
+/// How many bytes at the beginning are text. Sixteen at a time, which the compiler compares at once.
+#[inline]
+fn leading(bytes: &[u8], is_text: impl Fn(u8) -> bool) -> usize {
+    let mut length = 0;
+    for chunk in bytes.chunks_exact(16) {
+        if !chunk.iter().fold(true, |all, &byte| all & is_text(byte)) {
+            break;
+        }
+        length += chunk.len();
+    }
+    let rest = &bytes[length..];
+    length + rest.iter().position(|&byte| !is_text(byte)).unwrap_or(rest.len())
 }
 
 /// Whether `byte` may stand in a header line: visible, blank or beyond ASCII (RFC 9110 §5.5).

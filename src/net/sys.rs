@@ -1,12 +1,12 @@
 //! The system calls that neither the standard library, mio nor socket2 offers: descriptor limits, page size, private
-//! descriptor tables, pinning, and `send` itself. By rustix; the crate's only `unsafe` is here, a promise about
+//! descriptor tables, pinning, and `accept`, `recv` and `send` themselves. By rustix; the crate's only `unsafe` is here, a promise about
 //! descriptor tables that no library can keep for its caller.
 #![allow(unsafe_code, reason = "one call whose condition spans threads; its block says why it holds")]
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
-use rustix::net::SendFlags;
+use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, UnshareFlags, sched_getaffinity, sched_setaffinity};
 
@@ -21,6 +21,24 @@ use rustix::thread::{CpuSet, UnshareFlags, sched_getaffinity, sched_setaffinity}
 #[inline]
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)?)
+}
+
+/// Takes what a non-blocking socket has received, as far as it fits; 0 is the peer's end.
+///
+/// # Errors
+/// `WouldBlock` when there is nothing; anything else is the end of the connection.
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    let (received, _) = rustix::net::recv(socket, buffer, RecvFlags::empty())?;
+    Ok(received)
+}
+
+/// Takes the next connection from the queue of a non-blocking listener: non-blocking, closed on exec. Its address is not
+/// asked for, since few connections are ever named.
+///
+/// # Errors
+/// As `accept4(2)`: `WouldBlock` when the queue is empty.
+pub fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    Ok(rustix::net::accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?)
 }
 
 /// Raises the soft limit of open descriptors to the hard limit and returns it.

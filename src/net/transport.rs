@@ -1,6 +1,6 @@
 //! What carries bytes to and from one client: TCP here, fakes in the simulation.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -43,6 +43,15 @@ impl Tcp {
         Self { stream }
     }
 
+    /// Takes the next connection from a listener's queue.
+    ///
+    /// # Errors
+    /// As `accept4(2)`: `WouldBlock` when the queue is empty.
+    pub fn accept(listener: &mio::net::TcpListener) -> io::Result<Self> {
+        let socket = sys::accept(listener.as_fd())?;
+        Ok(Self::new(mio::net::TcpStream::from_std(socket.into())))
+    }
+
     /// For registering with the event loop.
     pub fn source(&mut self) -> &mut mio::net::TcpStream {
         &mut self.stream
@@ -52,7 +61,7 @@ impl Tcp {
 impl Transport for Tcp {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            match self.stream.read(buffer) {
+            match sys::receive(self.stream.as_fd(), buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => return result,
             }

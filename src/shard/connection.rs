@@ -38,6 +38,8 @@ pub struct Connection<S> {
     pub armed_tick: u32,
     /// Messages of its own that wait for room on the bus: it is not read meanwhile.
     pub unpublished: u16,
+    /// Bytes may wait in the socket that no event will report again: it was readable, and not read dry since.
+    pub may_have_input: bool,
     /// On the list of those to read.
     pub is_read_listed: bool,
     /// On the list of those to write.
@@ -171,6 +173,7 @@ impl<S> Connection<S> {
             unpublished: 0,
             is_read_listed: false,
             is_write_listed: false,
+            may_have_input: false,
             is_read_closed: false,
             has_relayed: false,
             is_counted: true,

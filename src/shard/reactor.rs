@@ -168,8 +168,9 @@ impl MioReactor {
 
     fn accept_from_queues(&mut self) -> io::Result<Option<Tcp>> {
         for queue in self.queues.iter_mut().filter(|queue| queue.may_have_more) {
-            match queue.listener.accept() {
-                Ok((stream, _)) => return Ok(Some(Tcp::new(stream))),
+            match Tcp::accept(&queue.listener) {
+                Ok(socket) => return Ok(Some(socket)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => queue.may_have_more = false,
                 Err(error) => return Err(error),
             }

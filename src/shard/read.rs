@@ -48,15 +48,21 @@ impl<R: Reactor> Shard<R> {
                     self.handle_bytes(slot, &buffer[..length]);
                     left -= length;
                     if is_drained {
-                        return;
+                        return self.note_read_dry(slot);
                     }
                     if left == 0 {
                         return self.list_read(slot);
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.note_read_dry(slot),
                 Err(_) => return self.end(slot, CloseReason::Reset, Blame::Peer),
             }
+        }
+    }
+
+    fn note_read_dry(&mut self, slot: u32) {
+        if let Some(connection) = self.slots.get_mut(slot) {
+            connection.may_have_input = false;
         }
     }
 

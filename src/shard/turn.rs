@@ -211,9 +211,11 @@ impl<R: Reactor> Shard<R> {
         }
     }
 
-    /// Lists `slot` for reading.
+    /// Lists `slot` for reading, if there may be something to read.
     pub(super) fn list_read(&mut self, slot: u32) {
-        if let Some(connection) = self.slots.get_mut(slot) {
+        if let Some(connection) = self.slots.get_mut(slot)
+            && connection.may_have_input
+        {
             self.read_list.push(slot, &mut connection.is_read_listed);
         }
     }

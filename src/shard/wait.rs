@@ -73,6 +73,7 @@ impl<R: Reactor> Shard<R> {
         let Some(connection) = self.slots.get_mut(slot) else { return };
         connection.is_read_closed |= ready.is_read_closed;
         if ready.is_readable || ready.is_read_closed {
+            connection.may_have_input = true;
             self.read_list.push(slot, &mut connection.is_read_listed);
         }
         if ready.is_writable && connection.owed.is_blocked() {
