@@ -44,6 +44,10 @@ impl Stage {
                 "--connections must be at least 1 and --stalled-share within 0 to 1".into(),
             ));
         }
+        // The controller looks at its workers thousands of times a second.
+        if let Err(error) = sys::preempt_nobody() {
+            eprintln!("tidegate-loadtest: on shared cores this run may disturb the server: {error}");
+        }
         let watch = Watch::start(common.timeout)
             .map_err(|error| Failure::Usage(format!("cannot catch signals: {error}")))?;
         let limit = sys::raise_descriptor_limit()
