@@ -112,7 +112,7 @@ impl Stopwatch {
         let own = CpuTime::own() - self.own;
         let stats = stage.crew.stats(self.index);
         let (units, reads) = (stats.tally.delivered - self.delivered, stats.reads - self.reads);
-        let acks_by_timer = accounts::acks_by_timer() - self.acks_by_timer;
+        let acks_by_timer = accounts::acks_by_timer().saturating_sub(self.acks_by_timer);
         let Latencies { delivery: latency, handshake } = stage.crew.take_latencies(self.index);
         let spread = Latencies::new().delivery;
         Ok(Round {

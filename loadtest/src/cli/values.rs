@@ -5,6 +5,9 @@ use std::time::Duration;
 use super::PublishBy;
 use crate::payload;
 
+/// No run needs more, and clocks cannot add much more.
+const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// Reads `500us`, `20ms`, `4s`, `4` (seconds) or `15min`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
@@ -18,7 +21,8 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         _ => return Err("write a number with us, ms, s, min or h".into()),
     };
     let number: f64 = number.parse().map_err(|_| "write a number with us, ms, s, min or h")?;
-    Duration::try_from_secs_f64(number * scale).map_err(|error| error.to_string())
+    let duration = Duration::try_from_secs_f64(number * scale).map_err(|error| error.to_string())?;
+    if duration > DURATION_MAX { Err("more than a year".into()) } else { Ok(duration) }
 }
 
 /// Reads who publishes.
@@ -59,7 +63,8 @@ pub fn thread_count(text: &str) -> Result<usize, String> {
 /// Reads `512` or `16KiB`.
 pub fn message_size(text: &str) -> Result<usize, String> {
     let (number, scale) = text.strip_suffix("KiB").map_or((text, 1), |number| (number, 1024));
-    let size = number.parse::<usize>().map_err(|_| "write a number of bytes, or of KiB: 16KiB")? * scale;
+    let number = number.parse::<usize>().map_err(|_| "write a number of bytes, or of KiB: 16KiB")?;
+    let size = number.saturating_mul(scale);
     let (low, high) = (payload::SIZE_MIN, payload::SIZE_MAX);
     if (low..=high).contains(&size) { Ok(size) } else { Err(format!("a message has {low} to {high} bytes")) }
 }
@@ -75,7 +80,8 @@ mod tests {
         assert_eq!(duration("1.5min"), Ok(Duration::from_secs(90)));
         assert!(duration("4 parsecs").is_err() && duration("s").is_err());
         assert_eq!(message_size("16KiB"), Ok(16 * 1024));
-        assert!(message_size("10").is_err());
+        assert!(message_size("10").is_err() && message_size("18446744073709551615KiB").is_err());
+        assert!(duration("10000000000000000000").is_err());
         assert_eq!((byte_rate("2KiB"), byte_rate("0")), (Ok(2048), Ok(0)));
         assert!(byte_rate("fast").is_err());
     }

@@ -2,6 +2,7 @@
 //! Source: "NATS Client Protocol" in the reference documentation of NATS.
 
 use super::Item;
+use crate::wire::frame;
 
 /// Options that ask for nothing: no acknowledgements, no echo, no headers.
 const CONNECT: &[u8] =
@@ -45,6 +46,9 @@ pub fn take(bytes: &[u8]) -> Result<Option<(usize, Item)>, String> {
             let size = rest.rsplit(' ').next().and_then(|size| size.parse::<usize>().ok());
             let size =
                 size.ok_or_else(|| format!("a NATS message without a size: '{}'", line.escape_debug()))?;
+            if size > frame::MESSAGE_BYTES_MAX {
+                return Err(format!("a NATS message of {size} bytes, more than this tool takes"));
+            }
             let total = end + 2 + size + 2;
             return Ok((bytes.len() >= total).then(|| (total, Item::Message(end + 2..end + 2 + size))));
         }
@@ -84,5 +88,6 @@ mod tests {
     #[test]
     fn what_is_no_nats_is_refused() {
         assert!(take(b"HELLO\r\n").is_err() && take(b"MSG a 1 x\r\n").is_err());
+        assert!(take(b"MSG a 1 18446744073709551615\r\n").is_err());
     }
 }

@@ -35,7 +35,7 @@ pub fn run(stage: &mut Stage, options: &ConnectOptions) -> Result<Report, Failur
     let names = rounds::server_names(stage);
     // The first time a server grows its tables; that is not what a connection costs in the long run.
     for index in 0..stage.arms.len() {
-        connect_all(stage, index, count, None)?;
+        connect_all(stage, index, count, options.rate)?;
     }
     rounds::alternate(stage, &mut report, &names, options.rounds, |stage, index| {
         connect_all(stage, index, count, options.rate)

@@ -23,8 +23,16 @@ pub fn run(stage: &mut Stage, options: &SlowOptions) -> Result<Report, Failure> 
     if common.stalled_share == 0.0 {
         common.stalled_share = STALLED_SHARE_DEFAULT;
     }
+    if options.rate.is_some_and(|rate| !(0.001..=100_000.0).contains(&rate)) {
+        return Err(Failure::Usage("--rate must be between 0.001 and 100000 messages a second".into()));
+    }
     let stalled = stalled_count(&common);
-    let reading = common.connections - stalled;
+    let reading = common.connections.saturating_sub(stalled);
+    if reading == 0 {
+        return Err(Failure::Usage(
+            "nobody would read: give more --connections or a smaller --stalled-share".into(),
+        ));
+    }
     let (window, size, length) = (usize::from(options.window), options.size, options.rounds.round_seconds);
     let pace = match common.read_rate {
         0 => "never read".to_owned(),

@@ -57,8 +57,9 @@ pub fn run(stage: &mut Stage, options: &SoakOptions) -> Result<Report, Failure> 
     let start = Instant::now();
     let mut looks: Vec<Vec<(f64, f64)>> = vec![Vec::new(); names.len()];
     rounds::alternate(stage, &mut report, &names, count, |stage, index| {
-        let round = churn::round(stage, index, load, options.round_seconds)?;
-        storm::storm(stage, index, common.connections.div_ceil(10), None, load.rate, load.size)?;
+        let mut round = churn::round(stage, index, load, options.round_seconds)?;
+        let tenth = common.connections.div_ceil(10);
+        round.missing += storm::storm(stage, index, tenth, None, load.rate, load.size)?.missing;
         if let Some(memory) = stage.arms[index].pid.and_then(|pid| Memory::of(pid).ok()) {
             looks[index].push((start.elapsed().as_secs_f64(), memory.rss as f64));
         }

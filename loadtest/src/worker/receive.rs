@@ -168,6 +168,8 @@ impl Desk {
         let mut used = 0;
         while let Some((taken, item)) = target.protocol.take(&inside.pending[used..]).map_err(Ended)? {
             match item {
+                // What comes before the subscription stands is not owed, nor counted.
+                Item::Message(_) if inside.joining.is_some() => {}
                 Item::Message(range) => {
                     let message = &inside.pending[used + range.start..used + range.end];
                     self.judge(target, connection, gaps, frame::BINARY, message, now_ns);
