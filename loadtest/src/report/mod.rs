@@ -160,6 +160,13 @@ impl Report {
             faults.clear();
         }
         for compared in compare(&self.series) {
+            // Nothing measured is not a ratio of nothing.
+            if common.ratio_max.is_some() && compared.cpu_rounds.is_empty() {
+                faults.push(format!(
+                    "{}: no CPU ratio for --ratio-max: whose process is it? give --pid",
+                    compared.name
+                ));
+            }
             if common.ratio_max.is_some_and(|max| compared.cpu > max) {
                 faults.push(format!("{}: CPU ratio {:.3} is above --ratio-max", compared.name, compared.cpu));
             }

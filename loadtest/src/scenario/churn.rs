@@ -79,7 +79,9 @@ pub fn round(stage: &mut Stage, index: usize, churn: Churn, length: Duration) ->
     let (mut spread, mut spreads) = (Latencies::new().delivery, load::Spreads::default());
     let mut tick = Duration::ZERO;
     while tick < length {
-        let due = (tick.as_secs_f64() * churn.per_second) as usize - changed;
+        let live = usize::try_from(stage.crew.stats(index).live).unwrap_or(usize::MAX);
+        // Who has not joined yet cannot leave.
+        let due = ((tick.as_secs_f64() * churn.per_second) as usize - changed).min(live);
         if due > 0 {
             stage.crew.begin_to_close(index, due);
             stage.crew.begin_to_open(index, due, Manner { midway: true, ..Manner::default() });

@@ -11,6 +11,9 @@ use crate::report::Report;
 use crate::round::{Round, Stopwatch, median};
 use crate::stage::Stage;
 
+/// After this a server does not recover any more.
+const RECOVERY_MAX: Duration = Duration::from_secs(120);
+
 /// Runs it.
 ///
 /// # Errors
@@ -84,6 +87,12 @@ pub fn storm(
             let stats = crew.stats(index);
             refused = stats.refused - before.refused;
             is_whole = stats.upgraded - before.upgraded + refused >= count as u64;
+            if start.elapsed() > RECOVERY_MAX {
+                let back = stats.upgraded - before.upgraded;
+                return Err(Failure::Unavailable(format!(
+                    "{back} of {count} came back within {RECOVERY_MAX:?}"
+                )));
+            }
             Ok(is_whole || Instant::now() >= next)
         })?;
         if is_whole {

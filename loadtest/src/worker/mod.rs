@@ -265,6 +265,9 @@ impl Worker {
         let index = event.token().0;
         let Some(connection) = self.connections.get(index).and_then(Option::as_ref) else { return };
         if connection.stalled && connection.is_upgraded {
+            if event.is_read_closed() || event.is_error() {
+                return self.end(index, "the server ended it");
+            }
             return self.sipping.note(index);
         }
         if !connection.is_upgraded && event.is_writable() {
