@@ -18,6 +18,7 @@ pub mod process;
 pub mod raw;
 pub mod wait;
 pub mod websocket;
+pub mod yardstick;
 
 pub use admin::Admin;
 pub use frame::{Frame, Opcode, masked_frame};
