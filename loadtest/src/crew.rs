@@ -129,6 +129,7 @@ impl Crew {
                 number: self.opened + index,
                 stride: threads,
                 midway: manner.midway,
+                again: manner.again,
                 in_flight_max: manner.at_once.unwrap_or(HANDSHAKES_AT_ONCE).div_ceil(threads),
                 pace_ns,
                 due_ns: now_ns + pace_ns * index as u64 / threads as u64,
@@ -220,10 +221,10 @@ impl Crew {
         let mut missing = 0;
         watch.until(|| {
             let stats = self.stats(target);
-            missing = stats.live.wrapping_mul(head).wrapping_sub(stats.sequence_sum);
+            missing = stats.behind(head);
             Ok(missing == 0 || stats.live == 0 || progress.is_stuck(stats.sequence_sum))
         })?;
-        Ok(if missing > u64::MAX / 2 { 0 } else { missing })
+        Ok(missing)
     }
 }
 
@@ -253,6 +254,8 @@ pub struct Manner {
     pub stalled: bool,
     /// Messages are being published meanwhile.
     pub midway: bool,
+    /// Whoever is refused tries again after a moment.
+    pub again: bool,
     /// How many may be in their handshake at once, all workers together; `None`: a few hundred.
     pub at_once: Option<usize>,
     /// Connections a second, all workers together; `None`: as fast as it goes.

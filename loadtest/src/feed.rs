@@ -15,7 +15,11 @@ use crate::wire::frame;
 /// Published bytes that are kept for comparison; a subscriber further behind is checked by checksum.
 const RETAINED_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Batches kept for comparison.
-const RETAINED_BATCHES_MAX: usize = 1024;
+pub const RETAINED_BATCHES_MAX: usize = 16 * 1024;
+/// Of a frame that a server sends (RFC 6455 §5.2).
+const FRAME_HEADER_BYTES_MAX: usize = 10;
+/// Batches that can be made again, of 40 bytes each.
+const RECIPES_MAX: usize = 256 * 1024;
 
 /// Messages published together: frames of equal length laid end to end, as a server sends them.
 #[derive(Debug)]
@@ -28,12 +32,12 @@ pub struct Batch {
     pub due_ns: u64,
     /// The frames.
     pub bytes: Vec<u8>,
+    /// When subscribers received of it.
+    pub seen: Arc<Seen>,
     /// Bytes in front of a message in its frame.
     before: usize,
     /// Bytes behind it.
     after: usize,
-    first_seen_ns: AtomicU64,
-    last_seen_ns: AtomicU64,
 }
 
 impl Batch {
@@ -42,30 +46,59 @@ impl Batch {
         self.bytes.len() / self.count
     }
 
+    /// Bytes of one message, without its frame.
+    pub fn message_bytes(&self) -> usize {
+        self.frame_bytes() - self.before - self.after
+    }
+
     /// The messages without their frame headers.
     pub fn payloads(&self) -> impl Iterator<Item = &[u8]> {
         self.bytes.chunks_exact(self.frame_bytes()).map(|frame| &frame[self.before..frame.len() - self.after])
     }
 
-    /// Notes that a subscriber has received messages of this batch.
-    pub fn seen(&self, now_ns: u64) {
-        if self.first_seen_ns.load(Ordering::Relaxed) > now_ns {
-            self.first_seen_ns.fetch_min(now_ns, Ordering::Relaxed);
-        }
-        if self.last_seen_ns.load(Ordering::Relaxed) < now_ns {
-            self.last_seen_ns.fetch_max(now_ns, Ordering::Relaxed);
-        }
-    }
-
-    /// From the first subscriber that received of it to the last, nanoseconds. `None` if nobody has.
-    pub fn spread_ns(&self) -> Option<u64> {
-        let last = self.last_seen_ns.load(Ordering::Relaxed);
-        last.checked_sub(self.first_seen_ns.load(Ordering::Relaxed))
-    }
-
     fn end(&self) -> u64 {
         self.first + self.count as u64
     }
+}
+
+/// When the first and the last subscriber received of a batch, nanoseconds of `CLOCK_MONOTONIC`.
+#[derive(Debug)]
+pub struct Seen {
+    first_ns: AtomicU64,
+    last_ns: AtomicU64,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self { first_ns: AtomicU64::new(u64::MAX), last_ns: AtomicU64::new(0) }
+    }
+}
+
+impl Seen {
+    /// Notes that a subscriber has received messages.
+    pub fn note(&self, now_ns: u64) {
+        if self.first_ns.load(Ordering::Relaxed) > now_ns {
+            self.first_ns.fetch_min(now_ns, Ordering::Relaxed);
+        }
+        if self.last_ns.load(Ordering::Relaxed) < now_ns {
+            self.last_ns.fetch_max(now_ns, Ordering::Relaxed);
+        }
+    }
+
+    /// From the first subscriber to the last, nanoseconds. `None` if nobody has received any.
+    pub fn spread_ns(&self) -> Option<u64> {
+        self.last_ns.load(Ordering::Relaxed).checked_sub(self.first_ns.load(Ordering::Relaxed))
+    }
+}
+
+/// From what the frames of a batch can be made again, byte for byte.
+#[derive(Clone, Copy, Debug)]
+struct Recipe {
+    first: u64,
+    count: usize,
+    size: usize,
+    due_ns: u64,
+    opcode: u8,
 }
 
 /// The feed of one target. One writer, the controller; workers read.
@@ -76,14 +109,20 @@ pub struct Feed {
     protocol: Protocol,
     opcode: AtomicU8,
     head: AtomicU64,
-    batches: Mutex<VecDeque<Arc<Batch>>>,
+    published: Mutex<Published>,
+}
+
+#[derive(Debug, Default)]
+struct Published {
+    recent: Recent,
+    recipes: VecDeque<Recipe>,
 }
 
 impl Feed {
     /// An empty feed to subscribers who speak this protocol.
     pub fn new(run: u32, protocol: Protocol) -> Self {
         let (opcode, head) = (AtomicU8::new(frame::BINARY), AtomicU64::new(0));
-        Self { run, protocol, opcode, head, batches: Mutex::default() }
+        Self { run, protocol, opcode, head, published: Mutex::default() }
     }
 
     /// Sequence of the next message to be published.
@@ -94,25 +133,43 @@ impl Feed {
     /// Makes the next `count` messages of `size` bytes and lets the workers expect them.
     pub fn append(&self, count: usize, size: usize, due_ns: u64) -> Arc<Batch> {
         let first = self.head();
+        let recipe = Recipe { first, count, size, due_ns, opcode: self.opcode() };
+        let bytes = self.frames(recipe);
+        let after = self.protocol.around(size).1.len();
+        let before = bytes.len() / count - size - after;
+        let batch = Arc::new(Batch { first, count, due_ns, bytes, before, after, seen: Arc::default() });
+        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        published.recent.push(Arc::clone(&batch));
+        published.recipes.push_back(recipe);
+        if published.recipes.len() > RECIPES_MAX {
+            published.recipes.pop_front();
+        }
+        self.head.store(batch.end(), Ordering::Release);
+        batch
+    }
+
+    fn frames(&self, recipe: Recipe) -> Vec<u8> {
+        let Recipe { first, count, size, due_ns, opcode } = recipe;
         let (before, after) = self.protocol.around(size);
         let message_bytes = before.len() + size + after.len();
-        let mut bytes = Vec::with_capacity(count * (message_bytes + 10));
+        let mut bytes = Vec::with_capacity(count * (message_bytes + FRAME_HEADER_BYTES_MAX));
         for sequence in first..first + count as u64 {
-            frame::push_server_header(&mut bytes, self.opcode(), message_bytes);
+            frame::push_server_header(&mut bytes, opcode, message_bytes);
             bytes.extend_from_slice(&before);
             Payload { sequence, due_ns, run: self.run }.push(size, &mut bytes);
             bytes.extend_from_slice(after);
         }
-        let before = bytes.len() / count - size - after.len();
-        let (first_seen_ns, last_seen_ns) = (AtomicU64::new(u64::MAX), AtomicU64::new(0));
-        let after = after.len();
-        let batch =
-            Arc::new(Batch { first, count, due_ns, bytes, before, after, first_seen_ns, last_seen_ns });
-        let mut batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
-        batches.push_back(Arc::clone(&batch));
-        trim(&mut batches);
-        self.head.store(batch.end(), Ordering::Release);
-        batch
+        bytes
+    }
+
+    /// The frame of a message, made again. `None` if it was not published, or too long ago.
+    pub fn frame_at(&self, sequence: u64) -> Option<Vec<u8>> {
+        let published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        let after = published.recipes.partition_point(|recipe| recipe.first <= sequence);
+        let recipe = *published.recipes.get(after.checked_sub(1)?)?;
+        drop(published);
+        let is_in_it = sequence - recipe.first < recipe.count as u64;
+        is_in_it.then(|| self.frames(Recipe { first: sequence, count: 1, ..recipe }))
     }
 
     /// The opcode with which frames are expected.
@@ -149,7 +206,7 @@ pub struct Match<'a> {
 /// One worker's copy of the recent batches.
 #[derive(Debug, Default)]
 pub struct FeedView {
-    batches: VecDeque<Arc<Batch>>,
+    recent: Recent,
     end: u64,
 }
 
@@ -159,12 +216,11 @@ impl FeedView {
         if feed.head() == self.end {
             return;
         }
-        let batches = feed.batches.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = batches.partition_point(|batch| batch.first < self.end);
-        self.batches.extend(batches.range(known..).cloned());
-        drop(batches);
-        trim(&mut self.batches);
-        self.end = self.batches.back().map_or(self.end, |batch| batch.end());
+        let published = feed.published.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = published.recent.batches.partition_point(|batch| batch.first < self.end);
+        published.recent.batches.range(known..).cloned().for_each(|batch| self.recent.push(batch));
+        drop(published);
+        self.end = self.recent.batches.back().map_or(self.end, |batch| batch.end());
     }
 
     /// Compares bytes with what is expected at `position`, within one batch, and moves the position
@@ -191,28 +247,34 @@ impl FeedView {
         Some(Match { batch, bytes: matched, messages })
     }
 
-    /// The part of the frame at `position` that was received already, for the parser to begin with.
-    pub fn received_part(&self, position: Position) -> Option<&[u8]> {
-        let batch = self.find(position.sequence)?;
-        let from = (position.sequence - batch.first) as usize * batch.frame_bytes();
-        Some(&batch.bytes[from..from + position.frame_bytes as usize])
-    }
-
     /// The batch of a message, if it is still kept.
     pub fn find(&self, sequence: u64) -> Option<&Batch> {
-        let newest = self.batches.back()?;
+        let batches = &self.recent.batches;
+        let newest = batches.back()?;
         if sequence >= newest.first {
             return (sequence < newest.end()).then_some(newest);
         }
-        let at = self.batches.partition_point(|batch| batch.end() <= sequence);
-        self.batches.get(at).filter(|batch| batch.first <= sequence).map(Arc::as_ref)
+        let at = batches.partition_point(|batch| batch.end() <= sequence);
+        batches.get(at).filter(|batch| batch.first <= sequence).map(Arc::as_ref)
     }
 }
 
-fn trim(batches: &mut VecDeque<Arc<Batch>>) {
-    let mut bytes: usize = batches.iter().map(|batch| batch.bytes.len()).sum();
-    while batches.len() > 2 && (batches.len() > RETAINED_BATCHES_MAX || bytes > RETAINED_BYTES_MAX) {
-        bytes -= batches.pop_front().map_or(0, |batch| batch.bytes.len());
+/// The newest batches, as many as are kept.
+#[derive(Debug, Default)]
+struct Recent {
+    batches: VecDeque<Arc<Batch>>,
+    bytes: usize,
+}
+
+impl Recent {
+    fn push(&mut self, batch: Arc<Batch>) {
+        self.bytes += batch.bytes.len();
+        self.batches.push_back(batch);
+        while self.batches.len() > 2
+            && (self.batches.len() > RETAINED_BATCHES_MAX || self.bytes > RETAINED_BYTES_MAX)
+        {
+            self.bytes -= self.batches.pop_front().map_or(0, |batch| batch.bytes.len());
+        }
     }
 }
 
@@ -263,20 +325,26 @@ mod tests {
     }
 
     #[test]
-    fn what_was_received_of_an_interrupted_frame_is_known() {
-        let (_, view, all) = feed_of(&[2]);
-        let mut position = Position { sequence: 0, frame_bytes: 0 };
-        assert!(view.advance(&mut position, &all[..110]).is_some());
-        assert_eq!(view.received_part(position), Some(&all[102..110]));
+    fn a_frame_can_be_made_again_long_after_its_batch_was_let_go() {
+        let (feed, view, all) = feed_of(&[2]);
+        feed.expect_opcode(frame::TEXT);
+        (0..RETAINED_BATCHES_MAX).for_each(|_| drop(feed.append(3, 80, 9)));
+        let mut late = FeedView::default();
+        late.refresh(&feed);
+        assert!(view.find(1).is_some() && late.find(1).is_none());
+        assert_eq!(feed.frame_at(1).as_deref(), Some(&all[102..]));
+        let newest = feed.frame_at(feed.head() - 1);
+        assert_eq!(newest, late.find(feed.head() - 1).map(|batch| batch.bytes[2 * 82..].to_vec()));
+        assert_eq!(feed.frame_at(feed.head()), None);
     }
 
     #[test]
     fn the_spread_of_a_batch_is_from_the_first_who_had_it_to_the_last() {
         let (_, view, _) = feed_of(&[1]);
         let batch = view.find(0).unwrap();
-        assert_eq!(batch.spread_ns(), None);
-        [20, 10, 35, 30].into_iter().for_each(|now_ns| batch.seen(now_ns));
-        assert_eq!(batch.spread_ns(), Some(25));
+        assert_eq!(batch.seen.spread_ns(), None);
+        [20, 10, 35, 30].into_iter().for_each(|now_ns| batch.seen.note(now_ns));
+        assert_eq!(batch.seen.spread_ns(), Some(25));
     }
 
     #[test]

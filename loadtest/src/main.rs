@@ -8,6 +8,7 @@ mod cli;
 mod crew;
 mod failure;
 mod feed;
+mod generator;
 mod monitor;
 mod payload;
 mod protocol;
@@ -65,10 +66,16 @@ fn run(scenario: &Scenario, common: &Common) -> Result<(), Failure> {
     // What cannot come out in the end is refused before anything starts.
     assert::check(common, &scenario.gives())?;
     let files = OutputFiles::open(common)?;
-    let Some(report) = scenario::run(scenario)? else { return Ok(()) };
+    let Some(mut report) = scenario::run(scenario)? else { return Ok(()) };
     // Whoever reads the summary may have left, as `head` does.
     let _ = std::io::stdout().write_all(report.text(common).as_bytes());
     files.write(&report, common)?;
+    if let Some(failure) = report.failure.take() {
+        return Err(failure);
+    }
+    if report.interrupted && !report.has_figures() {
+        return Err(Failure::Interrupted);
+    }
     match report.faults(common).as_slice() {
         [] => Ok(()),
         faults => Err(Failure::Check(format!("{} check(s) failed: {}", faults.len(), faults.join("; ")))),

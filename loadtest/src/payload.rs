@@ -9,6 +9,9 @@ pub const SIZE_MIN: usize = FILLER;
 /// Largest message that the tool sends.
 pub const SIZE_MAX: usize = 16 * 1024 * 1024;
 
+/// Sequences are below this: the bit is free for those who keep one.
+pub const SEQUENCE_END: u64 = 1 << 63;
+
 const SEQUENCE: usize = 5;
 const DUE: usize = 22;
 const RUN: usize = 39;
@@ -37,9 +40,14 @@ impl Payload {
         out[start + CHECKSUM..start + CHECKSUM + 16].copy_from_slice(format!("{checksum:016x}").as_bytes());
     }
 
+    /// Whether a message began as one of ours, whatever has become of it since.
+    pub fn is_ours(message: &[u8]) -> bool {
+        message.starts_with(b"tide ")
+    }
+
     /// Reads a message back. `None` if it is not one of ours or any byte has changed.
     pub fn parse(message: &[u8]) -> Option<Self> {
-        if message.len() < SIZE_MIN || !message.starts_with(b"tide ") {
+        if message.len() < SIZE_MIN || !Self::is_ours(message) {
             return None;
         }
         let payload = Self {
@@ -47,7 +55,8 @@ impl Payload {
             due_ns: hex(&message[DUE..DUE + 16])?,
             run: hex(&message[RUN..RUN + 8])? as u32,
         };
-        (hex(&message[CHECKSUM..CHECKSUM + 16])? == checksum(message)).then_some(payload)
+        let is_right = hex(&message[CHECKSUM..CHECKSUM + 16])? == checksum(message);
+        (is_right && payload.sequence < SEQUENCE_END).then_some(payload)
     }
 }
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use crate::failure::Failure;
+use crate::generator::ThreadTimes;
 use crate::server::accounts::{self, CpuTime};
 use crate::stage::{Arm, Stage};
-use crate::stats::Latencies;
+use crate::stats::{Latencies, lags, latencies};
 use crate::sys;
 
 /// How long after the last delivery the server's accounts are read.
@@ -26,12 +27,18 @@ pub struct Round {
     pub server: CpuTime,
     /// CPU time of this process.
     pub own: CpuTime,
+    /// CPU time of this process's busiest thread, nanoseconds.
+    pub busiest_ns: u64,
     /// Latencies, nanoseconds.
     pub latency: Histogram<u64>,
     /// From the first subscriber that had a message to the last, one value a batch, nanoseconds.
     pub spread: Histogram<u64>,
     /// From `connect` to the checked answer, nanoseconds, of those that connected in the round.
     pub handshake: Histogram<u64>,
+    /// From one look of a worker at its sockets to the next, nanoseconds.
+    pub lag: Histogram<u64>,
+    /// From when a batch was due to when its publishing began, nanoseconds.
+    pub late: Histogram<u64>,
     /// Acknowledgements by timer on the whole machine, see `accounts::acks_by_timer`.
     pub acks_by_timer: u64,
     /// `recv` calls of this process that returned bytes: about the number of writes it was sent.
@@ -41,6 +48,44 @@ pub struct Round {
 }
 
 impl Round {
+    /// A round in which nothing has happened yet.
+    pub fn empty(started_ns: u64) -> Self {
+        Self {
+            started_ns,
+            units: 0,
+            wall_s: 0.0,
+            server: CpuTime::default(),
+            own: CpuTime::default(),
+            busiest_ns: 0,
+            latency: latencies(),
+            spread: latencies(),
+            handshake: latencies(),
+            lag: lags(),
+            late: lags(),
+            acks_by_timer: 0,
+            reads: 0,
+            missing: 0,
+        }
+    }
+
+    /// Adds a later round, as if both had been one.
+    pub fn add(&mut self, later: &Self) {
+        self.units += later.units;
+        self.wall_s += later.wall_s;
+        self.server += later.server;
+        self.own += later.own;
+        self.busiest_ns += later.busiest_ns;
+        let same = "all histograms of a kind have the same bounds";
+        self.latency.add(&later.latency).expect(same);
+        self.spread.add(&later.spread).expect(same);
+        self.handshake.add(&later.handshake).expect(same);
+        self.lag.add(&later.lag).expect(same);
+        self.late.add(&later.late).expect(same);
+        self.acks_by_timer += later.acks_by_timer;
+        self.reads += later.reads;
+        self.missing += later.missing;
+    }
+
     /// Server CPU per unit, nanoseconds.
     pub fn cpu_per_unit(&self) -> f64 {
         self.server.total_ns as f64 / self.units.max(1) as f64
@@ -49,6 +94,11 @@ impl Round {
     /// How many acknowledgements by timer there were for each `recv`: 0 to about 1.
     pub fn acks_by_timer_share(&self) -> f64 {
         self.acks_by_timer as f64 / self.reads.max(1) as f64
+    }
+
+    /// Units per second; 0 of a round that took no time.
+    pub fn rate(&self) -> f64 {
+        if self.wall_s > 0.0 { self.units as f64 / self.wall_s } else { 0.0 }
     }
 
     /// 99th percentile of the latency, nanoseconds.
@@ -71,7 +121,8 @@ pub struct Stopwatch {
     started_ns: u64,
     server: CpuTime,
     own: CpuTime,
-    delivered: u64,
+    threads: ThreadTimes,
+    received: u64,
     reads: u64,
     acks_by_timer: u64,
     index: usize,
@@ -85,14 +136,16 @@ impl Stopwatch {
     pub fn start(stage: &Stage, index: usize) -> Result<Self, Failure> {
         stage.crew.take_latencies(index);
         let stats = stage.crew.stats(index);
-        let (delivered, reads, acks_by_timer) =
-            (stats.tally.delivered, stats.reads, accounts::acks_by_timer());
+        let (received, reads, acks_by_timer) =
+            (stats.tally.received(), stats.reads, accounts::acks_by_timer());
+        let threads = ThreadTimes::now();
         let server = cpu_of(&stage.arms[index])?;
         Ok(Self {
             started_ns: sys::monotonic_ns(),
             server,
             own: CpuTime::own(),
-            delivered,
+            threads,
+            received,
             reads,
             acks_by_timer,
             index,
@@ -104,29 +157,27 @@ impl Stopwatch {
     /// # Errors
     /// As `start`.
     pub fn stop(self, stage: &Stage, missing: u64) -> Result<Round, Failure> {
-        let started_ns = self.started_ns;
-        let wall_s = (sys::monotonic_ns() - started_ns) as f64 / 1e9;
+        let wall_s = (sys::monotonic_ns() - self.started_ns) as f64 / 1e9;
+        let stats = stage.crew.stats(self.index);
         // What the server has still to do for this round, such as going to sleep, is part of its price.
         std::thread::sleep(AFTERMATH);
         let server = cpu_of(&stage.arms[self.index])? - self.server;
         let own = CpuTime::own() - self.own;
-        let stats = stage.crew.stats(self.index);
-        let (units, reads) = (stats.tally.delivered - self.delivered, stats.reads - self.reads);
-        let acks_by_timer = accounts::acks_by_timer().saturating_sub(self.acks_by_timer);
-        let Latencies { delivery: latency, handshake } = stage.crew.take_latencies(self.index);
-        let spread = Latencies::new().delivery;
+        let busiest_ns = ThreadTimes::now().busiest_since(&self.threads);
+        let Latencies { delivery: latency, handshake, lag } = stage.crew.take_latencies(self.index);
         Ok(Round {
-            started_ns,
-            units,
+            units: stats.tally.received() - self.received,
             wall_s,
             server,
             own,
+            busiest_ns,
             latency,
-            spread,
             handshake,
-            acks_by_timer,
-            reads,
+            lag,
+            acks_by_timer: accounts::acks_by_timer().saturating_sub(self.acks_by_timer),
+            reads: stats.reads - self.reads,
             missing,
+            ..Round::empty(self.started_ns)
         })
     }
 }
@@ -139,14 +190,14 @@ pub fn cpu_of(arm: &Arm) -> Result<CpuTime, Failure> {
     arm.pid.map_or(Ok(CpuTime::default()), CpuTime::of)
 }
 
-/// The middle value; the mean of the two middle ones of an even number. 0 of none.
-pub fn median(mut values: Vec<f64>) -> f64 {
+/// The middle value; the mean of the two middle ones of an even number; `None` of none.
+pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() {
-        0 => 0.0,
-        odd if odd % 2 == 1 => values[middle],
-        _ => f64::midpoint(values[middle - 1], values[middle]),
+        0 => None,
+        odd if odd % 2 == 1 => Some(values[middle]),
+        _ => Some(f64::midpoint(values[middle - 1], values[middle])),
     }
 }
 
@@ -162,8 +213,8 @@ mod tests {
 
     #[test]
     fn the_median_is_in_the_middle() {
-        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
-        assert_eq!(median(Vec::new()), 0.0);
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), Some(2.5));
+        assert_eq!(median(Vec::new()), None);
     }
 }

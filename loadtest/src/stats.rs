@@ -33,6 +33,10 @@ pub struct Stats {
     pub refused: u64,
     /// Connections that read slowly or never and were ended by the server, as it may.
     pub given_up: u64,
+    /// Refused connections of a storm that were tried again.
+    pub retried: u64,
+    /// Messages that live subscribers still had to receive when the run had ended.
+    pub owed: u64,
     /// Longest time between two looks at the sockets while messages were coming, in nanoseconds.
     pub lag_ns_max: u64,
     /// The first thing that went wrong.
@@ -51,9 +55,17 @@ impl Stats {
         self.count_cause(cause, 1);
     }
 
-    fn count_cause(&mut self, cause: &str, times: u64) {
+    /// Counts something that went wrong and is not held against the server.
+    pub fn count_cause(&mut self, cause: &str, times: u64) {
         let is_known = self.causes.contains_key(cause) || self.causes.len() < CAUSES_MAX;
         *self.causes.entry(if is_known { cause } else { "other causes" }.to_owned()).or_default() += times;
+    }
+
+    /// Messages before `head` that live subscribers have still to receive.
+    pub fn behind(&self, head: u64) -> u64 {
+        let behind = self.live.wrapping_mul(head).wrapping_sub(self.sequence_sum);
+        // A snapshot may hold a message of a worker before its head.
+        if behind > u64::MAX / 2 { 0 } else { behind }
     }
 
     /// Adds the counts of another worker.
@@ -70,6 +82,8 @@ impl Stats {
         self.closed += other.closed;
         self.refused += other.refused;
         self.given_up += other.given_up;
+        self.retried += other.retried;
+        self.owed += other.owed;
         other.causes.iter().for_each(|(cause, &times)| self.count_cause(cause, times));
         self.lag_ns_max = self.lag_ns_max.max(other.lag_ns_max);
         if self.failure.is_none() {
@@ -85,20 +99,37 @@ pub struct Latencies {
     pub delivery: Histogram<u64>,
     /// From `connect` to the checked answer to the upgrade.
     pub handshake: Histogram<u64>,
+    /// From one look at the sockets to the next, while messages were coming: by so much may what this
+    /// tool measures be too long.
+    pub lag: Histogram<u64>,
 }
 
 impl Latencies {
-    /// Empty histograms: 1 µs to 2 minutes with three digits.
+    /// Empty histograms.
     pub fn new() -> Self {
-        let histogram = Histogram::new_with_bounds(1_000, 120_000_000_000, 3);
-        let histogram = histogram.unwrap_or_else(|error| unreachable!("constant bounds are valid: {error}"));
-        Self { delivery: histogram.clone(), handshake: histogram }
+        Self { delivery: latencies(), handshake: latencies(), lag: lags() }
     }
 
     /// Adds the values of another worker.
     pub fn add(&mut self, other: &Self) {
-        let same = "all histograms have the same bounds";
+        let same = "all histograms of a kind have the same bounds";
         self.delivery.add(&other.delivery).expect(same);
         self.handshake.add(&other.handshake).expect(same);
+        self.lag.add(&other.lag).expect(same);
     }
+}
+
+/// An empty histogram for what is reported: 1 µs to 2 minutes with three digits, 160 KB.
+pub fn latencies() -> Histogram<u64> {
+    histogram(3)
+}
+
+/// An empty histogram for what only warns: the same with one digit, 3 KB.
+pub fn lags() -> Histogram<u64> {
+    histogram(1)
+}
+
+fn histogram(digits: u8) -> Histogram<u64> {
+    Histogram::new_with_bounds(1_000, 120_000_000_000, digits)
+        .unwrap_or_else(|error| unreachable!("constant bounds are valid: {error}"))
 }

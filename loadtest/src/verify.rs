@@ -5,21 +5,37 @@
 
 use std::collections::BTreeSet;
 
-use crate::payload::Payload;
+use crate::payload::{self, Payload};
 
 /// Missing sequences that are remembered per connection, to tell late from duplicated.
 const GAPS_MAX: usize = 4096;
 
-/// The sequence of a subscriber that joined a running feed and has seen nothing yet.
+/// Set in the sequence of a subscriber that joined a running feed and has received nothing yet. What was
+/// published while it joined may come or not; the message that the other bits name must come.
+const JOINING: u64 = payload::SEQUENCE_END;
+
+/// The sequence of a subscriber that joins a feed whose head is known.
+pub fn joining_at(head: u64) -> u64 {
+    JOINING | head
+}
+
+/// The sequence of a subscriber of a feed that somebody else publishes: whatever comes first is right.
 pub const SEQUENCE_UNKNOWN: u64 = u64::MAX;
+
+/// The message that a subscriber must receive next, by its sequence.
+pub fn owed(sequence: u64) -> u64 {
+    sequence & !JOINING
+}
 
 /// Counts of what subscribers received. Any of the last four fails a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Messages received in order and unchanged.
     pub delivered: u64,
-    /// Messages of somebody else on the same channel: unchanged, but not of this run.
+    /// Messages of somebody else on the same channel, or a server's greeting: not of this run.
     pub foreign: u64,
+    /// Messages of a feed that is not ours and not of this tool: received, and more is not known of them.
+    pub unverified: u64,
     /// Messages that a later one overtook and that never came.
     pub lost: u64,
     /// Messages received again.
@@ -31,6 +47,11 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Everything that arrived as it should, as far as can be told.
+    pub fn received(&self) -> u64 {
+        self.delivered + self.unverified
+    }
+
     /// The sum of everything that must not happen.
     pub fn faults(&self) -> u64 {
         self.lost + self.duplicated + self.reordered + self.corrupted
@@ -40,6 +61,7 @@ impl Tally {
     pub fn add(&mut self, other: &Self) {
         self.delivered += other.delivered;
         self.foreign += other.foreign;
+        self.unverified += other.unverified;
         self.lost += other.lost;
         self.duplicated += other.duplicated;
         self.reordered += other.reordered;
@@ -58,36 +80,49 @@ impl Gaps {
     }
 }
 
-/// Judges one message against the sequence that is `expected` next and moves that on. Returns the
-/// payload if it was unchanged and of this `run` (of any run if `None`).
+/// What a message is held against.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected {
+    /// The run that publishes; `None` if that is not this one.
+    pub run: Option<u32>,
+    /// Length of the message that is due, if that is known.
+    pub bytes: Option<usize>,
+}
+
+/// Judges one message against the `sequence` that is due next and moves that on. Returns the payload if
+/// it was unchanged and of this run.
 pub fn judge(
     message: &[u8],
-    run: Option<u32>,
-    expected: &mut u64,
+    expected: Expected,
+    sequence: &mut u64,
     gaps: &mut Gaps,
     tally: &mut Tally,
 ) -> Option<Payload> {
     let Some(payload) = Payload::parse(message) else {
-        tally.corrupted += 1;
-        if *expected != SEQUENCE_UNKNOWN {
-            *expected += 1;
+        if Payload::is_ours(message) || expected.bytes == Some(message.len()) {
+            tally.corrupted += 1;
+            *sequence += u64::from(*sequence < JOINING);
+        } else if expected.run.is_none() {
+            tally.unverified += 1;
+        } else {
+            tally.foreign += 1;
         }
         return None;
     };
-    if run.is_some_and(|run| run != payload.run) {
+    if expected.run.is_some_and(|run| run != payload.run) {
         tally.foreign += 1;
         return None;
     }
-    let sequence = payload.sequence;
-    if *expected == SEQUENCE_UNKNOWN {
-        *expected = sequence;
+    if *sequence >= JOINING {
+        *sequence = owed(*sequence).min(payload.sequence);
     }
-    if sequence >= *expected {
-        tally.lost += sequence - *expected;
+    let (came, due) = (payload.sequence, *sequence);
+    if came >= due {
+        tally.lost += came - due;
         tally.delivered += 1;
-        gaps.0.extend((*expected..sequence).take(GAPS_MAX - gaps.0.len().min(GAPS_MAX)));
-        *expected = sequence + 1;
-    } else if gaps.0.remove(&sequence) {
+        gaps.0.extend((due..came).take(GAPS_MAX - gaps.0.len().min(GAPS_MAX)));
+        *sequence = came + 1;
+    } else if gaps.0.remove(&came) {
         tally.lost -= 1;
         tally.reordered += 1;
     } else {
@@ -100,56 +135,92 @@ pub fn judge(
 mod tests {
     use super::*;
 
-    fn received(sequences: &[u64]) -> (u64, Tally) {
-        let (mut expected, mut gaps, mut tally) = (0, Gaps::default(), Tally::default());
-        for &sequence in sequences {
-            let mut message = Vec::new();
-            Payload { sequence, due_ns: 0, run: 1 }.push(80, &mut message);
-            judge(&message, Some(1), &mut expected, &mut gaps, &mut tally);
+    const OURS: Expected = Expected { run: Some(1), bytes: Some(80) };
+
+    fn message(sequence: u64) -> Vec<u8> {
+        let mut message = Vec::new();
+        Payload { sequence, due_ns: 0, run: 1 }.push(80, &mut message);
+        message
+    }
+
+    fn judged(mut sequence: u64, expected: Expected, messages: &[Vec<u8>]) -> (u64, Tally) {
+        let (mut gaps, mut tally) = (Gaps::default(), Tally::default());
+        for message in messages {
+            judge(message, expected, &mut sequence, &mut gaps, &mut tally);
         }
-        (expected, tally)
+        (sequence, tally)
+    }
+
+    fn received(start: u64, sequences: &[u64]) -> (u64, Tally) {
+        judged(start, OURS, &sequences.iter().map(|&sequence| message(sequence)).collect::<Vec<_>>())
     }
 
     #[test]
     fn all_in_order_is_no_fault() {
-        assert_eq!(received(&[0, 1, 2]), (3, Tally { delivered: 3, ..Tally::default() }));
+        assert_eq!(received(0, &[0, 1, 2]), (3, Tally { delivered: 3, ..Tally::default() }));
     }
 
     #[test]
     fn a_dropped_message_is_lost() {
-        assert_eq!(received(&[0, 2, 3]), (4, Tally { delivered: 3, lost: 1, ..Tally::default() }));
+        assert_eq!(received(0, &[0, 2, 3]), (4, Tally { delivered: 3, lost: 1, ..Tally::default() }));
     }
 
     #[test]
     fn a_repeated_message_is_duplicated() {
-        assert_eq!(received(&[0, 1, 1, 2]), (3, Tally { delivered: 3, duplicated: 1, ..Tally::default() }));
+        assert_eq!(
+            received(0, &[0, 1, 1, 2]),
+            (3, Tally { delivered: 3, duplicated: 1, ..Tally::default() })
+        );
     }
 
     #[test]
     fn two_swapped_messages_are_reordered_and_not_lost() {
-        assert_eq!(received(&[0, 2, 1, 3]), (4, Tally { delivered: 3, reordered: 1, ..Tally::default() }));
+        assert_eq!(received(0, &[0, 2, 1, 3]), (4, Tally { delivered: 3, reordered: 1, ..Tally::default() }));
+    }
+
+    #[test]
+    fn who_joins_midway_is_owed_what_was_published_after_the_join_and_may_have_more() {
+        let clean = |delivered| Tally { delivered, ..Tally::default() };
+        assert_eq!(received(joining_at(5), &[5, 6]), (7, clean(2)));
+        assert_eq!(received(joining_at(5), &[3, 4, 5]), (6, clean(3)));
+        assert_eq!(received(joining_at(5), &[7]), (8, Tally { delivered: 1, lost: 2, ..Tally::default() }));
+        assert_eq!(
+            received(joining_at(5), &[3, 5]),
+            (6, Tally { delivered: 2, lost: 1, ..Tally::default() })
+        );
+        assert_eq!(received(SEQUENCE_UNKNOWN, &[900]), (901, clean(1)));
+        assert_eq!((owed(joining_at(5)), owed(7)), (5, 7));
     }
 
     #[test]
     fn a_changed_byte_is_corrupted_and_the_next_message_is_not_blamed() {
-        let (mut expected, mut gaps, mut tally) = (0, Gaps::default(), Tally::default());
-        for sequence in 0..3 {
-            let mut message = Vec::new();
-            Payload { sequence, due_ns: 0, run: 1 }.push(80, &mut message);
-            message[70] ^= u8::from(sequence == 1);
-            judge(&message, Some(1), &mut expected, &mut gaps, &mut tally);
+        for place in [0, 70] {
+            let mut messages = [message(0), message(1), message(2)];
+            messages[1][place] ^= 1;
+            let tally = Tally { delivered: 2, corrupted: 1, ..Tally::default() };
+            assert_eq!(judged(0, OURS, &messages), (3, tally), "byte {place}");
         }
-        assert_eq!(tally, Tally { delivered: 2, corrupted: 1, ..Tally::default() });
+    }
+
+    #[test]
+    fn a_greeting_is_foreign_and_moves_nothing() {
+        let messages = [b"welcome".to_vec(), message(0), message(1)];
+        assert_eq!(judged(0, OURS, &messages), (2, Tally { delivered: 2, foreign: 1, ..Tally::default() }));
+    }
+
+    #[test]
+    fn a_feed_of_somebody_else_is_counted_without_a_verdict() {
+        let any = Expected { run: None, bytes: None };
+        let (_, tally) = judged(SEQUENCE_UNKNOWN, any, &[b"1.08523".to_vec(), b"1.08524".to_vec()]);
+        assert_eq!((tally.unverified, tally.received(), tally.faults()), (2, 2, 0));
     }
 
     #[test]
     fn a_message_of_another_run_is_foreign() {
-        let (mut expected, mut gaps, mut tally) = (0, Gaps::default(), Tally::default());
-        let mut message = Vec::new();
-        Payload { sequence: 9, due_ns: 0, run: 2 }.push(80, &mut message);
-        assert_eq!(judge(&message, Some(1), &mut expected, &mut gaps, &mut tally), None);
-        assert_eq!((expected, tally.foreign, tally.faults()), (0, 1, 0));
-        judge(&message, None, &mut SEQUENCE_UNKNOWN.clone(), &mut gaps, &mut tally);
-        assert_eq!(tally.delivered, 1);
+        let mut other = Vec::new();
+        Payload { sequence: 9, due_ns: 0, run: 2 }.push(80, &mut other);
+        assert_eq!(judged(0, OURS, &[other.clone()]), (0, Tally { foreign: 1, ..Tally::default() }));
+        let any = Expected { run: None, bytes: None };
+        assert_eq!(judged(SEQUENCE_UNKNOWN, any, &[other]).1.delivered, 1);
     }
 }

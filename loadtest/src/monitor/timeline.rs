@@ -32,7 +32,7 @@ impl Counted {
         Self {
             live: stats.live,
             upgraded: stats.upgraded,
-            delivered: stats.tally.delivered,
+            delivered: stats.tally.received(),
             bytes: stats.bytes,
             faults: stats.tally.faults(),
             closed: stats.closed,

@@ -3,22 +3,19 @@
 use hdrhistogram::Histogram;
 
 use crate::round::{Round, Series, median, ratios};
-use crate::server::accounts::CpuTime;
-use crate::stats::Latencies;
+use crate::stats::latencies;
 
-/// A series as a whole. CPU times are microseconds per unit.
+/// A series as a whole.
 pub struct Total {
     pub units: u64,
-    /// Server CPU, all rounds together.
-    pub cpu_us: f64,
-    /// Server CPU, the median round.
-    pub cpu_us_median: f64,
-    /// The part in user mode, by the timer tick.
-    pub user_us: f64,
-    /// CPU of this process.
+    /// CPU of the server; `None` if its process is not known.
+    pub cpu: Option<Cpu>,
+    /// CPU of this process, microseconds per unit.
     pub generator_us: f64,
     /// Cores that this process kept busy.
     pub generator_cores: f64,
+    /// Share of a core that its busiest thread used.
+    pub busiest_thread: f64,
     /// Acknowledgements by timer for each `recv`.
     pub acks_by_timer: f64,
     /// Units per second, the median round.
@@ -29,36 +26,58 @@ pub struct Total {
     pub latency: Histogram<u64>,
     /// First to last of all batches, nanoseconds.
     pub spread: Histogram<u64>,
+    /// Between two looks at the sockets, nanoseconds.
+    pub lag: Histogram<u64>,
+    /// From when a batch was due to when its publishing began, nanoseconds.
+    pub late: Histogram<u64>,
+}
+
+/// CPU of a server, microseconds per unit.
+#[derive(Clone, Copy, Debug)]
+pub struct Cpu {
+    /// All rounds together.
+    pub us: f64,
+    /// The median round.
+    pub median_us: f64,
+    /// The part in user mode, by the timer tick.
+    pub user_us: f64,
+}
+
+impl Cpu {
+    /// The part in the kernel.
+    pub fn system_us(self) -> f64 {
+        self.us - self.user_us
+    }
 }
 
 impl Total {
     /// Adds up a series.
     pub fn of(series: &Series) -> Self {
-        let (mut server, mut own, mut wall_s, mut units) = (CpuTime::default(), CpuTime::default(), 0.0, 0);
-        let (mut acks, mut reads) = (0, 0);
-        for round in &series.rounds {
-            server += round.server;
-            own += round.own;
-            wall_s += round.wall_s;
-            units += round.units;
-            acks += round.acks_by_timer;
-            reads += round.reads;
-        }
-        let middle = |figure: fn(&Round) -> f64| median(series.rounds.iter().map(figure).collect());
-        let per_unit = 1e3 * units.max(1) as f64;
-        let cpu_us = server.total_ns as f64 / per_unit;
+        let mut sum = Round::empty(0);
+        series.rounds.iter().for_each(|round| sum.add(round));
+        let middle = |figure: fn(&Round) -> f64| {
+            median(series.rounds.iter().map(figure).collect()).unwrap_or_default()
+        };
+        let (per_unit, wall_s) = (1e3 * sum.units.max(1) as f64, f64::max(sum.wall_s, 1e-9));
+        let us = sum.server.total_ns as f64 / per_unit;
+        let cpu = Cpu {
+            us,
+            median_us: middle(|round| round.cpu_per_unit() / 1e3),
+            user_us: us * sum.server.user_share(),
+        };
         Self {
-            units,
-            cpu_us,
-            cpu_us_median: middle(|round| round.cpu_per_unit() / 1e3),
-            user_us: cpu_us * server.user_share(),
-            generator_us: own.total_ns as f64 / per_unit,
-            generator_cores: own.total_ns as f64 / 1e9 / f64::max(wall_s, 1e-9),
-            acks_by_timer: acks as f64 / reads.max(1) as f64,
-            rate_median: middle(|round| round.units as f64 / round.wall_s),
+            units: sum.units,
+            cpu: (sum.server.total_ns > 0).then_some(cpu),
+            generator_us: sum.own.total_ns as f64 / per_unit,
+            generator_cores: sum.own.total_ns as f64 / 1e9 / wall_s,
+            busiest_thread: sum.busiest_ns as f64 / 1e9 / wall_s,
+            acks_by_timer: sum.acks_by_timer_share(),
+            rate_median: middle(Round::rate),
             p99_ms_median: middle(|round| round.p99() / 1e6),
-            latency: pooled(series, |round| &round.latency),
-            spread: pooled(series, |round| &round.spread),
+            latency: sum.latency,
+            spread: sum.spread,
+            lag: sum.lag,
+            late: sum.late,
         }
     }
 }
@@ -85,7 +104,7 @@ pub const DISTRIBUTIONS: &[Distribution] = &[
 
 /// The values of all rounds of a series.
 pub fn pooled(series: &Series, of: fn(&Round) -> &Histogram<u64>) -> Histogram<u64> {
-    let mut sum = Latencies::new().delivery;
+    let mut sum = latencies();
     for round in &series.rounds {
         let _ = sum.add(of(round));
     }
@@ -96,13 +115,13 @@ pub fn pooled(series: &Series, of: fn(&Round) -> &Histogram<u64>) -> Histogram<u
 pub struct Compared {
     pub name: String,
     pub base: String,
-    /// Median of the CPU ratios of rounds that ran side by side.
-    pub cpu: f64,
+    /// Median of the CPU ratios of rounds that ran side by side; `None` if there are none.
+    pub cpu: Option<f64>,
     /// Ratio of the CPU of all rounds together.
-    pub cpu_pooled: f64,
+    pub cpu_pooled: Option<f64>,
     pub cpu_rounds: Vec<f64>,
     /// Median of the ratios of the 99th percentiles.
-    pub p99: f64,
+    pub p99: Option<f64>,
     pub p99_rounds: Vec<f64>,
 }
 
@@ -117,11 +136,7 @@ pub fn compare(series: &[Series]) -> Vec<Compared> {
             name: series.name.clone(),
             base: base.name.clone(),
             cpu: median(cpu_rounds.clone()),
-            cpu_pooled: if base_total.cpu_us > 0.0 {
-                Total::of(series).cpu_us / base_total.cpu_us
-            } else {
-                0.0
-            },
+            cpu_pooled: Total::of(series).cpu.zip(base_total.cpu).map(|(cpu, base)| cpu.us / base.us),
             cpu_rounds,
             p99: median(p99_rounds.clone()),
             p99_rounds,
@@ -133,20 +148,12 @@ pub fn compare(series: &[Series]) -> Vec<Compared> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::accounts::CpuTime;
 
     fn series(name: &str, cpu_ns: &[u64]) -> Series {
-        let round = |&total_ns: &u64| Round {
-            started_ns: 0,
-            units: 10,
-            wall_s: 1.0,
-            server: CpuTime { total_ns, user_ns: 1, system_ns: 3 },
-            own: CpuTime::default(),
-            latency: Latencies::new().delivery,
-            spread: Latencies::new().delivery,
-            handshake: Latencies::new().handshake,
-            acks_by_timer: 0,
-            reads: 10,
-            missing: 0,
+        let round = |&total_ns: &u64| {
+            let server = CpuTime { total_ns, user_ns: 1, system_ns: 3 };
+            Round { units: 10, wall_s: 1.0, reads: 10, server, ..Round::empty(0) }
         };
         Series { name: name.into(), rounds: cpu_ns.iter().map(round).collect() }
     }
@@ -155,13 +162,20 @@ mod tests {
     fn rounds_are_compared_with_those_at_their_side() {
         let compared = compare(&[series("a", &[200, 330, 100]), series("limit", &[100, 300, 100])]);
         assert_eq!(compared.len(), 1);
-        assert_eq!((compared[0].cpu * 100.0).round(), 110.0);
-        assert_eq!((compared[0].cpu_pooled * 100.0).round(), 126.0);
+        let percent = |ratio: Option<f64>| ratio.map(|ratio| (ratio * 100.0).round());
+        assert_eq!((percent(compared[0].cpu), percent(compared[0].cpu_pooled)), (Some(110.0), Some(126.0)));
+        assert_eq!(compared[0].p99, None);
     }
 
     #[test]
     fn one_series_alone_is_compared_with_nothing() {
         assert!(compare(&[series("a", &[1])]).is_empty());
-        assert!((Total::of(&series("a", &[400])).user_us - 0.01).abs() < 1e-9);
+        assert!((Total::of(&series("a", &[400])).cpu.unwrap().user_us - 0.01).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_cpu_of_a_server_that_is_not_known_is_not_zero() {
+        assert!(Total::of(&series("a", &[0, 0])).cpu.is_none());
+        assert!(compare(&[series("a", &[0]), series("limit", &[5])])[0].cpu.is_none());
     }
 }

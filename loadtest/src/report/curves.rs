@@ -124,11 +124,11 @@ fn rates(samples: &[Sample], total: impl Fn(&Sample) -> f64) -> Vec<(f64, f64)> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::Latencies;
+    use crate::stats::latencies;
 
     #[test]
     fn a_percentile_curve_rises_to_the_maximum() {
-        let mut latency = Latencies::new().delivery;
+        let mut latency = latencies();
         (1..=1_000u64).for_each(|ms| latency.record(ms * 1_000_000).unwrap());
         let points = percentiles(&latency);
         assert!(points.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1), "{points:?}");

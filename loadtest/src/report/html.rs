@@ -4,8 +4,7 @@
 use std::fmt::Write;
 
 use super::Report;
-use super::compare::{Total, compare};
-use super::text::notes;
+use super::compare::{Cpu, Total, compare};
 use crate::cli::Common;
 use crate::round::{Round, Series};
 use crate::stats::Stats;
@@ -70,10 +69,8 @@ impl Report {
         if self.interrupted {
             page.push_str("<li>interrupted: the figures cover what was seen until then</li>\n");
         }
-        for series in &self.series {
-            for note in notes(&Total::of(series)) {
-                let _ = writeln!(page, "<li>{}: {}</li>", escape(&series.name), escape(note));
-            }
+        for warning in self.warnings() {
+            let _ = writeln!(page, "<li>{}</li>", escape(&warning));
         }
         page.push_str("</ul>\n</section>\n");
     }
@@ -98,27 +95,26 @@ impl Report {
             "max",
             &p99_ratio,
             "generator cores",
+            "busiest thread",
             "late ACKs",
         ];
         let row = |series: &Series| {
             let total = Total::of(series);
             let beside = compared.iter().find(|compared| compared.name == series.name);
-            let has_cpu = |value: f64| if total.cpu_us > 0.0 { format!("{value:.3}") } else { NONE.into() };
-            let ratio = |value: Option<f64>| match value {
-                Some(value) if value > 0.0 => format!("{value:.3}"),
-                _ => NONE.to_owned(),
-            };
+            let known =
+                |value: Option<f64>| value.map_or_else(|| NONE.to_owned(), |value| format!("{value:.3}"));
             let mut row = vec![
                 series.name.clone(),
-                has_cpu(total.cpu_us),
-                has_cpu(total.user_us),
-                has_cpu(total.cpu_us - total.user_us),
-                ratio(beside.map(|compared| compared.cpu)),
+                known(total.cpu.map(|cpu| cpu.us)),
+                known(total.cpu.map(|cpu| cpu.user_us)),
+                known(total.cpu.map(Cpu::system_us)),
+                known(beside.and_then(|compared| compared.cpu)),
                 grouped(total.rate_median),
             ];
             row.extend(latency_cells(&total.latency, &[0.5, 0.9, 0.99, 0.999]));
-            row.push(ratio(beside.map(|compared| compared.p99)));
+            row.push(known(beside.and_then(|compared| compared.p99)));
             row.push(format!("{:.2}", total.generator_cores));
+            row.push(format!("{:.0} %", total.busiest_thread * 100.0));
             row.push(format!("{:.0} %", total.acks_by_timer * 100.0));
             row
         };
@@ -152,6 +148,8 @@ impl Report {
             "reordered",
             "corrupted",
             "foreign",
+            "unverified",
+            "never came",
             "closed",
             "pings",
             "bytes",
@@ -167,6 +165,8 @@ impl Report {
                 tally.reordered,
                 tally.corrupted,
                 tally.foreign,
+                tally.unverified,
+                stats.owed,
                 stats.closed,
                 stats.pings,
                 stats.bytes,
@@ -226,7 +226,7 @@ impl Report {
                 format!("{at_s:.2}"),
                 format!("{:.3}", round.wall_s),
                 grouped(round.units as f64),
-                grouped(round.units as f64 / round.wall_s.max(1e-9)),
+                grouped(round.rate()),
                 format!("{:.3}", round.cpu_per_unit() / 1e3),
             ];
             row.extend(latency_cells(&round.latency, &[0.5, 0.99, 0.999]));

@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
 use super::Report;
-use super::compare::{Total, compare};
+use super::compare::{Cpu, Total, compare};
 use crate::cli::Common;
 use crate::monitor::{Counted, Timeline};
 use crate::round::{Round, Series};
@@ -52,7 +52,9 @@ impl Report {
             "started": self.start.date(),
             "fingerprint": fingerprint,
             "missing": self.missing,
+            "warnings": self.warnings(),
             "interrupted": self.interrupted,
+            "ended_by": self.failure.as_ref().map(ToString::to_string),
             "assertions": assertions,
             "failed": self.faults(common),
         })
@@ -64,14 +66,17 @@ fn series_json(series: &Series) -> Value {
     json!({
         "name": series.name,
         "units": total.units,
-        "cpu_us_per_unit": total.cpu_us,
-        "cpu_us_per_unit_median": total.cpu_us_median,
-        "user_us_per_unit": total.user_us,
-        "system_us_per_unit": total.cpu_us - total.user_us,
+        "cpu_us_per_unit": total.cpu.map(|cpu| cpu.us),
+        "cpu_us_per_unit_median": total.cpu.map(|cpu| cpu.median_us),
+        "user_us_per_unit": total.cpu.map(|cpu| cpu.user_us),
+        "system_us_per_unit": total.cpu.map(Cpu::system_us),
         "units_per_second_median": total.rate_median,
         "generator_us_per_unit": total.generator_us,
         "acks_by_timer_per_recv": total.acks_by_timer,
         "generator_cores": total.generator_cores,
+        "generator_busiest_thread": total.busiest_thread,
+        "generator_lag_ms": latency_json(&total.lag),
+        "published_late_ms": latency_json(&total.late),
         "latency_ms": latency_json(&total.latency),
         "first_to_last_ms": latency_json(&total.spread),
         "p99_ms_median": total.p99_ms_median,
@@ -83,8 +88,8 @@ fn round_json(round: &Round) -> Value {
     json!({
         "units": round.units,
         "wall_seconds": round.wall_s,
-        "units_per_second": round.units as f64 / round.wall_s,
-        "cpu_us_per_unit": round.cpu_per_unit() / 1e3,
+        "units_per_second": round.rate(),
+        "cpu_us_per_unit": (round.server.total_ns > 0).then(|| round.cpu_per_unit() / 1e3),
         "server_cpu_ns": round.server.total_ns,
         "server_user_ns": round.server.user_ns,
         "server_system_ns": round.server.system_ns,
@@ -134,12 +139,15 @@ fn stats_json(stats: &Stats) -> Value {
         "reordered": stats.tally.reordered,
         "corrupted": stats.tally.corrupted,
         "foreign": stats.tally.foreign,
+        "unverified": stats.tally.unverified,
+        "owed": stats.owed,
         "bytes": stats.bytes,
         "reads": stats.reads,
         "checked_the_long_way": stats.detours,
         "pings": stats.pings,
         "closed": stats.closed,
         "refused": stats.refused,
+        "retried": stats.retried,
         "slow_ended_by_server": stats.given_up,
         "causes": stats.causes,
         "first_failure": stats.failure,

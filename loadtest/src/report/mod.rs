@@ -10,15 +10,17 @@ mod fingerprint;
 mod hdr;
 mod html;
 mod json;
+mod notes;
 mod text;
 
 use crate::cli::Common;
+use crate::failure::Failure;
 use crate::monitor::Timeline;
 use crate::round::Series;
 use crate::server::accounts::{self, KernelMemory, Memory};
 use crate::stage::Stage;
 use crate::stats::Stats;
-use compare::compare;
+use compare::{Total, compare};
 pub use files::OutputFiles;
 use fingerprint::{Fingerprint, Start};
 
@@ -47,6 +49,10 @@ pub struct Report {
     pub timeline: Timeline,
     /// Whether Ctrl-C ended it.
     pub interrupted: bool,
+    /// What else ended it before its time.
+    pub failure: Option<Failure>,
+    /// Cores that this tool may use.
+    pub cores: usize,
 }
 
 /// Memory of each server's process, where it is known.
@@ -55,16 +61,45 @@ pub fn memory_of_all(stage: &Stage) -> Vec<Option<Memory>> {
 }
 
 impl Report {
-    /// An empty report.
-    pub fn new(scenario: &'static str, unit: &'static str) -> Self {
+    /// An empty report of a run that begins now and may use so many cores for itself.
+    pub fn new(cores: usize) -> Self {
         let start = Start::default();
-        Self { scenario, unit, start, fingerprint: Fingerprint::take(&start), ..Self::default() }
+        Self { cores, start, fingerprint: Fingerprint::take(&start), ..Self::default() }
     }
 
-    /// Adds one figure.
-    pub fn add_fact(&mut self, key: &str, value: f64, meaning: &str) {
+    /// Says what the run is about.
+    pub fn describe(&mut self, scenario: &'static str, unit: &'static str, title: String) {
+        (self.scenario, self.unit, self.title) = (scenario, unit, title);
+    }
+
+    /// Notes what ended the run before its time, so that it can be told with what was seen until then.
+    pub fn end_early(&mut self, failure: Failure) {
+        match failure {
+            Failure::Interrupted => self.interrupted = true,
+            other => self.failure = Some(other),
+        }
+    }
+
+    /// Whether anything was measured that is worth telling.
+    pub fn has_figures(&self) -> bool {
+        !self.facts.is_empty() || self.series.iter().any(|series| !series.rounds.is_empty())
+    }
+
+    /// Adds one figure, if it is known.
+    pub fn add_fact(&mut self, key: &str, value: impl Into<Option<f64>>, meaning: &str) {
         debug_assert!(assert::is_fact(key), "{key} is missing in FACTS of report/assert.rs");
-        self.facts.push((key.to_owned(), value, meaning.to_owned()));
+        if let Some(value) = value.into() {
+            self.facts.push((key.to_owned(), value, meaning.to_owned()));
+        }
+    }
+
+    /// What makes figures doubtful, one line each.
+    pub fn warnings(&self) -> Vec<String> {
+        let of = |series: &Series| {
+            let notes = notes::notes(&Total::of(series), self.cores);
+            notes.into_iter().map(|note| format!("{}: {note}", series.name)).collect::<Vec<_>>()
+        };
+        self.series.iter().flat_map(of).collect()
     }
 
     /// Adds what each server's memory has grown by since `before`.
@@ -142,6 +177,9 @@ impl Report {
         }
         for (name, stats) in &self.stats {
             let tally = &stats.tally;
+            if stats.owed > 0 {
+                faults.push(format!("{name}: {} deliveries never came", stats.owed));
+            }
             if tally.faults() > 0 {
                 faults.push(format!(
                     "{name}: {} lost, {} duplicated, {} reordered, {} corrupted",
@@ -159,16 +197,18 @@ impl Report {
         if common.allow_loss {
             faults.clear();
         }
+        faults.extend(self.failure.as_ref().map(ToString::to_string));
         for compared in compare(&self.series) {
-            // Nothing measured is not a ratio of nothing.
-            if common.ratio_max.is_some() && compared.cpu_rounds.is_empty() {
-                faults.push(format!(
-                    "{}: no CPU ratio for --ratio-max: whose process is it? give --pid",
-                    compared.name
-                ));
-            }
-            if common.ratio_max.is_some_and(|max| compared.cpu > max) {
-                faults.push(format!("{}: CPU ratio {:.3} is above --ratio-max", compared.name, compared.cpu));
+            let Some(max) = common.ratio_max else { continue };
+            let name = compared.name;
+            match compared.cpu {
+                // Nothing measured is not a ratio of nothing.
+                None => faults
+                    .push(format!("{name}: no CPU ratio for --ratio-max: whose process is it? give --pid")),
+                Some(cpu) if cpu > max => {
+                    faults.push(format!("{name}: CPU ratio {cpu:.3} is above --ratio-max"))
+                }
+                Some(_) => {}
             }
         }
         faults.extend(self.assertions(common).into_iter().filter(|told| !told.holds).map(|told| told.text));

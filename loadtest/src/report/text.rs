@@ -8,12 +8,6 @@ use crate::cli::Common;
 use crate::round::Series;
 use crate::stats::Stats;
 
-/// Share of a core per thread above which the generator itself may be what is measured.
-const GENERATOR_LOAD_MAX: f64 = 0.9;
-
-/// Share of acknowledgements by timer above which the server paid for a starved generator.
-const LATE_ACKS_MAX: f64 = 0.1;
-
 impl Report {
     /// The summary, some lines of at most 140 columns.
     pub fn text(&self, common: &Common) -> String {
@@ -26,8 +20,12 @@ impl Report {
                 compared.cpu_rounds.iter().fold(String::new(), |list, ratio| format!("{list} {ratio:.3}"));
             let _ = writeln!(
                 out,
-                "{} / {}: CPU x {:.3} median of rounds, x {:.3} pooled; p99 x {:.3}; rounds:{rounds}",
-                compared.name, compared.base, compared.cpu, compared.cpu_pooled, compared.p99
+                "{} / {}: CPU x {} median of rounds, x {} pooled; p99 x {}; rounds:{rounds}",
+                compared.name,
+                compared.base,
+                ratio(compared.cpu),
+                ratio(compared.cpu_pooled),
+                ratio(compared.p99)
             );
         }
         for (key, value, meaning) in &self.facts {
@@ -41,6 +39,9 @@ impl Report {
             "generator: longest time between two looks at the sockets {:.0} ms",
             self.longest_sweep_s() * 1e3
         );
+        for warning in self.warnings() {
+            let _ = writeln!(out, "{warning}");
+        }
         if self.interrupted {
             out += "interrupted: the figures cover what was seen until then\n";
         }
@@ -54,17 +55,30 @@ impl Report {
     }
 }
 
+/// A ratio, or that there is none.
+fn ratio(value: Option<f64>) -> String {
+    value.map_or_else(|| "unknown".to_owned(), |value| format!("{value:.3}"))
+}
+
 fn push_series(out: &mut String, series: &Series, unit: &str) {
     let total = Total::of(series);
     let ms = |quantile: f64| total.latency.value_at_quantile(quantile) as f64 / 1e6;
+    let cpu = total.cpu.map_or_else(
+        || format!("server CPU per {unit} unknown (give --pid)"),
+        |cpu| {
+            format!(
+                "server CPU per {unit} {:.3} us (user {:.3}, system {:.3}; median round {:.3})",
+                cpu.us,
+                cpu.user_us,
+                cpu.system_us(),
+                cpu.median_us
+            )
+        },
+    );
     let _ = writeln!(
         out,
-        "{:<13} server CPU per {unit} {:.3} us (user {:.3}, system {:.3}; median round {:.3}), {:.0}/s, {} in {} rounds",
+        "{:<13} {cpu}, {:.0}/s, {} in {} rounds",
         series.name,
-        total.cpu_us,
-        total.user_us,
-        total.cpu_us - total.user_us,
-        total.cpu_us_median,
         total.rate_median,
         total.units,
         series.rounds.len()
@@ -94,21 +108,6 @@ fn push_series(out: &mut String, series: &Series, unit: &str) {
             total.spread.len()
         );
     }
-    for note in notes(&total) {
-        let _ = writeln!(out, "{:<13} {note}", "");
-    }
-}
-
-/// What makes figures of a series doubtful, one line each.
-pub fn notes(total: &Total) -> Vec<&'static str> {
-    let mut notes = Vec::new();
-    if total.acks_by_timer > LATE_ACKS_MAX {
-        notes.push("NOTE subscribers read late, so that timers acknowledged for them at the server's cost: give the generator's core some rest");
-    }
-    if total.generator_cores > GENERATOR_LOAD_MAX {
-        notes.push("WARNING the generator kept a core busy: wall-clock figures may be its own; give it more --threads and cores");
-    }
-    notes
 }
 
 fn push_stats(out: &mut String, name: &str, stats: &Stats) {
@@ -134,6 +133,20 @@ fn push_stats(out: &mut String, name: &str, stats: &Stats) {
         stats.detours,
         w = name.len()
     );
+    if tally.unverified > 0 {
+        let _ = writeln!(
+            out,
+            "{name}: {} received that are not of this tool, and so not verified",
+            tally.unverified
+        );
+    }
+    if stats.owed > 0 {
+        let _ = writeln!(out, "{name}: {} never came", stats.owed);
+    }
+    if stats.retried > 0 {
+        let _ =
+            writeln!(out, "{name}: {} connections were refused in a storm and tried again", stats.retried);
+    }
     if stats.given_up > 0 {
         let _ = writeln!(out, "{name}: {} slow readers ended by the server", stats.given_up);
     }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::load::Published;
+use super::rounds::Length;
 use super::{fanout, load, open_all, rounds};
 use crate::cli::ChurnOptions;
 use crate::crew::Manner;
@@ -9,7 +11,7 @@ use crate::failure::Failure;
 use crate::report::{Report, memory_of_all};
 use crate::round::{Round, Stopwatch};
 use crate::stage::Stage;
-use crate::stats::Latencies;
+use crate::stats::{Stats, latencies};
 use crate::sys;
 
 /// Time between two looks at who is due to leave and join.
@@ -30,25 +32,25 @@ pub struct Churn {
 ///
 /// # Errors
 /// Why it could not be completed.
-pub fn run(stage: &mut Stage, options: &ChurnOptions) -> Result<Report, Failure> {
+pub fn run(stage: &mut Stage, report: &mut Report, options: &ChurnOptions) -> Result<(), Failure> {
     let churn = Churn { per_second: options.churn, rate: options.rate, size: options.size };
     churn.check()?;
-    let mut report = Report::new("churn", "delivery");
-    report.title = format!(
+    let title = format!(
         "{} subscribers, {} leave and join a second, {}/s, {} bytes",
         options.common.connections, churn.per_second, churn.rate, churn.size
     );
+    report.describe("churn", "delivery", title);
     let before = memory_of_all(stage);
     open_all(stage, &options.common)?;
     fanout::warm_up(stage, 1, churn.size)?;
     let names = rounds::server_names(stage);
     let length = options.rounds.round_seconds;
-    rounds::alternate(stage, &mut report, &names, options.rounds.rounds, |stage, index| {
+    rounds::alternate(stage, report, &names, Length::Rounds(options.rounds.rounds), |stage, index| {
         round(stage, index, churn, length)
     })?;
-    add_handshakes(&mut report);
+    add_handshakes(report);
     report.add_memory(stage, &before, options.common.connections);
-    Ok(report)
+    Ok(())
 }
 
 impl Churn {
@@ -70,13 +72,25 @@ impl Churn {
 /// # Errors
 /// If publishing fails or the run is over.
 pub fn round(stage: &mut Stage, index: usize, churn: Churn, length: Duration) -> Result<Round, Failure> {
-    let missing_before = load::warm_up(stage, index, 1, churn.size)?;
+    let mut published = Published::after(load::warm_up(stage, index, 1, churn.size)?);
     let before = stage.crew.stats(index);
     let stopwatch = Stopwatch::start(stage, index)?;
+    let played = play(stage, index, churn, length, &mut published, &before);
+    load::unless_interrupted(played)?;
+    published.stop(stage, stopwatch)
+}
+
+fn play(
+    stage: &mut Stage,
+    index: usize,
+    churn: Churn,
+    length: Duration,
+    published: &mut Published,
+    before: &Stats,
+) -> Result<(), Failure> {
     let (start, start_ns) = (Instant::now(), sys::monotonic_ns());
     let publishes = stage.arms[index].target.publishes;
-    let (mut published, mut changed) = (0_u32, 0_usize);
-    let (mut spread, mut spreads) = (Latencies::new().delivery, load::Spreads::default());
+    let (mut messages, mut changed) = (0_u32, 0_usize);
     let mut tick = Duration::ZERO;
     while tick < length {
         let live = usize::try_from(stage.crew.stats(index).live).unwrap_or(usize::MAX);
@@ -87,29 +101,30 @@ pub fn round(stage: &mut Stage, index: usize, churn: Churn, length: Duration) ->
             stage.crew.begin_to_open(index, due, Manner { midway: true, ..Manner::default() });
             changed += due;
         }
-        let message_due = Duration::from_secs_f64(f64::from(published) / churn.rate);
+        let message_due = Duration::from_secs_f64(f64::from(messages) / churn.rate);
         if publishes && message_due <= tick {
             let due_ns = start_ns + message_due.as_nanos() as u64;
-            let batch = load::publish(stage, index, 1, churn.size, due_ns)?;
-            spreads.add(batch, &mut spread);
-            published += 1;
+            published.publish(stage, index, 1, churn.size, due_ns)?;
+            messages += 1;
             continue;
         }
         tick = if publishes { message_due.min(tick + TICK) } else { tick + TICK };
         stage.watch.until_moment(start + tick)?;
     }
-    let refused = stage.crew.wait_opened(index, changed, &before, &stage.watch)?;
-    // One more for all: whoever joined last has then received something too.
-    let missing = load::warm_up(stage, index, 1, churn.size)?;
-    spreads.finish(&mut spread);
-    Ok(Round { spread, ..stopwatch.stop(stage, missing + missing_before + refused)? })
+    published.miss(stage.crew.wait_opened(index, changed, before, &stage.watch)?);
+    if publishes {
+        // One more for all: whoever joined last has then received something too.
+        published.publish(stage, index, 1, churn.size, sys::monotonic_ns())?;
+        published.wait(stage, index)?;
+    }
+    Ok(())
 }
 
 /// Adds how long it took to join.
 pub fn add_handshakes(report: &mut Report) {
     let mut facts = Vec::new();
     for series in &report.series {
-        let mut all = Latencies::new().handshake;
+        let mut all = latencies();
         series.rounds.iter().for_each(|round| all.add(&round.handshake).unwrap_or_default());
         if !all.is_empty() {
             let ms = |quantile| all.value_at_quantile(quantile) as f64 / 1e6;

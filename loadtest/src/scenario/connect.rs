@@ -2,16 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use super::rounds;
+use super::load::unless_interrupted;
+use super::rounds::{self, Length};
 use crate::cli::ConnectOptions;
 use crate::crew::Manner;
 use crate::failure::Failure;
 use crate::report::Report;
-use crate::round::{Round, cpu_of};
-use crate::server::accounts::CpuTime;
+use crate::round::{Round, Stopwatch, cpu_of};
 use crate::stage::Stage;
-use crate::stats::Latencies;
-use crate::sys;
 
 /// A server is at rest when it uses less than `REST_CPU_NS_MAX` in such a time.
 const REST_LOOK: Duration = Duration::from_millis(60);
@@ -23,57 +21,40 @@ const REST_TIMEOUT: Duration = Duration::from_secs(3);
 ///
 /// # Errors
 /// Why it could not be completed.
-pub fn run(stage: &mut Stage, options: &ConnectOptions) -> Result<Report, Failure> {
+pub fn run(stage: &mut Stage, report: &mut Report, options: &ConnectOptions) -> Result<(), Failure> {
     let count = options.common.connections;
-    let mut report = Report::new("connect", "connection");
     if options.rate.is_some_and(|rate| !(1.0..=1e6).contains(&rate)) {
         return Err(Failure::Usage("--rate must be between 1 and 1000000 connections a second".into()));
     }
     let pace =
         options.rate.map_or_else(|| "as fast as it goes".to_owned(), |rate| format!("{rate} a second"));
-    report.title = format!("{count} connections, {pace}");
+    report.describe("connect", "connection", format!("{count} connections, {pace}"));
     let names = rounds::server_names(stage);
     // The first time a server grows its tables; that is not what a connection costs in the long run.
     for index in 0..stage.arms.len() {
         connect_all(stage, index, count, options.rate)?;
     }
-    rounds::alternate(stage, &mut report, &names, options.rounds, |stage, index| {
+    rounds::alternate(stage, report, &names, Length::Rounds(options.rounds), |stage, index| {
         connect_all(stage, index, count, options.rate)
-    })?;
-    Ok(report)
+    })
 }
 
 fn connect_all(stage: &mut Stage, index: usize, count: usize, rate: Option<f64>) -> Result<Round, Failure> {
     await_rest(stage, index)?;
-    stage.crew.take_latencies(index);
     let before = stage.crew.stats(index);
-    let (server, own, started_ns) = (cpu_of(&stage.arms[index])?, CpuTime::own(), sys::monotonic_ns());
+    let stopwatch = Stopwatch::start(stage, index)?;
     stage.crew.begin_to_open(index, count, Manner { rate, ..Manner::default() });
-    let missing = stage.crew.wait_opened(index, count, &before, &stage.watch)?;
-    let wall_s = (sys::monotonic_ns() - started_ns) as f64 / 1e9;
+    let opened = stage.crew.wait_opened(index, count, &before, &stage.watch);
+    let stats = stage.crew.stats(index);
+    let (units, missing) = (stats.upgraded - before.upgraded, stats.refused - before.refused);
+    unless_interrupted(opened.map(drop))?;
     if missing == count as u64 {
-        let cause = stage.crew.stats(index).failure.unwrap_or_else(|| "unknown cause".to_owned());
+        let cause = stats.failure.unwrap_or_else(|| "unknown cause".to_owned());
         return Err(Failure::Unavailable(format!("none of {count} connected; {cause}")));
     }
-    std::thread::sleep(Duration::from_millis(10));
-    let (server, own) = (cpu_of(&stage.arms[index])? - server, CpuTime::own() - own);
-    let handshake = stage.crew.take_latencies(index).handshake;
-    stage.crew.close(index, false, &stage.watch)?;
-    await_rest(stage, index)?;
-    let units = count as u64 - missing;
-    Ok(Round {
-        started_ns,
-        units,
-        wall_s,
-        server,
-        own,
-        latency: handshake.clone(),
-        spread: Latencies::new().delivery,
-        handshake,
-        acks_by_timer: 0,
-        reads: units,
-        missing,
-    })
+    let round = stopwatch.stop(stage, missing)?;
+    unless_interrupted(stage.crew.close(index, false, &stage.watch).and_then(|()| await_rest(stage, index)))?;
+    Ok(Round { units, reads: units, latency: round.handshake.clone(), ..round })
 }
 
 /// Waits until the server has dealt with what came before.

@@ -1,5 +1,6 @@
 //! `fanout`: what one delivery costs the server, in a closed loop.
 
+use super::rounds::Length;
 use super::{load, open_all, rounds};
 use crate::cli::FanoutOptions;
 use crate::failure::Failure;
@@ -13,20 +14,20 @@ const WARM_UP_BATCHES: usize = 3;
 ///
 /// # Errors
 /// Why it could not be completed.
-pub fn run(stage: &mut Stage, options: &FanoutOptions) -> Result<Report, Failure> {
+pub fn run(stage: &mut Stage, report: &mut Report, options: &FanoutOptions) -> Result<(), Failure> {
     let (common, window, size) = (&options.common, usize::from(options.window), options.size);
-    let mut report = Report::new("fanout", "delivery");
-    report.title = format!("{} subscribers, window {window}, {size} bytes", common.connections);
+    let title = format!("{} subscribers, window {window}, {size} bytes", common.connections);
+    report.describe("fanout", "delivery", title);
     let before = memory_of_all(stage);
     open_all(stage, common)?;
     warm_up(stage, window, size)?;
     let names = rounds::server_names(stage);
     let length = options.rounds.round_seconds;
-    rounds::alternate(stage, &mut report, &names, options.rounds.rounds, |stage, index| {
+    rounds::alternate(stage, report, &names, Length::Rounds(options.rounds.rounds), |stage, index| {
         load::closed_loop(stage, index, window, size, length)
     })?;
     report.add_memory(stage, &before, common.connections);
-    Ok(report)
+    Ok(())
 }
 
 /// A few messages to every server, not measured.
@@ -41,7 +42,7 @@ pub fn warm_up_one(stage: &mut Stage, index: usize, window: usize, size: usize) 
     }
     for _ in 0..WARM_UP_BATCHES {
         let missing = load::publish_and_wait(stage, index, window, size)?;
-        if missing > 0 {
+        if missing > 0 && !stage.allows_loss {
             let (name, stats) = (&stage.arms[index].target.name, stage.crew.stats(index));
             let hint =
                 stats.failure.unwrap_or_else(|| "do --channel and --url mean the same channel?".into());

@@ -15,25 +15,21 @@ use crate::stage::Stage;
 ///
 /// # Errors
 /// Why it could not be completed.
-pub fn run_idle(stage: &mut Stage, options: &IdleOptions) -> Result<Report, Failure> {
-    let mut report = Report::new("idle", "connection");
-    report.title =
-        format!("{} idle connections for {} s", options.common.connections, options.settle.as_secs());
-    hold(stage, &mut report, &options.common, options.settle, 0, 0)?;
-    Ok(report)
+pub fn run_idle(stage: &mut Stage, report: &mut Report, options: &IdleOptions) -> Result<(), Failure> {
+    let (connections, seconds) = (options.common.connections, options.settle.as_secs());
+    report.describe("idle", "connection", format!("{connections} idle connections for {seconds} s"));
+    hold(stage, report, &options.common, options.settle, 0, 0)
 }
 
 /// Runs `hold`.
 ///
 /// # Errors
 /// Why it could not be completed.
-pub fn run(stage: &mut Stage, options: &HoldOptions) -> Result<Report, Failure> {
-    let mut report = Report::new("hold", "connection");
-    let (seconds, broadcasts) = (options.hold.as_secs(), options.broadcasts);
-    report.title =
-        format!("{} connections for {seconds} s, {broadcasts} broadcasts", options.common.connections);
-    hold(stage, &mut report, &options.common, options.hold, broadcasts, options.size)?;
-    Ok(report)
+pub fn run(stage: &mut Stage, report: &mut Report, options: &HoldOptions) -> Result<(), Failure> {
+    let (connections, seconds) = (options.common.connections, options.hold.as_secs());
+    let title = format!("{connections} connections for {seconds} s, {} broadcasts", options.broadcasts);
+    report.describe("hold", "connection", title);
+    hold(stage, report, &options.common, options.hold, options.broadcasts, options.size)
 }
 
 fn hold(
@@ -46,27 +42,33 @@ fn hold(
 ) -> Result<(), Failure> {
     let (before, kernel_before) = (memory_of_all(stage), KernelMemory::now());
     let start = Instant::now();
-    open_all(stage, common)?;
-    report.add_fact("connect_seconds", start.elapsed().as_secs_f64(), "s to connect all");
-    let connected = stage.arms.iter().map(cpu_of).collect::<Result<Vec<_>, _>>()?;
-    let start = Instant::now();
-    match hold_and_broadcast(stage, report, length, broadcasts, size) {
-        Err(Failure::Interrupted) => report.interrupted = true,
-        other => other?,
+    let mut outcome = open_all(stage, common);
+    if outcome.is_ok() {
+        report.add_fact("connect_seconds", start.elapsed().as_secs_f64(), "s to connect all");
+        let connected = stage.arms.iter().map(cpu_of).collect::<Result<Vec<_>, _>>()?;
+        let start = Instant::now();
+        outcome = hold_and_broadcast(stage, report, length, broadcasts, size);
+        let held_s = start.elapsed().as_secs_f64();
+        for (index, earlier) in connected.iter().enumerate() {
+            let cpu = cpu_of(&stage.arms[index])? - *earlier;
+            let per_second = cpu.total_ns as f64 / held_s / common.connections as f64;
+            report.add_fact(
+                &format!("{}_cpu_ns_per_connection_second", stage.arms[index].target.name),
+                (cpu.total_ns > 0).then_some(per_second),
+                "ns CPU per connection and second",
+            );
+        }
     }
-    let (held_s, connections) = (start.elapsed().as_secs_f64(), common.connections as f64);
-    for (index, earlier) in connected.iter().enumerate() {
-        let cpu = cpu_of(&stage.arms[index])? - *earlier;
-        let per_second = cpu.total_ns as f64 / held_s / connections;
-        report.add_fact(
-            &format!("{}_cpu_ns_per_connection_second", stage.arms[index].target.name),
-            per_second,
-            "ns CPU per connection and second",
-        );
+    if matches!(outcome, Err(ref failure) if !matches!(failure, Failure::Interrupted)) {
+        return outcome;
     }
-    report.add_memory(stage, &before, common.connections);
-    report.add_kernel_memory(&kernel_before, common.connections * stage.arms.len());
-    Ok(())
+    // Ctrl-C or not, so many are there.
+    let live: Vec<usize> = (0..stage.arms.len()).map(|index| stage.crew.stats(index).live as usize).collect();
+    for (index, &live) in live.iter().enumerate().filter(|&(_, &live)| live > 0) {
+        report.add_memory_of(stage, index, &before, live, "");
+    }
+    report.add_kernel_memory(&kernel_before, live.iter().sum::<usize>().max(1));
+    outcome
 }
 
 fn hold_and_broadcast(

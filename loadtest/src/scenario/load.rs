@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 
 use crate::failure::Failure;
-use crate::feed::Batch;
+use crate::feed::{Batch, RETAINED_BATCHES_MAX, Seen};
 use crate::round::{Round, Stopwatch};
 use crate::stage::Stage;
-use crate::stats::Latencies;
+use crate::stats::{lags, latencies};
 use crate::sys;
 
 /// Publishes `count` messages together and waits until all subscribers have them. Returns how many
@@ -48,29 +48,90 @@ pub fn publish(
     Ok(batch)
 }
 
-/// Batches of a round whose spread is still to be read. As many as the feed keeps, so that memory is bounded.
-#[derive(Debug, Default)]
-pub struct Spreads(VecDeque<Arc<Batch>>);
+/// What became of the batches of a round.
+#[derive(Debug)]
+pub struct Published {
+    /// From the first subscriber that had a batch to the last, nanoseconds.
+    spread: Histogram<u64>,
+    /// From when a batch was due to when it began to be published, nanoseconds.
+    late: Histogram<u64>,
+    /// Batches whose spread is still to be read, as many as the feed keeps.
+    open: VecDeque<Arc<Seen>>,
+    /// Deliveries that did not come in time.
+    missing: u64,
+}
 
-impl Spreads {
-    const MAX: usize = 1024;
-
-    /// Remembers a batch; the oldest of too many is read already now.
-    pub fn add(&mut self, batch: Arc<Batch>, into: &mut Histogram<u64>) {
-        self.0.push_back(batch);
-        if self.0.len() > Self::MAX {
-            self.0.pop_front().into_iter().for_each(|batch| record(&batch, into));
-        }
+impl Published {
+    /// Nothing yet but what a warm-up has found missing.
+    pub fn after(missing: u64) -> Self {
+        Self { spread: latencies(), late: lags(), open: VecDeque::new(), missing }
     }
 
-    /// Reads all of them, once everything has been delivered.
-    pub fn finish(self, into: &mut Histogram<u64>) {
-        self.0.iter().for_each(|batch| record(batch, into));
+    /// Publishes a message that is due at a moment, and remembers it.
+    ///
+    /// # Errors
+    /// If publishing fails.
+    pub fn publish(
+        &mut self,
+        stage: &mut Stage,
+        index: usize,
+        count: usize,
+        size: usize,
+        due_ns: u64,
+    ) -> Result<(), Failure> {
+        self.late.saturating_record(sys::monotonic_ns().saturating_sub(due_ns));
+        let batch = publish(stage, index, count, size, due_ns)?;
+        self.open.push_back(Arc::clone(&batch.seen));
+        if self.open.len() > RETAINED_BATCHES_MAX {
+            self.read_oldest();
+        }
+        Ok(())
+    }
+
+    /// Waits until all subscribers have all of it, and counts what they do not get.
+    ///
+    /// # Errors
+    /// If the run is over.
+    pub fn wait(&mut self, stage: &Stage, index: usize) -> Result<(), Failure> {
+        self.missing += wait_for_all(stage, index)?;
+        while !self.open.is_empty() {
+            self.read_oldest();
+        }
+        Ok(())
+    }
+
+    /// Counts what else did not come.
+    pub fn miss(&mut self, count: u64) {
+        self.missing += count;
+    }
+
+    fn read_oldest(&mut self) {
+        let spread_ns = self.open.pop_front().and_then(|seen| seen.spread_ns());
+        spread_ns.into_iter().for_each(|spread_ns| self.spread.saturating_record(spread_ns));
+    }
+
+    /// Ends the round with it.
+    ///
+    /// # Errors
+    /// As `Stopwatch::stop`.
+    pub fn stop(mut self, stage: &Stage, stopwatch: Stopwatch) -> Result<Round, Failure> {
+        while !self.open.is_empty() {
+            self.read_oldest();
+        }
+        let round = stopwatch.stop(stage, self.missing)?;
+        Ok(Round { spread: self.spread, late: self.late, ..round })
     }
 }
 
-fn record(batch: &Batch, into: &mut Histogram<u64>) {
-    batch.spread_ns().into_iter().for_each(|spread_ns| into.saturating_record(spread_ns));
+/// What is left of a round that Ctrl-C ended: `Interrupted` is no failure of it, all others are.
+///
+/// # Errors
+/// The failure.
+pub fn unless_interrupted(outcome: Result<(), Failure>) -> Result<(), Failure> {
+    match outcome {
+        Err(Failure::Interrupted) => Ok(()),
+        other => other,
+    }
 }
 
 /// One batch in front of a round, not measured: whoever played last has the caches.
@@ -90,19 +151,21 @@ pub fn closed_loop(
     size: usize,
     length: Duration,
 ) -> Result<Round, Failure> {
-    let mut missing = warm_up(stage, index, window, size)?;
+    let mut published = Published::after(warm_up(stage, index, window, size)?);
     let stopwatch = Stopwatch::start(stage, index)?;
     let end = Instant::now() + length;
-    if !stage.arms[index].target.publishes {
-        stage.watch.until_moment(end)?;
-    }
-    let mut spread = Latencies::new().delivery;
-    while missing == 0 && Instant::now() < end {
-        let batch = publish(stage, index, window, size, sys::monotonic_ns())?;
-        missing = wait_for_all(stage, index)?;
-        record(&batch, &mut spread);
-    }
-    Ok(Round { spread, ..stopwatch.stop(stage, missing)? })
+    let mut play = || {
+        if !stage.arms[index].target.publishes {
+            return stage.watch.until_moment(end);
+        }
+        while (published.missing == 0 || stage.allows_loss) && Instant::now() < end {
+            published.publish(stage, index, window, size, sys::monotonic_ns())?;
+            published.wait(stage, index)?;
+        }
+        Ok(())
+    };
+    unless_interrupted(play())?;
+    published.stop(stage, stopwatch)
 }
 
 /// A round of the open loop: one message each `1 / rate` seconds, whatever the server does meanwhile.
@@ -117,20 +180,20 @@ pub fn open_loop(
     size: usize,
     length: Duration,
 ) -> Result<Round, Failure> {
-    let missing_before = warm_up(stage, index, 1, size)?;
+    let mut published = Published::after(warm_up(stage, index, 1, size)?);
     let stopwatch = Stopwatch::start(stage, index)?;
     let (start, start_ns) = (Instant::now(), sys::monotonic_ns());
     let publishes = stage.arms[index].target.publishes;
-    let (mut spread, mut spreads) = (Latencies::new().delivery, Spreads::default());
     let count = if publishes { (length.as_secs_f64() * rate).ceil().max(1.0) as u32 } else { 0 };
-    for number in 0..count {
-        let due = Duration::from_secs_f64(f64::from(number) / rate);
-        stage.watch.until_moment(start + due)?;
-        let batch = publish(stage, index, 1, size, start_ns + due.as_nanos() as u64)?;
-        spreads.add(batch, &mut spread);
-    }
-    stage.watch.until_moment(start + length)?;
-    let missing = if publishes { wait_for_all(stage, index)? } else { 0 };
-    spreads.finish(&mut spread);
-    Ok(Round { spread, ..stopwatch.stop(stage, missing + missing_before)? })
+    let mut play = || {
+        for number in 0..count {
+            let due = Duration::from_secs_f64(f64::from(number) / rate);
+            stage.watch.until_moment(start + due)?;
+            published.publish(stage, index, 1, size, start_ns + due.as_nanos() as u64)?;
+        }
+        stage.watch.until_moment(start + length)?;
+        if publishes { published.wait(stage, index) } else { Ok(()) }
+    };
+    unless_interrupted(play())?;
+    published.stop(stage, stopwatch)
 }

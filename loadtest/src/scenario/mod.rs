@@ -1,4 +1,4 @@
-//! The scenarios: each a function from its options to a report. `rounds` alternates between servers,
+//! The scenarios: each a function from its options to what a report says. `rounds` alternates between servers,
 //! `load` publishes; both know nothing of the others.
 
 mod churn;
@@ -12,6 +12,8 @@ mod slow;
 mod soak;
 mod storm;
 
+use std::collections::BTreeSet;
+
 use crate::cli::{Common, Scenario};
 use crate::failure::Failure;
 use crate::report::Report;
@@ -24,15 +26,33 @@ use crate::stage::{Stage, stalled_count};
 /// Why it could not be completed.
 pub fn run(scenario: &Scenario) -> Result<Option<Report>, Failure> {
     match scenario {
-        Scenario::Connect(options) => on_stage(&options.common, false, |stage| connect::run(stage, options)),
-        Scenario::Idle(options) => on_stage(&options.common, false, |stage| hold::run_idle(stage, options)),
-        Scenario::Fanout(options) => on_stage(&options.common, true, |stage| fanout::run(stage, options)),
-        Scenario::Latency(options) => on_stage(&options.common, true, |stage| latency::run(stage, options)),
-        Scenario::Slow(options) => on_stage(&options.common, true, |stage| slow::run(stage, options)),
-        Scenario::Hold(options) => on_stage(&options.common, true, |stage| hold::run(stage, options)),
-        Scenario::Churn(options) => on_stage(&options.common, true, |stage| churn::run(stage, options)),
-        Scenario::Storm(options) => on_stage(&options.common, true, |stage| storm::run(stage, options)),
-        Scenario::Soak(options) => on_stage(&soak::common(options), true, |stage| soak::run(stage, options)),
+        Scenario::Connect(options) => {
+            on_stage(&options.common, false, |stage, report| connect::run(stage, report, options))
+        }
+        Scenario::Idle(options) => {
+            on_stage(&options.common, false, |stage, report| hold::run_idle(stage, report, options))
+        }
+        Scenario::Fanout(options) => {
+            on_stage(&options.common, true, |stage, report| fanout::run(stage, report, options))
+        }
+        Scenario::Latency(options) => {
+            on_stage(&options.common, true, |stage, report| latency::run(stage, report, options))
+        }
+        Scenario::Slow(options) => {
+            on_stage(&options.common, true, |stage, report| slow::run(stage, report, options))
+        }
+        Scenario::Hold(options) => {
+            on_stage(&options.common, true, |stage, report| hold::run(stage, report, options))
+        }
+        Scenario::Churn(options) => {
+            on_stage(&options.common, true, |stage, report| churn::run(stage, report, options))
+        }
+        Scenario::Storm(options) => {
+            on_stage(&options.common, true, |stage, report| storm::run(stage, report, options))
+        }
+        Scenario::Soak(options) => {
+            on_stage(&soak::common(options), true, |stage, report| soak::run(stage, report, options))
+        }
         Scenario::BareServer(options) => {
             bare::serve(options).map_err(|error| Failure::Unavailable(format!("bare server: {error}")))?;
             Ok(None)
@@ -43,15 +63,34 @@ pub fn run(scenario: &Scenario) -> Result<Option<Report>, Failure> {
 fn on_stage(
     common: &Common,
     publishes: bool,
-    scenario: impl FnOnce(&mut Stage) -> Result<Report, Failure>,
+    scenario: impl FnOnce(&mut Stage, &mut Report) -> Result<(), Failure>,
 ) -> Result<Option<Report>, Failure> {
     let mut stage = Stage::raise(common, publishes)?;
-    let mut report = scenario(&mut stage).map_err(|failure| stage.explain(failure))?;
+    let mut report = Report::new(generator_cores(common));
+    if let Err(failure) = scenario(&mut stage, &mut report) {
+        let failure = stage.explain(failure);
+        // What was seen until then is told all the same.
+        if !matches!(failure, Failure::Interrupted) && !report.has_figures() {
+            return Err(failure);
+        }
+        report.end_early(failure);
+    }
+    let is_whole = !report.interrupted && report.failure.is_none();
     for (index, arm) in stage.arms.iter().enumerate() {
-        report.stats.push((arm.target.name.clone(), stage.crew.stats(index)));
+        let mut stats = stage.crew.stats(index);
+        stats.owed = if is_whole && arm.target.publishes { stats.behind(arm.target.feed.head()) } else { 0 };
+        report.stats.push((arm.target.name.clone(), stats));
     }
     report.timeline = stage.monitor.finish();
     Ok(Some(report))
+}
+
+/// Cores that this tool may use for itself.
+fn generator_cores(common: &Common) -> usize {
+    match common.client_cores.iter().collect::<BTreeSet<_>>().len() {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        pinned => pinned,
+    }
 }
 
 /// Opens what `--connections` and `--stalled-share` ask for, to each server.

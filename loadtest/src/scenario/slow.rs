@@ -1,6 +1,7 @@
 //! `slow`: what reading subscribers notice of those that read slowly or never. Two series a server: the same
 //! subscribers without and with a share of slow connections beside them.
 
+use super::rounds::Length;
 use super::{fanout, load, rounds};
 use crate::cli::SlowOptions;
 use crate::failure::Failure;
@@ -18,7 +19,7 @@ const STALLED_SHARE_DEFAULT: f64 = 0.1;
 ///
 /// # Errors
 /// Why it could not be completed.
-pub fn run(stage: &mut Stage, options: &SlowOptions) -> Result<Report, Failure> {
+pub fn run(stage: &mut Stage, report: &mut Report, options: &SlowOptions) -> Result<(), Failure> {
     let mut common = options.common.clone();
     if common.stalled_share == 0.0 {
         common.stalled_share = STALLED_SHARE_DEFAULT;
@@ -38,25 +39,25 @@ pub fn run(stage: &mut Stage, options: &SlowOptions) -> Result<Report, Failure> 
         0 => "never read".to_owned(),
         rate => format!("read {rate} bytes a second"),
     };
-    let mut report = Report::new("slow", "delivery");
-    report.title =
+    let title =
         format!("{reading} reading subscribers, with and without {stalled} that {pace}, {size} bytes");
+    report.describe("slow", "delivery", title);
     let before = memory_of_all(stage);
     for index in 0..stage.arms.len() {
         stage.crew.open(index, reading, false, &stage.watch)?;
         fanout::warm_up_one(stage, index, window, size)?;
         report.add_memory_of(stage, index, &before, reading, "without stalled");
     }
-    let mut backlog_rss = vec![0.0_f64; stage.arms.len()];
+    let mut backlog_rss: Vec<Option<f64>> = vec![None; stage.arms.len()];
     let names = series_names(stage);
-    rounds::alternate(stage, &mut report, &names, options.rounds.rounds, |stage, series| {
+    rounds::alternate(stage, report, &names, Length::Rounds(options.rounds.rounds), |stage, series| {
         let (index, with_stalled) = (series / 2, series % 2 == 0);
-        let mut rss_before = 0.0;
+        let (mut rss_before, mut missing) = (None, 0);
         if with_stalled {
             stage.crew.open(index, stalled, true, &stage.watch)?;
             rss_before = rss_of(stage, index);
             for _ in 0..options.prefill.div_ceil(PREFILL_SIZE / 1024) {
-                load::publish_and_wait(stage, index, 1, PREFILL_SIZE)?;
+                missing += load::warm_up(stage, index, 1, PREFILL_SIZE)?;
             }
         }
         let round = match options.rate {
@@ -64,10 +65,12 @@ pub fn run(stage: &mut Stage, options: &SlowOptions) -> Result<Report, Failure> 
             None => load::closed_loop(stage, index, window, size, length),
         };
         if with_stalled {
-            backlog_rss[index] = backlog_rss[index].max(rss_of(stage, index) - rss_before);
-            stage.crew.close(index, true, &stage.watch)?;
+            let growth = rss_of(stage, index).zip(rss_before).map(|(now, before)| now - before);
+            backlog_rss[index] = growth.into_iter().chain(backlog_rss[index]).max_by(f64::total_cmp);
+            load::unless_interrupted(stage.crew.close(index, true, &stage.watch))?;
         }
-        round
+        let round = round?;
+        Ok(Round { missing: round.missing + missing, ..round })
     })?;
     for (index, backlog_rss) in backlog_rss.into_iter().enumerate() {
         let name = stage.arms[index].target.name.clone();
@@ -91,7 +94,7 @@ pub fn run(stage: &mut Stage, options: &SlowOptions) -> Result<Report, Failure> 
         );
         report.add_memory_of(stage, index, &before, reading, "after stalled");
     }
-    Ok(report)
+    Ok(())
 }
 
 /// Two for each server; one server alone needs no name.
@@ -102,6 +105,6 @@ fn series_names(stage: &Stage) -> Vec<String> {
     names.iter().flat_map(both).collect()
 }
 
-fn rss_of(stage: &Stage, index: usize) -> f64 {
-    stage.arms[index].pid.and_then(|pid| Memory::of(pid).ok()).map_or(0.0, |memory| memory.rss as f64)
+fn rss_of(stage: &Stage, index: usize) -> Option<f64> {
+    stage.arms[index].pid.and_then(|pid| Memory::of(pid).ok()).map(|memory| memory.rss as f64)
 }

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::rounds::Length;
 use super::{churn, fanout, open_all, rounds, storm};
 use crate::cli::{Common, SoakOptions};
 use crate::failure::Failure;
@@ -35,12 +36,11 @@ pub fn common(options: &SoakOptions) -> Common {
 ///
 /// # Errors
 /// Why it could not be completed.
-pub fn run(stage: &mut Stage, options: &SoakOptions) -> Result<Report, Failure> {
+pub fn run(stage: &mut Stage, report: &mut Report, options: &SoakOptions) -> Result<(), Failure> {
     let load = churn::Churn { per_second: options.churn, rate: options.rate, size: options.size };
     load.check()?;
     let common = common(options);
-    let mut report = Report::new("soak", "delivery");
-    report.title = format!(
+    let title = format!(
         "{} subscribers and {:.0} % slow ones for {} s, {} leave and join a second, {}/s",
         common.connections,
         common.stalled_share * 100.0,
@@ -48,18 +48,22 @@ pub fn run(stage: &mut Stage, options: &SoakOptions) -> Result<Report, Failure> 
         load.per_second,
         load.rate
     );
+    report.describe("soak", "delivery", title);
     let before = memory_of_all(stage);
     open_all(stage, &common)?;
     fanout::warm_up(stage, 1, load.size)?;
     let names = rounds::server_names(stage);
-    let one_turn = options.round_seconds * names.len() as u32;
-    let count = (options.length.as_secs_f64() / one_turn.as_secs_f64()).ceil().max(1.0) as usize;
     let start = Instant::now();
+    let length = Length::Until(start + options.length);
     let mut looks: Vec<Vec<(f64, f64)>> = vec![Vec::new(); names.len()];
-    rounds::alternate(stage, &mut report, &names, count, |stage, index| {
+    rounds::alternate(stage, report, &names, length, |stage, index| {
         let mut round = churn::round(stage, index, load, options.round_seconds)?;
         let tenth = common.connections.div_ceil(10);
-        round.missing += storm::storm(stage, index, tenth, None, load.rate, load.size)?.missing;
+        match storm::storm(stage, index, tenth, None, load.rate, load.size) {
+            Ok(storm) => round.missing += storm.missing,
+            Err(Failure::Interrupted) => {}
+            Err(failure) => return Err(failure),
+        }
         if let Some(memory) = stage.arms[index].pid.and_then(|pid| Memory::of(pid).ok()) {
             looks[index].push((start.elapsed().as_secs_f64(), memory.rss as f64));
         }
@@ -67,26 +71,25 @@ pub fn run(stage: &mut Stage, options: &SoakOptions) -> Result<Report, Failure> 
     })?;
     for (name, looks) in names.iter().zip(&looks) {
         let settled = &looks[(looks.len() as f64 * WARM_UP_SHARE) as usize..];
-        let slope = slope(settled) * 3600.0;
         report.add_fact(
             &format!("{name}_rss_slope"),
-            slope,
+            slope(settled).map(|per_second| per_second * 3600.0),
             "bytes RSS an hour, after the first fifth of the run",
         );
     }
-    churn::add_handshakes(&mut report);
+    churn::add_handshakes(report);
     report.add_memory(stage, &before, common.connections);
-    Ok(report)
+    Ok(())
 }
 
-/// Slope of the line through points that has the least squares; 0 of fewer than two.
-fn slope(points: &[(f64, f64)]) -> f64 {
+/// Slope of the line through points that has the least squares; `None` of fewer than two.
+fn slope(points: &[(f64, f64)]) -> Option<f64> {
     let count = points.len() as f64;
     let (mean_x, mean_y) = points.iter().fold((0.0, 0.0), |(x, y), point| (x + point.0, y + point.1));
     let (mean_x, mean_y) = (mean_x / count, mean_y / count);
     let above: f64 = points.iter().map(|(x, y)| (x - mean_x) * (y - mean_y)).sum();
     let below: f64 = points.iter().map(|(x, _)| (x - mean_x).powi(2)).sum();
-    if below > 0.0 { above / below } else { 0.0 }
+    (below > 0.0).then(|| above / below)
 }
 
 #[cfg(test)]
@@ -95,8 +98,8 @@ mod tests {
 
     #[test]
     fn the_slope_is_that_of_the_line() {
-        assert_eq!(slope(&[(0.0, 5.0), (1.0, 7.0), (2.0, 9.0)]), 2.0);
-        assert_eq!(slope(&[(0.0, 5.0), (1.0, 5.0)]), 0.0);
-        assert_eq!((slope(&[]), slope(&[(1.0, 1.0)])), (0.0, 0.0));
+        assert_eq!(slope(&[(0.0, 5.0), (1.0, 7.0), (2.0, 9.0)]), Some(2.0));
+        assert_eq!(slope(&[(0.0, 5.0), (1.0, 5.0)]), Some(0.0));
+        assert_eq!((slope(&[]), slope(&[(1.0, 1.0)])), (None, None));
     }
 }

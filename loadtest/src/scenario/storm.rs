@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::rounds::Length;
 use super::{fanout, load, open_all, rounds};
 use crate::cli::StormOptions;
 use crate::crew::Manner;
@@ -18,20 +19,20 @@ const RECOVERY_MAX: Duration = Duration::from_secs(120);
 ///
 /// # Errors
 /// Why it could not be completed.
-pub fn run(stage: &mut Stage, options: &StormOptions) -> Result<Report, Failure> {
+pub fn run(stage: &mut Stage, report: &mut Report, options: &StormOptions) -> Result<(), Failure> {
     if !(0.001..=1000.0).contains(&options.rate) || options.at_once == 0 {
         return Err(Failure::Usage(
             "--rate must be between 0.001 and 1000 messages a second, --at-once at least 1".into(),
         ));
     }
     let count = options.common.connections;
-    let mut report = Report::new("storm", "reconnection");
-    report.title =
+    let title =
         format!("{count} subscribers break and come back, {} at once, {}/s", options.at_once, options.rate);
+    report.describe("storm", "reconnection", title);
     open_all(stage, &options.common)?;
     fanout::warm_up(stage, 1, options.size)?;
     let names = rounds::server_names(stage);
-    rounds::alternate(stage, &mut report, &names, options.rounds, |stage, index| {
+    rounds::alternate(stage, report, &names, Length::Rounds(options.rounds), |stage, index| {
         storm(stage, index, count, Some(options.at_once), options.rate, options.size)
     })?;
     let recoveries: Vec<_> = report
@@ -42,7 +43,7 @@ pub fn run(stage: &mut Stage, options: &StormOptions) -> Result<Report, Failure>
         })
         .collect();
     for (name, seconds) in recoveries {
-        let longest = seconds.iter().copied().fold(0.0, f64::max);
+        let longest = seconds.iter().copied().max_by(f64::total_cmp);
         report.add_fact(
             &format!("{name}_recovery_seconds_median"),
             median(seconds),
@@ -50,10 +51,18 @@ pub fn run(stage: &mut Stage, options: &StormOptions) -> Result<Report, Failure>
         );
         report.add_fact(&format!("{name}_recovery_seconds_max"), longest, "s in the worst storm");
     }
-    Ok(report)
+    for (index, name) in names.iter().enumerate() {
+        let retried = stage.crew.stats(index).retried as f64;
+        report.add_fact(
+            &format!("{name}_retried"),
+            retried,
+            "connections refused in a storm and tried again",
+        );
+    }
+    Ok(())
 }
 
-/// Breaks `count` connections by reset and opens as many. A unit is a reconnection, the latency that of the
+/// Breaks `count` connections by reset and opens as many; whoever is refused tries again, as clients do. A unit is a reconnection, the latency that of the
 /// handshake, the wall time that until all subscribers have the newest message.
 ///
 /// # Errors
@@ -73,9 +82,12 @@ pub fn storm(
     let gone = before.live.saturating_sub(count as u64);
     let (crew, watch) = (&stage.crew, &stage.watch);
     watch.until(|| Ok(crew.stats(index).live <= gone))?;
-    stage.crew.begin_to_open(index, count, Manner { midway: true, at_once, ..Manner::default() });
+    stage.crew.begin_to_open(
+        index,
+        count,
+        Manner { midway: true, again: true, at_once, ..Manner::default() },
+    );
     let publishes = stage.arms[index].target.publishes;
-    let mut refused = 0;
     for number in 0_u32.. {
         if publishes {
             load::publish(stage, index, 1, size, crate::sys::monotonic_ns())?;
@@ -85,12 +97,12 @@ pub fn storm(
         let (crew, watch) = (&stage.crew, &stage.watch);
         watch.until(|| {
             let stats = crew.stats(index);
-            refused = stats.refused - before.refused;
-            is_whole = stats.upgraded - before.upgraded + refused >= count as u64;
+            let back = stats.upgraded - before.upgraded;
+            is_whole = back >= count as u64;
             if start.elapsed() > RECOVERY_MAX {
-                let back = stats.upgraded - before.upgraded;
+                let cause = stats.causes.keys().next().map_or("it answers no more", String::as_str);
                 return Err(Failure::Unavailable(format!(
-                    "{back} of {count} came back within {RECOVERY_MAX:?}"
+                    "{back} of {count} came back within {RECOVERY_MAX:?}: {cause}"
                 )));
             }
             Ok(is_whole || Instant::now() >= next)
@@ -101,6 +113,6 @@ pub fn storm(
     }
     let missing = load::warm_up(stage, index, 1, size)?;
     let wall_s = start.elapsed().as_secs_f64();
-    let round = stopwatch.stop(stage, missing + refused)?;
-    Ok(Round { units: count as u64 - refused, wall_s, latency: round.handshake.clone(), ..round })
+    let round = stopwatch.stop(stage, missing)?;
+    Ok(Round { units: count as u64, wall_s, latency: round.handshake.clone(), ..round })
 }

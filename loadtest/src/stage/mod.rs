@@ -24,6 +24,8 @@ pub struct Stage {
     pub monitor: Monitor,
     /// The workers; targets have the index of their arm.
     pub crew: Crew,
+    /// Whether what subscribers do not get ends nothing.
+    pub allows_loss: bool,
     /// The servers; what the others are compared with comes last.
     pub arms: Vec<Arm>,
 }
@@ -76,7 +78,7 @@ impl Stage {
             arms.iter().map(|arm| Watched { name: arm.target.name.clone(), pid: arm.pid }).collect();
         let monitor = Monitor::start(crew.counts(), watched, common.quiet)
             .map_err(|error| Failure::Usage(format!("cannot start the monitor's thread: {error}")))?;
-        Ok(Self { watch, monitor, crew, arms })
+        Ok(Self { watch, monitor, crew, allows_loss: common.allow_loss, arms })
     }
 
     /// Tells the user what is going on, unless that is not wanted.

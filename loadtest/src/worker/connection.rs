@@ -16,6 +16,8 @@ pub struct Connection {
     pub is_upgraded: bool,
     /// Not to be read from once it is upgraded, or slowly.
     pub stalled: bool,
+    /// Tried again after a moment if it is refused.
+    pub again: bool,
     /// Where it stands in the target's feed.
     pub position: Position,
     /// Present while bytes cannot simply be compared.

@@ -10,28 +10,24 @@ mod receive;
 mod sipping;
 mod stream;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{ErrorKind, Read};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mio::event::Event;
-use mio::{Events, Interest, Poll, Token};
-use rustls::pki_types::ServerName;
+use mio::{Events, Poll, Token};
 
-use crate::feed::Position;
 use crate::sources::Sources;
 use crate::stats::{Latencies, Stats};
 use crate::sys;
 use crate::target::Target;
-use crate::verify::Gaps;
-use crate::wire::handshake;
-use connection::{Connection, Detour, Handshake, Joining};
+use crate::verify::{Gaps, owed};
+use connection::Connection;
 pub use opening::Opening;
 use receive::{Desk, Ended};
 use sipping::Sipping;
-use stream::Stream;
 
 /// The waker's token; connections have their index.
 pub const WAKER: Token = Token(usize::MAX);
@@ -81,7 +77,11 @@ pub struct Worker {
     vacant: Vec<usize>,
     gaps: HashMap<usize, Gaps>,
     openings: Vec<Opening>,
+    /// One connection each, in the order in which they are due.
+    retries: VecDeque<Opening>,
     in_flight: usize,
+    /// Of the newest opening.
+    in_flight_max: usize,
     sipping: Sipping,
     /// Where the next choice of connections to close begins.
     next_victim: usize,
@@ -114,7 +114,9 @@ impl Worker {
             vacant: Vec::new(),
             gaps: HashMap::new(),
             openings: Vec::new(),
+            retries: VecDeque::new(),
             in_flight: 0,
+            in_flight_max: 0,
             sipping: Sipping::new(read_rate),
             next_victim: 0,
             buffer: vec![0; READ_BUFFER_BYTES],
@@ -127,6 +129,7 @@ impl Worker {
         let mut is_busy = false;
         let mut last_sweep_ns = sys::monotonic_ns();
         while self.obey() {
+            self.retry();
             self.open_more();
             self.sip();
             let timeout = if is_busy { Duration::ZERO } else { self.longest_wait() };
@@ -142,8 +145,7 @@ impl Worker {
                 self.handle(event);
             }
             if is_busy && count > 0 {
-                let lag = &mut self.desks[0].stats.lag_ns_max;
-                *lag = (*lag).max(now_ns - last_sweep_ns);
+                self.note_lag(now_ns - last_sweep_ns);
             }
             last_sweep_ns = now_ns;
             self.publish();
@@ -154,17 +156,28 @@ impl Worker {
         }
     }
 
+    /// Notes how late the sockets were looked at, for every target: a worker serves them in one sweep.
+    fn note_lag(&mut self, lag_ns: u64) {
+        for desk in &mut self.desks {
+            desk.stats.lag_ns_max = desk.stats.lag_ns_max.max(lag_ns);
+            desk.latencies.lag.saturating_record(lag_ns);
+        }
+    }
+
     /// How long to sleep when nothing happens.
     fn longest_wait(&self) -> Duration {
         let is_paced = self.openings.iter().any(|opening| opening.pace_ns > 0);
-        if is_paced || self.sipping.is_due_soon() { self.nap } else { IDLE_WAIT }
+        if is_paced || !self.retries.is_empty() || self.sipping.is_due_soon() { self.nap } else { IDLE_WAIT }
     }
 
     /// Carries out commands; false ends the thread.
     fn obey(&mut self) -> bool {
         while let Ok(command) = self.commands.try_recv() {
             match command {
-                Command::Open(opening) => self.openings.push(opening),
+                Command::Open(opening) => {
+                    self.in_flight_max = opening.in_flight_max;
+                    self.openings.push(opening);
+                }
                 Command::Close { target, which } => self.close(target, which),
                 Command::TakeLatencies { target, reply } => {
                     let latencies = &mut self.desks[usize::from(target)].latencies;
@@ -183,84 +196,6 @@ impl Worker {
         }
     }
 
-    fn open_more(&mut self) {
-        while let Some(opening) = self.openings.last_mut() {
-            if self.in_flight >= opening.in_flight_max {
-                return;
-            }
-            if opening.left == 0 {
-                self.openings.pop();
-                continue;
-            }
-            if opening.pace_ns > 0 {
-                if sys::monotonic_ns() < opening.due_ns {
-                    return;
-                }
-                opening.due_ns += opening.pace_ns;
-            }
-            let next = opening.clone();
-            opening.left -= 1;
-            opening.number += opening.stride;
-            if let Err(Ended(cause)) = self.open(&next) {
-                let stats = &mut self.desks[usize::from(next.target)].stats;
-                stats.refused += 1;
-                stats.fail(&cause);
-            }
-        }
-    }
-
-    fn open(&mut self, opening: &Opening) -> Result<(), Ended> {
-        let (target, number) = (&self.targets[usize::from(opening.target)], opening.number);
-        let url = &target.urls[number % target.urls.len()];
-        let joining = Joining { started_ns: sys::monotonic_ns(), midway: opening.midway };
-        let socket =
-            opening::connect(url.address, number / target.urls.len(), opening.stalled, &self.sources);
-        let socket = socket.map_err(Ended)?;
-        let mut stream = match (&target.tls, url.is_tls) {
-            (Some(config), true) => {
-                let name = ServerName::try_from(url.host_name().to_owned());
-                let name = name.map_err(|_| Ended(format!("'{}' is no name for TLS", url.host_name())))?;
-                Stream::secure(socket, config, name).map_err(|error| Ended(format!("TLS: {error}")))?
-            }
-            _ => Stream::Clear(socket),
-        };
-        let index = self.vacant.pop().unwrap_or_else(|| {
-            self.connections.push(None);
-            self.connections.len() - 1
-        });
-        let both = Interest::READABLE | Interest::WRITABLE;
-        let registered = self.poll.registry().register(stream.socket_mut(), Token(index), both);
-        registered.map_err(|error| Ended(format!("epoll_ctl: {error}")))?;
-        let key = handshake::key_from(joining.started_ns ^ number as u64);
-        let handshake = Handshake { key, is_sent: false, answer: Vec::new(), joining };
-        self.connections[index] = Some(Connection {
-            stream,
-            target: opening.target,
-            is_upgraded: false,
-            stalled: opening.stalled,
-            // The number stands in for the sequence until the upgrade is done: it picks the URL again.
-            position: Position { sequence: number as u64, frame_bytes: 0 },
-            detour: Some(Box::new(Detour::Handshake(handshake))),
-        });
-        self.in_flight += 1;
-        self.send_request(index);
-        Ok(())
-    }
-
-    fn send_request(&mut self, index: usize) {
-        let Some(connection) = self.connections[index].as_mut() else { return };
-        let mut detour = connection.detour.take();
-        if let Some(Detour::Handshake(handshake)) = detour.as_deref_mut() {
-            let target = &self.targets[usize::from(connection.target)];
-            let url = &target.urls[connection.position.sequence as usize % target.urls.len()];
-            if let Err(error) = opening::send_request(connection, handshake, url, &target.protocol) {
-                let source = connection.stream.socket().local_addr().ok().map(|address| address.ip());
-                return self.end(index, &opening::describe(&error, url.address, source));
-            }
-        }
-        connection.detour = detour;
-    }
-
     fn handle(&mut self, event: &Event) {
         let index = event.token().0;
         let Some(connection) = self.connections.get(index).and_then(Option::as_ref) else { return };
@@ -271,7 +206,7 @@ impl Worker {
             return self.sipping.note(index);
         }
         if !connection.is_upgraded && event.is_writable() {
-            self.send_request(index);
+            self.ask(index);
         }
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             self.read(index, event.is_read_closed() || event.is_error());
@@ -316,13 +251,15 @@ impl Worker {
 
     /// Drops a connection that ended by itself, and says why.
     fn end(&mut self, index: usize, cause: &str) {
-        if let Some(connection) = self.remove(index) {
-            let stats = &mut self.desks[usize::from(connection.target)].stats;
-            match (connection.is_upgraded, connection.stalled) {
-                (true, true) => return stats.given_up += 1,
-                (true, false) => stats.closed += 1,
-                (false, _) => stats.refused += 1,
-            }
+        let Some(connection) = self.remove(index) else { return };
+        if !connection.is_upgraded {
+            return self.refuse(&Opening::of(&connection, self.in_flight_max), cause);
+        }
+        let stats = &mut self.desks[usize::from(connection.target)].stats;
+        if connection.stalled {
+            stats.given_up += 1;
+        } else {
+            stats.closed += 1;
             stats.fail(cause);
         }
     }
@@ -338,7 +275,7 @@ impl Worker {
             stats.stalled -= 1;
         } else {
             stats.live -= 1;
-            stats.sequence_sum = stats.sequence_sum.wrapping_sub(connection.position.sequence);
+            stats.sequence_sum = stats.sequence_sum.wrapping_sub(owed(connection.position.sequence));
         }
         Some(connection)
     }
@@ -346,6 +283,7 @@ impl Worker {
     fn close(&mut self, target: u16, which: Which) {
         if which == Which::All {
             self.openings.retain(|opening| opening.target != target);
+            self.retries.retain(|opening| opening.target != target);
         }
         let count = self.connections.len();
         let mut left = if let Which::Some(number) = which { number } else { count };

@@ -5,9 +5,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use mio::net::TcpStream;
+use mio::{Interest, Token};
+use rustls::pki_types::ServerName;
 use socket2::{Domain, Socket, Type};
 
-use super::connection::{Connection, Handshake};
+use super::Worker;
+use super::connection::{Connection, Detour, Handshake, Joining};
+use super::receive::Ended;
+use super::stream::Stream;
+use crate::feed::Position;
 use crate::protocol::{Kind, Protocol};
 use crate::sources::Sources;
 use crate::sys;
@@ -15,6 +21,8 @@ use crate::wire::handshake;
 use crate::wire::sse;
 use crate::wire::url::Url;
 
+/// How long a refused connection waits before it is tried again.
+pub const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// Receive buffer of a connection that is never read: small, so that it fills soon.
 const STALLED_RECEIVE_BUFFER_BYTES: usize = 4096;
 
@@ -33,12 +41,136 @@ pub struct Opening {
     pub stride: usize,
     /// Whether messages are being published meanwhile.
     pub midway: bool,
+    /// Whether who is refused tries again after a moment.
+    pub again: bool,
     /// How many of this worker may be in their handshake at once.
     pub in_flight_max: usize,
     /// Time between two, nanoseconds; 0: as fast as it goes.
     pub pace_ns: u64,
     /// When the next is due, nanoseconds of `CLOCK_MONOTONIC`.
     pub due_ns: u64,
+}
+
+impl Opening {
+    /// The same connection once more; it was not upgraded yet, so its number is where its position will be.
+    pub fn of(connection: &Connection, in_flight_max: usize) -> Self {
+        Self {
+            target: connection.target,
+            left: 1,
+            stalled: connection.stalled,
+            number: connection.position.sequence as usize,
+            stride: 1,
+            // Only whoever comes back into a running feed is tried again.
+            midway: true,
+            again: connection.again,
+            in_flight_max,
+            pace_ns: 0,
+            due_ns: 0,
+        }
+    }
+}
+
+impl Worker {
+    /// Opens what is due and has room.
+    pub(super) fn open_more(&mut self) {
+        while let Some(opening) = self.openings.last_mut() {
+            if self.in_flight >= opening.in_flight_max {
+                return;
+            }
+            if opening.left == 0 {
+                self.openings.pop();
+                continue;
+            }
+            if opening.pace_ns > 0 {
+                if sys::monotonic_ns() < opening.due_ns {
+                    return;
+                }
+                opening.due_ns += opening.pace_ns;
+            }
+            let next = opening.clone();
+            opening.left -= 1;
+            opening.number += opening.stride;
+            if let Err(Ended(cause)) = self.open(&next) {
+                self.refuse(&next, &cause);
+            }
+        }
+    }
+
+    /// Counts a connection that did not come to be, or has it tried again.
+    pub(super) fn refuse(&mut self, opening: &Opening, cause: &str) {
+        let stats = &mut self.desks[usize::from(opening.target)].stats;
+        if !opening.again {
+            stats.refused += 1;
+            return stats.fail(cause);
+        }
+        stats.retried += 1;
+        stats.count_cause(cause, 1);
+        let due_ns = sys::monotonic_ns() + RETRY_AFTER.as_nanos() as u64;
+        self.retries.push_back(Opening { left: 1, pace_ns: 0, due_ns, ..opening.clone() });
+    }
+
+    /// Lets those try again whose moment has come.
+    pub(super) fn retry(&mut self) {
+        let now_ns = sys::monotonic_ns();
+        let due = self.retries.partition_point(|opening| opening.due_ns <= now_ns);
+        self.openings.extend(self.retries.drain(..due));
+    }
+
+    fn open(&mut self, opening: &Opening) -> Result<(), Ended> {
+        let (target, number) = (&self.targets[usize::from(opening.target)], opening.number);
+        let url = &target.urls[number % target.urls.len()];
+        let joining = Joining { started_ns: sys::monotonic_ns(), midway: opening.midway };
+        let socket = connect(url.address, number / target.urls.len(), opening.stalled, &self.sources);
+        let socket = socket.map_err(Ended)?;
+        let mut stream = match (&target.tls, url.is_tls) {
+            (Some(config), true) => {
+                let name = ServerName::try_from(url.host_name().to_owned());
+                let name = name.map_err(|_| Ended(format!("'{}' is no name for TLS", url.host_name())))?;
+                Stream::secure(socket, config, name).map_err(|error| Ended(format!("TLS: {error}")))?
+            }
+            _ => Stream::Clear(socket),
+        };
+        let index = self.vacant.pop().unwrap_or_else(|| {
+            self.connections.push(None);
+            self.connections.len() - 1
+        });
+        let both = Interest::READABLE | Interest::WRITABLE;
+        let registered = self.poll.registry().register(stream.socket_mut(), Token(index), both);
+        if let Err(error) = registered {
+            self.vacant.push(index);
+            return Err(Ended(format!("epoll_ctl: {error}")));
+        }
+        let key = handshake::key_from(joining.started_ns ^ number as u64);
+        let handshake = Handshake { key, is_sent: false, answer: Vec::new(), joining };
+        self.connections[index] = Some(Connection {
+            stream,
+            target: opening.target,
+            is_upgraded: false,
+            stalled: opening.stalled,
+            again: opening.again,
+            // The number stands in for the sequence until the upgrade is done: it picks the URL again.
+            position: Position { sequence: number as u64, frame_bytes: 0 },
+            detour: Some(Box::new(Detour::Handshake(handshake))),
+        });
+        self.in_flight += 1;
+        self.ask(index);
+        Ok(())
+    }
+
+    /// Sends the request as soon as the connection stands.
+    pub(super) fn ask(&mut self, index: usize) {
+        let Some(connection) = self.connections[index].as_mut() else { return };
+        let mut detour = connection.detour.take();
+        if let Some(Detour::Handshake(handshake)) = detour.as_deref_mut() {
+            let target = &self.targets[usize::from(connection.target)];
+            let url = &target.urls[connection.position.sequence as usize % target.urls.len()];
+            if let Err(error) = send_request(connection, handshake, url, &target.protocol) {
+                let source = connection.stream.socket().local_addr().ok().map(|address| address.ip());
+                return self.end(index, &describe(&error, url.address, source));
+            }
+        }
+        connection.detour = detour;
+    }
 }
 
 /// Starts a non-blocking connect.

@@ -7,9 +7,13 @@ use crate::feed::FeedView;
 use crate::protocol::{Item, Kind};
 use crate::stats::{Latencies, Stats};
 use crate::target::Target;
-use crate::verify::{self, Gaps, SEQUENCE_UNKNOWN};
+use crate::verify::{self, Expected, Gaps, SEQUENCE_UNKNOWN, joining_at, owed};
 use crate::wire::frame::{self, Event, FrameReader};
 use crate::wire::{handshake, sse};
+
+/// What is said of a subscriber whose half-received frame can no longer be made again.
+const TOO_FAR_BEHIND: &str =
+    "fell more publications behind than this tool can check: publish less, or to fewer";
 
 /// What one worker knows about one target.
 #[derive(Debug)]
@@ -104,7 +108,7 @@ impl Desk {
         }
         if let Some(matched) = matched {
             if matched.messages > 0 {
-                matched.batch.seen(now_ns);
+                matched.batch.seen.note(now_ns);
                 self.stats.tally.delivered += matched.messages;
                 self.stats.sequence_sum = self.stats.sequence_sum.wrapping_add(matched.messages);
                 self.latencies
@@ -115,8 +119,9 @@ impl Desk {
         }
         let mut reader = FrameReader::default();
         if before.frame_bytes > 0 {
-            let part = self.view.received_part(before);
-            let part = part.ok_or_else(|| Ended("a subscriber fell too far behind to be checked".into()))?;
+            let frame = target.feed.frame_at(before.sequence);
+            let part = frame.as_ref().and_then(|frame| frame.get(..before.frame_bytes as usize));
+            let part = part.ok_or_else(|| Ended(format!("a subscriber {TOO_FAR_BEHIND}")))?;
             reader.read(part).map_err(|violation| protocol_error(violation.0))?;
             connection.position.frame_bytes = 0;
         }
@@ -204,19 +209,26 @@ impl Desk {
         if connection.stalled {
             return;
         }
+        if target.publishes {
+            self.view.refresh(&target.feed);
+        }
         let sequence = &mut connection.position.sequence;
-        let before = *sequence;
-        let run = target.publishes.then_some(target.feed.run);
-        let payload = verify::judge(message, run, sequence, gaps, &mut self.stats.tally);
-        self.stats.sequence_sum = self.stats.sequence_sum.wrapping_add(sequence.wrapping_sub(before));
+        let before = owed(*sequence);
+        let due = self.view.find(*sequence);
+        let expected = Expected {
+            run: target.publishes.then_some(target.feed.run),
+            bytes: due.map(|batch| batch.message_bytes()),
+        };
+        let payload = verify::judge(message, expected, sequence, gaps, &mut self.stats.tally);
+        let moved = owed(*sequence).wrapping_sub(before);
+        self.stats.sequence_sum = self.stats.sequence_sum.wrapping_add(moved);
         let Some(payload) = payload else { return };
         target.feed.expect_opcode(opcode);
         self.latencies.delivery.saturating_record(now_ns.saturating_sub(payload.due_ns));
-        if target.publishes {
-            self.view.refresh(&target.feed);
-            if let Some(batch) = self.view.find(payload.sequence) {
-                batch.seen(now_ns);
-            }
+        if target.publishes
+            && let Some(batch) = self.view.find(payload.sequence)
+        {
+            batch.seen.note(now_ns);
         }
     }
 
@@ -260,10 +272,14 @@ impl Desk {
         if connection.stalled {
             self.stats.stalled += 1;
         } else {
-            let knows_where = target.publishes && !joining.midway;
-            connection.position.sequence = if knows_where { target.feed.head() } else { SEQUENCE_UNKNOWN };
+            connection.position.sequence = match (target.publishes, joining.midway) {
+                (true, false) => target.feed.head(),
+                (true, true) => joining_at(target.feed.head()),
+                (false, _) => SEQUENCE_UNKNOWN,
+            };
             self.stats.live += 1;
-            self.stats.sequence_sum = self.stats.sequence_sum.wrapping_add(connection.position.sequence);
+            self.stats.sequence_sum =
+                self.stats.sequence_sum.wrapping_add(owed(connection.position.sequence));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Subscribers that read slowly: so many bytes a second, whatever is waiting for them.
 
+use std::collections::HashSet;
 use std::io::{ErrorKind, Read};
 use std::time::Duration;
 
@@ -16,21 +17,26 @@ pub struct Sipping {
     /// Bytes per second; 0: nobody ever reads.
     rate: u64,
     /// Connections that have been told of bytes to read; stays true for as long as they live.
-    indices: Vec<usize>,
+    indices: HashSet<usize>,
     last_ns: u64,
 }
 
 impl Sipping {
     /// Nobody yet; `rate` in bytes per second.
     pub fn new(rate: u64) -> Self {
-        Self { rate, indices: Vec::new(), last_ns: sys::monotonic_ns() }
+        Self { rate, indices: HashSet::new(), last_ns: sys::monotonic_ns() }
     }
 
     /// A slow connection has something to read, now or from now on.
     pub fn note(&mut self, index: usize) {
-        if self.rate > 0 && !self.indices.contains(&index) {
-            self.indices.push(index);
+        if self.rate == 0 {
+            return;
         }
+        if self.indices.is_empty() {
+            // What nobody has read meanwhile is nobody's to read now.
+            self.last_ns = sys::monotonic_ns();
+        }
+        self.indices.insert(index);
     }
 
     /// Whether somebody waits for the next sip.
@@ -60,12 +66,9 @@ impl Worker {
         if allowance == 0 {
             return;
         }
-        let indices = std::mem::take(&mut self.sipping.indices);
-        for index in indices {
-            if self.sip_one(index, allowance) {
-                self.sipping.indices.push(index);
-            }
-        }
+        let mut indices = std::mem::take(&mut self.sipping.indices);
+        indices.retain(|&index| self.sip_one(index, allowance));
+        self.sipping.indices = indices;
     }
 
     /// Whether the connection is still there and slow.

@@ -3,7 +3,7 @@
 use hdrhistogram::Histogram;
 
 use crate::report::Report;
-use crate::report::compare::{Total, pooled};
+use crate::report::compare::{Cpu, Total, pooled};
 use crate::round::{Round, Series};
 use crate::stats::Stats;
 
@@ -152,8 +152,8 @@ pub const KNOWN: &[Known] = &[
     known("cpu_per_connection", CPU, Origin::Cpu(Some("connection"))),
     known("cpu_per_unit", CPU, Origin::Cpu(None)),
     known("user_per_unit", CPU, Origin::UserCpu),
-    known("loss", Dimension::Count, Origin::Counts(|stats| stats.tally.lost, messages)),
-    known("lost", Dimension::Count, Origin::Counts(|stats| stats.tally.lost, messages)),
+    known("loss", Dimension::Count, Origin::Counts(lost, messages)),
+    known("lost", Dimension::Count, Origin::Counts(lost, messages)),
     known("duplicates", Dimension::Count, Origin::Counts(|stats| stats.tally.duplicated, messages)),
     known("reordered", Dimension::Count, Origin::Counts(|stats| stats.tally.reordered, messages)),
     known("corrupted", Dimension::Count, Origin::Counts(|stats| stats.tally.corrupted, messages)),
@@ -165,9 +165,14 @@ pub const KNOWN: &[Known] = &[
     known("rss_per_connection", Dimension::Bytes, Origin::RssPerConnection),
 ];
 
+/// Messages that a later one overtook for good, and those that had not come when the run had ended.
+fn lost(stats: &Stats) -> u64 {
+    stats.tally.lost + stats.owed
+}
+
 /// Messages that were to be received.
 fn messages(stats: &Stats) -> u64 {
-    stats.tally.delivered + stats.tally.lost
+    stats.tally.received() + lost(stats)
 }
 
 /// Reads a figure from a round.
@@ -202,12 +207,26 @@ impl Figure {
         ))
     }
 
+    /// Whether it is one of a series of rounds, and not of a server over the whole run.
+    pub fn is_of_series(&self) -> bool {
+        matches!(
+            self.origin,
+            Some(
+                Origin::Latency(..)
+                    | Origin::Cpu(_)
+                    | Origin::UserCpu
+                    | Origin::Rate
+                    | Origin::GeneratorCores
+            )
+        )
+    }
+
     /// The figure of a single round, where a round has it.
     pub fn of_round(&self) -> Option<RoundFigure> {
         match self.origin? {
             Origin::Latency(of, figure) => Some(Box::new(move |round| figure(of(round)))),
             Origin::Cpu(_) => Some(Box::new(Round::cpu_per_unit)),
-            Origin::Rate => Some(Box::new(|round| round.units as f64 / round.wall_s)),
+            Origin::Rate => Some(Box::new(Round::rate)),
             _ => None,
         }
     }
@@ -232,13 +251,18 @@ impl Figure {
                 Some(unit) if unit != report.unit => {
                     return Err(format!("a unit of this run is a {}", report.unit));
                 }
-                _ => cpu_of(series?)?.cpu_us * 1e3,
+                _ => cpu_of(series?)?.us * 1e3,
             },
             Some(Origin::UserCpu) => cpu_of(series?)?.user_us * 1e3,
             Some(Origin::Rate) => Total::of(series?).rate_median,
             Some(Origin::GeneratorCores) => Total::of(series?).generator_cores,
             Some(Origin::Counts(part, whole)) => return Ok((part(stats?) as f64, whole(stats?) as f64)),
-            Some(Origin::Connections) => return Ok((stats?.live as f64, connections as f64)),
+            Some(Origin::Connections) => {
+                // Rounds of connections close what they open: the least of them counts.
+                let opened = series.ok().filter(|_| report.unit == "connection");
+                let opened = opened.and_then(|series| series.rounds.iter().map(|round| round.units).min());
+                return Ok((opened.unwrap_or(stats?.live) as f64, connections as f64));
+            }
             Some(Origin::Missing) => report.missing_in_all() as f64,
             Some(Origin::RssPerConnection) => rss_per_connection(report, index)?,
             None => fact(report, &self.name)? * self.dimension.scale("").unwrap_or(1.0),
@@ -247,9 +271,8 @@ impl Figure {
     }
 }
 
-fn cpu_of(series: &Series) -> Result<Total, String> {
-    let total = Total::of(series);
-    if total.cpu_us > 0.0 { Ok(total) } else { Err("the CPU of the server is not known: give --pid".into()) }
+fn cpu_of(series: &Series) -> Result<Cpu, String> {
+    Total::of(series).cpu.ok_or_else(|| "the CPU of the server is not known: give --pid".into())
 }
 
 fn rss_per_connection(report: &Report, index: usize) -> Result<f64, String> {

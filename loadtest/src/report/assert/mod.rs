@@ -113,6 +113,9 @@ impl Assertion {
             _ => {}
         }
         let Bound::Times(_, series) = &self.bound else { return Ok(()) };
+        if !gives.sets_servers_side_by_side && !self.figure.is_of_series() {
+            return Err(format!("{figure} is counted over the whole run, not with and without"));
+        }
         match place_of(names, series) {
             Some(0) => Err(format!("'{series}' is the first series itself: give --url, or a second --limit")),
             Some(_) => Ok(()),
@@ -172,11 +175,7 @@ impl Assertion {
         let names: Vec<String> = report.series.iter().map(|series| series.name.clone()).collect();
         if let (Some(figure), Some(place)) = (self.figure.of_round(), place_of(&names, name)) {
             let all = ratios(&report.series[0], &report.series[place], figure);
-            return if all.is_empty() {
-                Err(format!("no round of {name} has it"))
-            } else {
-                Ok(Times::Ratio(median(all)))
-            };
+            return median(all).map(Times::Ratio).ok_or_else(|| format!("no round of {name} has it"));
         }
         let servers: Vec<String> = report.stats.iter().map(|(name, _)| name.clone()).collect();
         let place = place_of(&names, name).or_else(|| place_of(&servers, name));
@@ -238,10 +237,14 @@ fn split_number(text: &str) -> Option<(f64, &str)> {
     number.filter(|(number, _)| number.is_finite())
 }
 
-/// The place of a series by its name; `limit` alone means any limit.
+/// The place of a series by its name; `limit` alone means any limit, `without` that of the first server.
 fn place_of(names: &[String], name: &str) -> Option<usize> {
     let exact = names.iter().position(|other| other == name);
-    exact.or_else(|| (name == "limit").then(|| names.iter().position(|other| other.starts_with("limit-")))?)
+    exact.or_else(|| match name {
+        "limit" => names.iter().position(|other| other.starts_with("limit-")),
+        "without" => names.iter().position(|other| other.ends_with(" without")),
+        _ => None,
+    })
 }
 
 /// Refuses, before anything starts, what a run of this command line will not measure.

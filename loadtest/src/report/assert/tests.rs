@@ -6,7 +6,7 @@ use super::*;
 use crate::cli::Cli;
 use crate::round::{Round, Series};
 use crate::server::accounts::CpuTime;
-use crate::stats::{Latencies, Stats};
+use crate::stats::{Stats, latencies};
 use crate::verify::Tally;
 
 const USUAL: Gives =
@@ -19,13 +19,12 @@ fn common(arguments: &[&str]) -> Common {
 
 /// A round of 1000 deliveries in half a second, each after `latency_ms` but for one after ten times that.
 fn round(latency_ms: u64, cpu_us: u64) -> Round {
-    let mut latency = Latencies::new().delivery;
+    let mut latency = latencies();
     latency.record_n(latency_ms * 1_000_000, 999).unwrap();
     latency.record(latency_ms * 10_000_000).unwrap();
     let server = CpuTime { total_ns: cpu_us * 1_000_000, user_ns: 1, system_ns: 3 };
     let own = CpuTime { total_ns: 250_000_000, ..CpuTime::default() };
     Round {
-        started_ns: 0,
         units: 1000,
         wall_s: 0.5,
         server,
@@ -33,14 +32,14 @@ fn round(latency_ms: u64, cpu_us: u64) -> Round {
         spread: latency.clone(),
         handshake: latency.clone(),
         latency,
-        acks_by_timer: 0,
         reads: 1000,
-        missing: 0,
+        ..Round::empty(0)
     }
 }
 
 fn report() -> Report {
-    let mut report = Report::new("fanout", "delivery");
+    let mut report = Report::new(2);
+    report.describe("fanout", "delivery", String::new());
     let series = |name: &str, rounds| Series { name: name.to_owned(), rounds };
     // Round by round the server needs twice what the limit needs, though the second round is slower for both.
     let server = vec![round(10, 2), round(10, 2), round(20, 8)];
@@ -155,6 +154,29 @@ fn what_is_told_has_the_measured_value_and_the_bound() {
 }
 
 #[test]
+fn what_never_came_is_lost_too() {
+    let mut report = report();
+    report.stats[0].1.owed = 3;
+    let told = Assertion::parse("loss==13").unwrap().judge(&report, 100);
+    assert!(told.holds, "{}", told.text);
+}
+
+#[test]
+fn rounds_of_connections_are_held_against_the_least_of_them() {
+    let mut report = report();
+    report.unit = "connection";
+    report.series[0].rounds[1].units = 70;
+    let told = Assertion::parse("connections==70%").unwrap().judge(&report, 100);
+    assert!(told.holds, "{}", told.text);
+}
+
+#[test]
+fn without_is_that_of_the_first_server() {
+    let names = ["server with stalled", "server without", "limit with stalled", "limit without"];
+    assert_eq!(place_of(&names.map(str::to_owned), "without"), Some(1));
+}
+
+#[test]
 fn what_was_not_measured_fails_and_says_so() {
     for (text, cause) in [
         ("server_no_such_fact<1", "this run has no such fact; it has: server_rss_per_connection"),
@@ -164,7 +186,8 @@ fn what_was_not_measured_fails_and_says_so() {
         let told = told(text);
         assert!(!told.holds && told.text.contains("cannot be told") && told.text.contains(cause), "{told:?}");
     }
-    let empty = Report::new("fanout", "delivery");
+    let mut empty = Report::new(2);
+    empty.describe("fanout", "delivery", String::new());
     for text in ["p99<1s", "cpu_per_unit<1s", "loss==0", "rss_per_connection<1MiB", "rate>0", "connections>0"]
     {
         let told = Assertion::parse(text).unwrap().judge(&empty, 1);
@@ -219,6 +242,7 @@ fn what_this_run_cannot_measure_is_refused_before_it() {
         (&["--limit"], USUAL, "p99<limit", "the first series itself"),
         (&["--limit=2"], USUAL, "p99<limit", "the first series itself"),
         (&url[..], stalled, "p99<limit", "'without'"),
+        (&url[..], stalled, "loss<=1*without", "over the whole run"),
         (&url[..], USUAL, "limit_rss_bytes<1", "no such server in this run, only server"),
         (&["--limit=2"], USUAL, "limit_rss_bytes<1", "no such server in this run, only limit-2"),
         (&url[..], held, "p99<1s", "no rounds"),
