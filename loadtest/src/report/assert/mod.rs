@@ -39,7 +39,7 @@ pub struct Assertion {
 enum Bound {
     /// A value in the unit of the figure.
     Value(f64),
-    /// A share of the whole that the figure is a part of.
+    /// So many percent of the whole that the figure is a part of.
     Share(f64),
     /// So many times the same figure of that series.
     Times(f64, String),
@@ -148,10 +148,7 @@ impl Assertion {
             Bound::Value(bound) => Ok(((self.holds)(value, *bound), format!("was {shown}"))),
             Bound::Share(share) => {
                 let percent = 100.0 * value / f64::max(whole, 1.0);
-                Ok((
-                    (self.holds)(percent / 100.0, *share),
-                    format!("was {shown}, {percent:.4} % of {whole:.0}"),
-                ))
+                Ok(((self.holds)(percent, *share), format!("was {shown}, {percent:.4} % of {whole:.0}")))
             }
             Bound::Times(factor, name) => {
                 let times = self.times(report, name, connections)?;
@@ -215,7 +212,7 @@ impl Bound {
             .scale(rest)
             .ok_or_else(|| format!("unknown unit '{rest}', there is: {}", dimension.units()))?;
         let is_share = dimension == Dimension::Count && rest == "%";
-        Ok(if is_share { Self::Share(number * scale) } else { Self::Value(number * scale) })
+        Ok(if is_share { Self::Share(number) } else { Self::Value(number * scale) })
     }
 }
 
