@@ -99,8 +99,8 @@ pub struct Latencies {
     pub delivery: Histogram<u64>,
     /// From `connect` to the checked answer to the upgrade.
     pub handshake: Histogram<u64>,
-    /// From one look at the sockets to the next, while messages were coming: by so much may what this
-    /// tool measures be too long.
+    /// From one look at the sockets to the next, one value a socket that had something: by so much may
+    /// what this tool measures be too long.
     pub lag: Histogram<u64>,
 }
 

@@ -61,6 +61,10 @@ fn ratio(value: Option<f64>) -> String {
 }
 
 fn push_series(out: &mut String, series: &Series, unit: &str) {
+    if series.rounds.is_empty() {
+        let _ = writeln!(out, "{:<13} no round was completed", series.name);
+        return;
+    }
     let total = Total::of(series);
     let ms = |quantile: f64| total.latency.value_at_quantile(quantile) as f64 / 1e6;
     let cpu = total.cpu.map_or_else(

@@ -145,7 +145,7 @@ impl Worker {
                 self.handle(event);
             }
             if is_busy && count > 0 {
-                self.note_lag(now_ns - last_sweep_ns);
+                self.note_lag(now_ns - last_sweep_ns, count);
             }
             last_sweep_ns = now_ns;
             self.publish();
@@ -157,10 +157,11 @@ impl Worker {
     }
 
     /// Notes how late the sockets were looked at, for every target: a worker serves them in one sweep.
-    fn note_lag(&mut self, lag_ns: u64) {
+    /// By so much may each of `count` sockets have waited.
+    fn note_lag(&mut self, lag_ns: u64, count: usize) {
         for desk in &mut self.desks {
             desk.stats.lag_ns_max = desk.stats.lag_ns_max.max(lag_ns);
-            desk.latencies.lag.saturating_record(lag_ns);
+            desk.latencies.lag.saturating_record_n(lag_ns, count as u64);
         }
     }
 
