@@ -70,7 +70,7 @@ impl Report {
             page.push_str("<li>interrupted: the figures cover what was seen until then</li>\n");
         }
         for warning in self.warnings() {
-            let _ = writeln!(page, "<li>{}</li>", escape(&warning));
+            let _ = writeln!(page, "<li class=\"warning\">{}</li>", escape(&warning));
         }
         page.push_str("</ul>\n</section>\n");
     }
