@@ -23,7 +23,8 @@ impl Run {
 
     /// Sends Ctrl-C as soon as a line that contains `text` is said, and waits for the end.
     fn interrupt_at(mut self, text: &str) -> (ExitStatus, Value) {
-        let mut lines = BufReader::new(self.child.stderr.take().expect("piped")).lines().map_while(Result::ok);
+        let mut lines =
+            BufReader::new(self.child.stderr.take().expect("piped")).lines().map_while(Result::ok);
         assert!(lines.any(|line| line.contains(text)), "it never said '{text}'");
         let kill = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
         assert!(kill.expect("kill is installed").success());

@@ -2,6 +2,7 @@
 //! outside are escaped by what builds the page, `table`, `Chart` and `escape`.
 
 use std::fmt::Write;
+use std::iter;
 
 use super::Report;
 use super::compare::{Cpu, Total, compare};
@@ -14,6 +15,40 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 const STYLE: &str = include_str!("page.css");
 /// A figure that there is not.
 const NONE: &str = "–";
+
+/// A column of the table of counts.
+struct Count {
+    title: &'static str,
+    of: fn(&Stats) -> u64,
+    /// Whether most runs have none.
+    is_rare: bool,
+}
+
+const fn usual(title: &'static str, of: fn(&Stats) -> u64) -> Count {
+    Count { title, of, is_rare: false }
+}
+
+const fn rare(title: &'static str, of: fn(&Stats) -> u64) -> Count {
+    Count { title, of, is_rare: true }
+}
+
+const COUNTS: &[Count] = &[
+    usual("live", |stats| stats.live),
+    usual("upgraded", |stats| stats.upgraded),
+    usual("delivered", |stats| stats.tally.delivered),
+    usual("lost", |stats| stats.tally.lost),
+    usual("duplicated", |stats| stats.tally.duplicated),
+    usual("reordered", |stats| stats.tally.reordered),
+    usual("corrupted", |stats| stats.tally.corrupted),
+    rare("never came", |stats| stats.owed),
+    rare("foreign", |stats| stats.tally.foreign),
+    rare("unverified", |stats| stats.tally.unverified),
+    usual("closed", |stats| stats.closed),
+    rare("refused", |stats| stats.refused),
+    rare("retried", |stats| stats.retried),
+    usual("pings", |stats| stats.pings),
+    usual("bytes", |stats| stats.bytes),
+];
 
 impl Report {
     /// The whole page.
@@ -95,7 +130,6 @@ impl Report {
             "max",
             &p99_ratio,
             "generator cores",
-            "busiest thread",
             "late ACKs",
         ];
         let row = |series: &Series| {
@@ -114,7 +148,6 @@ impl Report {
             row.extend(latency_cells(&total.latency, &[0.5, 0.9, 0.99, 0.999]));
             row.push(known(beside.and_then(|compared| compared.p99)));
             row.push(format!("{:.2}", total.generator_cores));
-            row.push(format!("{:.0} %", total.busiest_thread * 100.0));
             row.push(format!("{:.0} %", total.acks_by_timer * 100.0));
             row
         };
@@ -138,41 +171,15 @@ impl Report {
     }
 
     fn push_counts(&self, page: &mut String) {
-        let head = [
-            "server",
-            "live",
-            "upgraded",
-            "delivered",
-            "lost",
-            "duplicated",
-            "reordered",
-            "corrupted",
-            "foreign",
-            "unverified",
-            "never came",
-            "closed",
-            "pings",
-            "bytes",
-        ];
+        // What never happened is left out where it is rare, so that the table fits a screen.
+        let columns: Vec<_> = COUNTS
+            .iter()
+            .filter(|count| !count.is_rare || self.stats.iter().any(|(_, stats)| (count.of)(stats) > 0))
+            .collect();
+        let head: Vec<&str> = iter::once("server").chain(columns.iter().map(|count| count.title)).collect();
         let row = |(name, stats): &(String, Stats)| {
-            let tally = &stats.tally;
-            let counts = [
-                stats.live,
-                stats.upgraded,
-                tally.delivered,
-                tally.lost,
-                tally.duplicated,
-                tally.reordered,
-                tally.corrupted,
-                tally.foreign,
-                tally.unverified,
-                stats.owed,
-                stats.closed,
-                stats.pings,
-                stats.bytes,
-            ];
-            let counts = counts.iter().map(|&count| grouped(count as f64));
-            std::iter::once(name.clone()).chain(counts).collect()
+            let counts = columns.iter().map(|count| grouped((count.of)(stats) as f64));
+            iter::once(name.clone()).chain(counts).collect()
         };
         let rows: Vec<_> = self.stats.iter().map(row).collect();
         let _ = writeln!(page, "<h2>Verification</h2>\n{}", table("", &head, &rows));
