@@ -306,7 +306,7 @@ fn command() -> String {
         }
     };
     let arguments = std::env::args().skip(1).map(quote);
-    std::iter::once("tidegate-loadtest".to_owned()).chain(arguments).collect::<Vec<_>>().join(" ")
+    iter::once("tidegate-loadtest".to_owned()).chain(arguments).collect::<Vec<_>>().join(" ")
 }
 
 /// A text that cannot be taken for markup, within an element or an attribute in double quotes.
