@@ -107,11 +107,11 @@ impl Protocol {
     /// it is not complete.
     ///
     /// # Errors
-    /// The stream is not this protocol.
+    /// The stream is not this protocol, or delivers what was not subscribed to.
     pub fn take(&self, bytes: &[u8]) -> Result<Option<(usize, Item)>, String> {
         match self.kind {
-            Kind::Nats => nats::take(bytes),
-            Kind::Mqtt => mqtt::take(bytes),
+            Kind::Nats => nats::take(bytes, &self.channel),
+            Kind::Mqtt => mqtt::take(bytes, &self.channel),
             Kind::Plain | Kind::Sse => Ok(None),
         }
     }
