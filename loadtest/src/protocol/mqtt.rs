@@ -7,6 +7,15 @@ use crate::wire::handshake::excerpt;
 /// Packet identifier of the only subscription.
 const PACKET_ID: [u8; 2] = [0, 1];
 
+/// Checks that a topic can be subscribed to and published to (§4.7), and its length written (§1.5.3).
+pub fn check_topic_name(topic: &str) -> Result<(), String> {
+    if topic.is_empty() || topic.len() > usize::from(u16::MAX) || topic.contains(['+', '#', '\0']) {
+        let cure = "give --channel 1 to 65,535 bytes without '+', '#' and NUL";
+        return Err(format!("'{}' is no MQTT topic: {cure}", excerpt(topic.as_bytes())));
+    }
+    Ok(())
+}
+
 /// CONNECT (§3.1): clean session, no keep-alive.
 pub fn connect(number: u64) -> Vec<u8> {
     let mut body = Vec::from(b"\0\x04MQTT\x04\x02\0\0".as_slice());

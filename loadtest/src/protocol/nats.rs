@@ -13,6 +13,17 @@ const LINE_BYTES_MAX: usize = 64 * 1024;
 /// Number of the only subscription.
 const SUBSCRIPTION: &str = "1";
 
+/// Checks that a subject can be subscribed to and published to.
+pub fn check_subject(subject: &str) -> Result<(), String> {
+    let is_wrong =
+        |character: char| character.is_whitespace() || character.is_control() || "*>".contains(character);
+    if subject.split('.').any(str::is_empty) || subject.contains(is_wrong) {
+        let cure = "give --channel names between dots, without white space, '*' and '>'";
+        return Err(format!("'{}' is no NATS subject: {cure}", excerpt(subject.as_bytes())));
+    }
+    Ok(())
+}
+
 /// Connect, subscribe, and ask for a `PONG`: when it comes, the subscription stands.
 pub fn subscribe(subject: &str) -> Vec<u8> {
     [CONNECT, format!("SUB {subject} {SUBSCRIPTION}\r\nPING\r\n").as_bytes()].concat()

@@ -47,7 +47,7 @@ impl Casting<'_> {
         let channel = common.channel.clone().or_else(|| urls[0].last_segment().map(str::to_owned));
         let channel = channel.unwrap_or_else(|| "bench".to_owned());
         let kind = if common.sse { Kind::Sse } else { common.protocol };
-        let protocol = Protocol { kind, channel: channel.clone() };
+        let protocol = Protocol::new(kind, channel.clone()).map_err(Failure::Usage)?;
         let is_tls = urls.iter().any(|url| url.is_tls);
         let tls = is_tls.then(|| tls::config(common.ca.as_deref(), common.insecure)).transpose()?;
         let publisher: Box<dyn Publisher> = match &self.publish {
