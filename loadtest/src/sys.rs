@@ -126,7 +126,7 @@ pub fn acknowledge_promptly(socket: &impl AsRawFd) -> io::Result<()> {
     })
 }
 
-/// Sends a signal to a process that we started.
+/// Sends a signal to a process that we started, or with its number negated to its process group; 0 only asks.
 pub fn send_signal(pid: u32, signal: i32) -> io::Result<()> {
     // SAFETY: takes no pointer.
     check(unsafe { libc::kill(pid as libc::pid_t, signal) })

@@ -50,6 +50,19 @@ pub enum Item {
 }
 
 impl Protocol {
+    /// This protocol on that channel, subject or topic.
+    ///
+    /// # Errors
+    /// One line that says why the protocol has no such subject or topic.
+    pub fn new(kind: Kind, channel: String) -> Result<Self, String> {
+        match kind {
+            Kind::Nats => nats::check_subject(&channel)?,
+            Kind::Mqtt => mqtt::check_topic_name(&channel)?,
+            Kind::Plain | Kind::Sse => {}
+        }
+        Ok(Self { kind, channel })
+    }
+
     /// Messages as they are.
     pub fn plain() -> Self {
         Self { kind: Kind::Plain, channel: String::new() }
@@ -107,11 +120,11 @@ impl Protocol {
     /// it is not complete.
     ///
     /// # Errors
-    /// The stream is not this protocol.
+    /// The stream is not this protocol, or delivers what was not subscribed to.
     pub fn take(&self, bytes: &[u8]) -> Result<Option<(usize, Item)>, String> {
         match self.kind {
-            Kind::Nats => nats::take(bytes),
-            Kind::Mqtt => mqtt::take(bytes),
+            Kind::Nats => nats::take(bytes, &self.channel),
+            Kind::Mqtt => mqtt::take(bytes, &self.channel),
             Kind::Plain | Kind::Sse => Ok(None),
         }
     }
@@ -119,5 +132,39 @@ impl Protocol {
     /// The opcode with which a client of this protocol sends.
     pub fn opcode(&self, is_text: bool) -> u8 {
         if is_text && !self.is_broker() { frame::TEXT } else { frame::BINARY }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_channel_that_the_protocol_cannot_name_is_refused() {
+        let longest = "x".repeat(65_535);
+        let too_long = format!("{longest}x");
+        for (kind, channel, is_right) in [
+            (Kind::Nats, "a.b-c", true),
+            (Kind::Nats, "", false),
+            (Kind::Nats, "a b", false),
+            (Kind::Nats, "a\r\nPUB x 0\r\n", false),
+            (Kind::Nats, "a.*", false),
+            (Kind::Nats, "a.>", false),
+            (Kind::Nats, "a..b", false),
+            (Kind::Nats, "a.", false),
+            (Kind::Mqtt, "a/b c", true),
+            (Kind::Mqtt, &longest, true),
+            (Kind::Mqtt, &too_long, false),
+            (Kind::Mqtt, "", false),
+            (Kind::Mqtt, "a/+", false),
+            (Kind::Mqtt, "a/#", false),
+            (Kind::Mqtt, "a\0", false),
+            (Kind::Plain, "a b*", true),
+        ] {
+            let protocol = Protocol::new(kind, channel.to_owned());
+            assert_eq!(protocol.is_ok(), is_right, "{kind:?} '{}'", channel.escape_debug());
+            let told = protocol.map_or_else(|error| error, |_| String::new());
+            assert!(told.len() < 300 && !told.contains('\n'), "{told}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Publishing over HTTP/1.1: tidegate's admin API, by raw requests on one keep-alive connection.
 //!
-//! Routes used: `POST /publish/{channel}` with the message as body, several of them pipelined in one
+//! Routes used: `POST /publish/{channel}` with the message as body, up to 64 of them pipelined in one
 //! write; `POST /api/batch` with `[{"channel":…,"data":…},…]`, so that all messages arrive together.
 
 use std::io::{self, ErrorKind, Read, Write};
@@ -9,22 +9,27 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::Publisher;
+use super::{Publisher, describe};
 use crate::failure::Failure;
 use crate::feed::Batch;
 use crate::wire::handshake::{head_length, header};
-use crate::wire::url::Url;
+use crate::wire::url::{Url, percent_encoded};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// Largest answer that we read.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Most requests that are written before their answers are read: a server that waits for us to read may stop reading.
+const PIPELINED_MAX: usize = 64;
+/// Most bytes of them; a larger request goes alone.
+const PIPELINED_BYTES_MAX: usize = 256 * 1024;
 
 /// How several messages are put into requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum HttpMode {
     /// One message: a POST of its own; several: one batch.
     Auto,
-    /// A POST for each message, all in one write.
+    /// A POST for each message, up to 64 in one write.
     Pipeline,
     /// Always one batch.
     Batch,
@@ -34,10 +39,13 @@ pub enum HttpMode {
 #[derive(Debug)]
 pub struct HttpPublisher {
     admin: Url,
+    /// The channel as a JSON string, quotes included.
     channel: String,
     mode: HttpMode,
-    /// Where each message goes as it is, if not to tidegate's routes.
-    path: Option<String>,
+    /// Where each message goes as it is.
+    path: String,
+    /// Whether there is a route for several messages.
+    takes_batches: bool,
     stream: TcpStream,
     answers: Vec<u8>,
 }
@@ -64,30 +72,35 @@ impl HttpPublisher {
             let cure = "give --admin http://host:port, or --publish ws or none";
             Failure::Unavailable(format!("cannot publish to http://{}: {error}; {cure}", admin.host))
         })?;
-        Ok(Self { admin, channel, mode, path, stream, answers: Vec::new() })
+        let takes_batches = path.is_none();
+        let path = path.unwrap_or_else(|| format!("/publish/{}", percent_encoded(&channel)));
+        let channel = serde_json::Value::from(channel).to_string();
+        Ok(Self { admin, channel, mode, path, takes_batches, stream, answers: Vec::new() })
     }
 
-    /// The requests for a batch, and how many they are.
-    fn requests(&self, batch: &Batch) -> (Vec<u8>, usize) {
-        let mut out = Vec::with_capacity(batch.bytes.len() + batch.count * 200);
-        let wants_batch = self.mode == HttpMode::Batch || (self.mode == HttpMode::Auto && batch.count > 1);
-        if wants_batch && self.path.is_none() {
-            let mut body = Vec::with_capacity(batch.bytes.len() + batch.count * 40);
-            for (index, payload) in batch.payloads().enumerate() {
-                body.extend_from_slice(if index == 0 { b"[" } else { b"," });
-                body.extend_from_slice(format!("{{\"channel\":\"{}\",\"data\":\"", self.channel).as_bytes());
-                body.extend_from_slice(payload);
-                body.extend_from_slice(b"\"}");
-            }
-            body.push(b']');
-            self.push_request(&mut out, "/api/batch", "application/json", &body);
-            return (out, 1);
+    /// The body of one request for a whole batch.
+    fn batch_body(&self, batch: &Batch) -> Vec<u8> {
+        let mut body = Vec::with_capacity(batch.bytes.len() + batch.count * (self.channel.len() + 30));
+        for (index, payload) in batch.payloads().enumerate() {
+            body.extend_from_slice(if index == 0 { b"[" } else { b"," });
+            body.extend_from_slice(format!("{{\"channel\":{},\"data\":\"", self.channel).as_bytes());
+            body.extend_from_slice(payload);
+            body.extend_from_slice(b"\"}");
         }
-        let path = self.path.clone().unwrap_or_else(|| format!("/publish/{}", self.channel));
-        for payload in batch.payloads() {
-            self.push_request(&mut out, &path, "application/octet-stream", payload);
+        body.push(b']');
+        body
+    }
+
+    /// Writes requests and reads the answer to each.
+    fn exchange(&mut self, requests: &[u8], count: usize) -> Result<(), Failure> {
+        let failed =
+            |error: io::Error| Failure::Unavailable(format!("cannot publish: {}", describe(&error, TIMEOUT)));
+        if self.is_closed() {
+            self.stream = connect(&self.admin).map_err(failed)?;
+            self.answers.clear();
         }
-        (out, batch.count)
+        self.stream.write_all(requests).map_err(failed)?;
+        (0..count).try_for_each(|_| self.read_answer())
     }
 
     fn push_request(&self, out: &mut Vec<u8>, path: &str, content_type: &str, body: &[u8]) {
@@ -121,7 +134,8 @@ impl HttpPublisher {
                 }
                 Ok(length) => self.answers.extend_from_slice(&buffer[..length]),
                 Err(error) => {
-                    return Err(Failure::Unavailable(format!("no answer to a publish request: {error}")));
+                    let cause = describe(&error, TIMEOUT);
+                    return Err(Failure::Unavailable(format!("no answer to a publish request: {cause}")));
                 }
             }
         }
@@ -130,14 +144,25 @@ impl HttpPublisher {
 
 impl Publisher for HttpPublisher {
     fn publish(&mut self, batch: &Batch) -> Result<(), Failure> {
-        let (requests, count) = self.requests(batch);
-        let failed = |error: io::Error| Failure::Unavailable(format!("cannot publish: {error}"));
-        if self.is_closed() {
-            self.stream = connect(&self.admin).map_err(failed)?;
-            self.answers.clear();
+        let wants_batch = self.mode == HttpMode::Batch || (self.mode == HttpMode::Auto && batch.count > 1);
+        let mut requests =
+            Vec::with_capacity((batch.bytes.len() + batch.count * 200).min(PIPELINED_BYTES_MAX));
+        if wants_batch && self.takes_batches {
+            self.push_request(&mut requests, "/api/batch", "application/json", &self.batch_body(batch));
+            return self.exchange(&requests, 1);
         }
-        self.stream.write_all(&requests).map_err(failed)?;
-        (0..count).try_for_each(|_| self.read_answer())
+        let mut count = 0;
+        for payload in batch.payloads() {
+            let whole = requests.len();
+            self.push_request(&mut requests, &self.path, "application/octet-stream", payload);
+            if count == PIPELINED_MAX || (count > 0 && requests.len() > PIPELINED_BYTES_MAX) {
+                self.exchange(&requests[..whole], count)?;
+                requests.drain(..whole);
+                count = 0;
+            }
+            count += 1;
+        }
+        self.exchange(&requests, count)
     }
 }
 
@@ -176,7 +201,11 @@ fn check_answer(bytes: &[u8]) -> Result<Option<usize>, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader};
+
     use super::*;
+    use crate::feed::Feed;
+    use crate::protocol::Protocol;
 
     #[test]
     fn an_answer_ends_with_its_body() {
@@ -190,5 +219,86 @@ mod tests {
         let refused = check_answer(b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nfull").unwrap_err();
         assert!(refused.contains("503 Busy") && refused.contains("full"), "{refused}");
         assert!(check_answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").is_err());
+    }
+
+    /// A publisher, and the other end of its connection.
+    fn publisher(channel: &str, mode: HttpMode) -> (HttpPublisher, TcpStream) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let admin = format!("http://{}", listener.local_addr().expect("bound")).parse().expect("a URL");
+        let publisher = HttpPublisher::connect(admin, channel.to_owned(), mode, None).expect("connected");
+        (publisher, listener.accept().expect("connected").0)
+    }
+
+    /// Answers requests one after the other, and returns them when the publisher has gone.
+    fn answer(stream: TcpStream, answer: &[u8]) -> Vec<(String, Vec<u8>)> {
+        let mut reader = BufReader::new(stream.try_clone().expect("a clone"));
+        let (mut writer, mut requests) = (stream, Vec::new());
+        loop {
+            let (mut head, mut length) = (String::new(), 0);
+            while !head.ends_with("\r\n\r\n") {
+                if reader.read_line(&mut head).expect("UTF-8") == 0 {
+                    return requests;
+                }
+            }
+            for line in head.lines() {
+                length = line
+                    .strip_prefix("Content-Length: ")
+                    .map_or(length, |value| value.parse().expect("a number"));
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).expect("the body");
+            requests.push((head.lines().next().unwrap_or_default().to_owned(), body));
+            if writer.write_all(answer).is_err() {
+                return requests;
+            }
+        }
+    }
+
+    #[test]
+    fn a_channel_of_any_characters_is_written_as_path_and_as_json() {
+        let channel = "a\"b c/\\d%\u{fc}\r\n";
+        let batch = Feed::new(1, Protocol::plain()).append(2, 100, 0);
+        let requests = |mode| {
+            let (mut publisher, stream) = publisher(channel, mode);
+            std::thread::scope(|scope| {
+                let server = scope.spawn(|| answer(stream, b"HTTP/1.1 204 No Content\r\n\r\n"));
+                publisher.publish(&batch).expect("answered");
+                drop(publisher);
+                server.join().expect("no fault")
+            })
+        };
+        for (line, _) in requests(HttpMode::Pipeline) {
+            assert_eq!(line, "POST /publish/a%22b%20c%2F%5Cd%25%C3%BC%0D%0A HTTP/1.1");
+        }
+        let (_, body) = &requests(HttpMode::Auto)[0];
+        let sent: serde_json::Value = serde_json::from_slice(body).expect("valid JSON");
+        assert_eq!((&sent[0]["channel"], &sent[1]["channel"]), (&channel.into(), &channel.into()));
+    }
+
+    #[test]
+    fn a_server_that_stops_reading_until_its_answers_are_read_is_published_to() {
+        let (mut publisher, stream) = publisher("x", HttpMode::Pipeline);
+        // Requests and answers are each more than all buffers hold.
+        for end in [&stream, &publisher.stream] {
+            socket2::SockRef::from(end).set_send_buffer_size(4096).expect("a smaller buffer");
+        }
+        let answered = format!("HTTP/1.1 200 OK\r\nContent-Length: 300\r\n\r\n{:300}", "");
+        let batch = Feed::new(1, Protocol::plain()).append(1024, 4096, 0);
+        let requests = std::thread::scope(|scope| {
+            let server = scope.spawn(|| answer(stream, answered.as_bytes()));
+            publisher.publish(&batch).expect("published");
+            drop(publisher);
+            server.join().expect("no fault")
+        });
+        assert!(requests.iter().map(|(_, body)| body.as_slice()).eq(batch.payloads()), "in their order");
+    }
+
+    #[test]
+    fn an_answer_that_does_not_come_is_told_in_words() {
+        let (mut publisher, _stream) = publisher("x", HttpMode::Auto);
+        publisher.stream.set_read_timeout(Some(Duration::from_millis(20))).expect("a limit");
+        let error =
+            publisher.publish(&Feed::new(1, Protocol::plain()).append(1, 100, 0)).expect_err("no answer");
+        assert_eq!(error.to_string(), "no answer to a publish request: nothing moved for 20 s");
     }
 }

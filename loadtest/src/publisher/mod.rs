@@ -5,6 +5,9 @@ mod command;
 mod http;
 mod ws;
 
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
 pub use bare::BarePublisher;
 pub use command::CommandPublisher;
 pub use http::{HttpMode, HttpPublisher};
@@ -29,5 +32,13 @@ pub struct NoPublisher;
 impl Publisher for NoPublisher {
     fn publish(&mut self, _: &Batch) -> Result<(), Failure> {
         Ok(())
+    }
+}
+
+/// Says in words when the time limit of a socket was reached.
+fn describe(error: &io::Error, limit: Duration) -> String {
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => format!("nothing moved for {} s", limit.as_secs()),
+        _ => error.to_string(),
     }
 }

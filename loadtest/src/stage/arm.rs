@@ -44,10 +44,10 @@ impl Casting<'_> {
         let spawned = process.as_ref().map(ServerProcess::pid);
         let pid =
             if address.ip().is_loopback() { find::listener_of(address.port()).or(spawned) } else { spawned };
-        let channel = common.channel.clone().or_else(|| urls[0].last_segment().map(str::to_owned));
+        let channel = common.channel.clone().or_else(|| urls[0].last_segment());
         let channel = channel.unwrap_or_else(|| "bench".to_owned());
         let kind = if common.sse { Kind::Sse } else { common.protocol };
-        let protocol = Protocol { kind, channel: channel.clone() };
+        let protocol = Protocol::new(kind, channel.clone()).map_err(Failure::Usage)?;
         let is_tls = urls.iter().any(|url| url.is_tls);
         let tls = is_tls.then(|| tls::config(common.ca.as_deref(), common.insecure)).transpose()?;
         let publisher: Box<dyn Publisher> = match &self.publish {

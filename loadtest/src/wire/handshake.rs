@@ -51,6 +51,17 @@ pub fn head_length(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4)
 }
 
+/// Checks that an answer begins as one of HTTP/1.1 does, as far as it has come.
+///
+/// # Errors
+/// One line with what came instead.
+pub fn check_version(bytes: &[u8]) -> Result<(), String> {
+    let begins = b"HTTP/1.1 ".starts_with(&bytes[..bytes.len().min(9)]);
+    let line = bytes.split(|&byte| byte == b'\r').next().unwrap_or_default();
+    let told = || format!("the server does not speak HTTP/1.1: it answered '{}'", excerpt(line));
+    begins.then_some(()).ok_or_else(told)
+}
+
 /// The value of a header, trimmed, by its name in any case; the first if there are several.
 pub fn header<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
     headers(head, name).next()
@@ -66,9 +77,7 @@ pub fn check_response(bytes: &[u8], key: &str, subprotocol: Option<&str>) -> Res
         if bytes.len() > HEAD_BYTES_MAX {
             return Err(format!("the answer to the upgrade has more than {HEAD_BYTES_MAX} bytes of head"));
         }
-        if !b"HTTP/1.1 ".starts_with(&bytes[..bytes.len().min(9)]) {
-            return Err(format!("the server does not speak HTTP/1.1: it answered '{}'", excerpt(bytes)));
-        }
+        check_version(bytes)?;
         return Ok(None);
     };
     let head = &bytes[..length];
@@ -98,7 +107,8 @@ pub fn check_response(bytes: &[u8], key: &str, subprotocol: Option<&str>) -> Res
     Ok(Some(length))
 }
 
-fn headers<'a>(head: &'a [u8], name: &str) -> impl Iterator<Item = &'a [u8]> {
+/// The values of a header, trimmed, by its name in any case; one for each line.
+pub fn headers<'a>(head: &'a [u8], name: &str) -> impl Iterator<Item = &'a [u8]> {
     head.split(|&byte| byte == b'\n').skip(1).filter_map(move |line| {
         let colon = line.iter().position(|&byte| byte == b':')?;
         line[..colon].eq_ignore_ascii_case(name.as_bytes()).then(|| line[colon + 1..].trim_ascii())

@@ -1,10 +1,12 @@
 //! Server-Sent Events (HTML Living Standard §9.2) over HTTP/1.1 (RFC 9112), as a subscriber reads them.
 
-use super::handshake::{HEAD_BYTES_MAX, excerpt, head_length, header};
+use super::handshake::{HEAD_BYTES_MAX, check_version, excerpt, head_length, header, headers};
 use super::url::Url;
 
 /// Longest line or event that is put together.
 const EVENT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Longest line between chunks.
+const CHUNK_LINE_BYTES_MAX: usize = 1024;
 
 /// The request of a subscriber.
 pub fn request(url: &Url) -> String {
@@ -19,6 +21,7 @@ pub fn request(url: &Url) -> String {
 /// # Errors
 /// One line that says what was wrong with the answer.
 pub fn check_response(bytes: &[u8]) -> Result<Option<(usize, EventReader)>, String> {
+    check_version(bytes)?;
     let Some(length) = head_length(bytes) else {
         return if bytes.len() > HEAD_BYTES_MAX {
             Err(format!("the answer has more than {HEAD_BYTES_MAX} bytes of head"))
@@ -28,16 +31,38 @@ pub fn check_response(bytes: &[u8]) -> Result<Option<(usize, EventReader)>, Stri
     };
     let head = &bytes[..length];
     let status = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
-    if !status.starts_with(b"HTTP/1.1 200") {
+    if status.split(|&byte| byte == b' ').nth(1) != Some(b"200") {
         return Err(format!("the server refused the event stream: '{}'", excerpt(status)));
     }
     let kind = header(head, "content-type").unwrap_or_default();
     if !kind.to_ascii_lowercase().starts_with(b"text/event-stream") {
         return Err(format!("the answer is no event stream but '{}'", excerpt(kind)));
     }
-    let coding = header(head, "transfer-encoding").unwrap_or_default();
-    let is_chunked = coding.eq_ignore_ascii_case(b"chunked");
-    Ok(Some((length, EventReader { is_chunked, ..EventReader::default() })))
+    refuse_codings("Content-Encoding", &codings(head, "content-encoding"), b"identity")?;
+    let transfer = codings(head, "transfer-encoding");
+    refuse_codings("Transfer-Encoding", &transfer, b"chunked")?;
+    Ok(Some((length, EventReader { is_chunked: !transfer.is_empty(), ..EventReader::default() })))
+}
+
+/// The codings that a header lists, in the order in which they were applied.
+fn codings<'a>(head: &'a [u8], name: &str) -> Vec<&'a [u8]> {
+    let listed = headers(head, name).flat_map(|value| value.split(|&byte| byte == b','));
+    listed.map(<[u8]>::trim_ascii).filter(|coding| !coding.is_empty()).collect()
+}
+
+/// Allows no coding, or once the one that this tool reads.
+fn refuse_codings(header: &str, codings: &[&[u8]], known: &[u8]) -> Result<(), String> {
+    match codings {
+        [] => Ok(()),
+        [coding] if coding.eq_ignore_ascii_case(known) => Ok(()),
+        _ => {
+            let codings = excerpt(&codings.join(b", ".as_slice()));
+            let cure = "turn compression off";
+            Err(format!(
+                "the event stream has the {header} '{codings}', which this tool does not read: {cure}"
+            ))
+        }
+    }
 }
 
 /// Takes an event stream apart.
@@ -46,6 +71,8 @@ pub struct EventReader {
     is_chunked: bool,
     /// Bytes of the present chunk that are still to come.
     chunk_left: usize,
+    /// Whether the line end behind a chunk is still to come.
+    is_behind_chunk: bool,
     /// The line between chunks, as far as it has come.
     chunk_line: Vec<u8>,
     line: Vec<u8>,
@@ -71,6 +98,7 @@ impl EventReader {
             if self.chunk_left > 0 {
                 let (piece, rest) = bytes.split_at(self.chunk_left.min(bytes.len()));
                 self.chunk_left -= piece.len();
+                self.is_behind_chunk = self.chunk_left == 0;
                 self.read_text(piece, &mut found)?;
                 bytes = rest;
                 continue;
@@ -78,22 +106,38 @@ impl EventReader {
             self.chunk_line.push(bytes[0]);
             bytes = &bytes[1..];
             if self.chunk_line.ends_with(b"\n") {
-                let line = self.chunk_line.trim_ascii();
-                if !line.is_empty() {
-                    let digits = line.split(|&byte| byte == b';').next().unwrap_or_default();
-                    let size = std::str::from_utf8(digits)
-                        .ok()
-                        .and_then(|text| usize::from_str_radix(text, 16).ok());
-                    self.chunk_left = size.ok_or("a chunk without a size (RFC 9112 §7.1)")?;
-                    if self.chunk_left == 0 {
-                        return Err("the server ended the event stream".into());
-                    }
-                }
-                self.chunk_line.clear();
-            } else if self.chunk_line.len() > 1024 {
+                self.end_chunk_line()?;
+            } else if self.chunk_line.len() > CHUNK_LINE_BYTES_MAX {
                 return Err("a chunk without a size (RFC 9112 §7.1)".into());
             }
         }
+        Ok(())
+    }
+
+    /// Takes the line that stands between chunks: the end of one, or the size of the next.
+    fn end_chunk_line(&mut self) -> Result<(), String> {
+        let line = self.chunk_line.strip_suffix(b"\n").unwrap_or(&self.chunk_line);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if std::mem::take(&mut self.is_behind_chunk) {
+            if !line.is_empty() {
+                return Err(format!(
+                    "a chunk is followed by '{}', not by a line end (RFC 9112 §7.1)",
+                    excerpt(line)
+                ));
+            }
+        } else {
+            // White space may stand in front of an extension (§7.1.1).
+            let digits = line.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii_end();
+            let digits = Some(digits).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+            let size = digits
+                .and_then(|digits| std::str::from_utf8(digits).ok())
+                .and_then(|digits| usize::from_str_radix(digits, 16).ok());
+            self.chunk_left = size.ok_or("a chunk without a size (RFC 9112 §7.1)")?;
+            if self.chunk_left == 0 {
+                return Err("the server ended the event stream".into());
+            }
+        }
+        self.chunk_line.clear();
         Ok(())
     }
 
@@ -173,8 +217,63 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_chunked_stream_is_told() {
-        let mut reader = EventReader { is_chunked: true, ..EventReader::default() };
-        assert!(reader.read(b"0\r\n\r\n", |_| Ok(())).is_err());
+    fn whoever_does_not_speak_http_is_told_at_once() {
+        for (answer, named) in [
+            (b"SSH-2.0-OpenSSH_9\r\n".as_slice(), "does not speak HTTP/1.1: it answered 'SSH-2.0-OpenSSH_9'"),
+            (b"{", "does not speak HTTP/1.1"),
+            (b"HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\n", "answered 'HTTP/1.0 200 OK'"),
+            (b"HTTP/2 200\r\n\r\n", "answered 'HTTP/2 200'"),
+            (b"HTTP/1.1 2000 OK\r\nContent-Type: text/event-stream\r\n\r\n", "refused"),
+            (b"HTTP/1.1 204 No Content\r\n\r\n", "refused the event stream: 'HTTP/1.1 204 No Content'"),
+        ] {
+            let error = check_response(answer).expect_err(named);
+            assert!(error.contains(named), "{error}");
+        }
+    }
+
+    #[test]
+    fn codings_that_are_not_read_are_told() {
+        let answer = |headers: &str| {
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n{headers}\r\n");
+            let checked = check_response(head.as_bytes());
+            checked.map(|opened| opened.expect("a whole head").1.is_chunked)
+        };
+        assert_eq!(answer("Content-Encoding: identity\r\n"), Ok(false));
+        assert_eq!(answer("Transfer-Encoding: Chunked\r\n"), Ok(true));
+        for (headers, named) in [
+            ("Transfer-Encoding: gzip, chunked\r\n", "Transfer-Encoding 'gzip, chunked'"),
+            ("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", "'gzip, chunked'"),
+            ("Transfer-Encoding: identity\r\n", "'identity'"),
+            ("Content-Encoding: br\r\n", "Content-Encoding 'br'"),
+        ] {
+            let error = answer(headers).expect_err(headers);
+            assert!(error.contains(named) && error.contains("turn compression off"), "{error}");
+        }
+    }
+
+    #[test]
+    fn chunks_are_read_as_the_rfc_has_them() {
+        let read = |stream: &[u8]| {
+            let mut reader = EventReader { is_chunked: true, ..EventReader::default() };
+            let mut found = Vec::new();
+            reader.read(stream, |data| {
+                found.extend_from_slice(data);
+                Ok(())
+            })?;
+            Ok::<_, String>(found)
+        };
+        assert_eq!(read(b"9 ;ext=1\r\ndata: x\n\n\r\n"), Ok(b"x".to_vec()));
+        assert_eq!(read(b"009\t \r\ndata: x\n\n\r\n"), Ok(b"x".to_vec()));
+        for (stream, named) in [
+            (b"0\r\n\r\n".as_slice(), "ended"),
+            (b"+9\r\ndata: x\n\n\r\n", "without a size"),
+            (b" 9\r\ndata: x\n\n\r\n", "without a size"),
+            (b"\r\n", "without a size"),
+            (b"11111111111111111\r\n", "without a size"),
+            (b"9\r\ndata: x\n\n9\r\n", "followed by '9'"),
+        ] {
+            let error = read(stream).expect_err(named);
+            assert!(error.contains(named), "{error}");
+        }
     }
 }

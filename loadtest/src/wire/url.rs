@@ -27,11 +27,37 @@ impl Url {
         name.trim_start_matches('[').trim_end_matches(']')
     }
 
-    /// The last segment of the path without its query; on tidegate that is the channel.
-    pub fn last_segment(&self) -> Option<&str> {
+    /// The last segment of the path without its query, percent-decoded; on tidegate that is the channel.
+    pub fn last_segment(&self) -> Option<String> {
         let path = self.path.split('?').next().unwrap_or_default();
-        path.rsplit('/').next().filter(|segment| !segment.is_empty())
+        let segment = path.rsplit('/').next().filter(|segment| !segment.is_empty())?;
+        Some(percent_decoded(segment).unwrap_or_else(|| segment.to_owned()))
     }
+}
+
+/// A name as a segment of a path (RFC 3986 §2.1): all but the unreserved characters are encoded.
+pub fn percent_encoded(name: &str) -> String {
+    let mut text = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}
+
+/// `None` if it is not well encoded, or not UTF-8 afterwards.
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        let digits = part.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        bytes.extend_from_slice(&part.as_bytes()[2..]);
+    }
+    String::from_utf8(bytes).ok()
 }
 
 impl FromStr for Url {
@@ -82,13 +108,25 @@ mod tests {
         let url: Url = "ws://127.0.0.1:8080/ws/bench?x=1".parse().unwrap();
         assert_eq!(url.address, "127.0.0.1:8080".parse().unwrap());
         assert_eq!((url.host.as_str(), url.path.as_str()), ("127.0.0.1:8080", "/ws/bench?x=1"));
-        assert_eq!(url.last_segment(), Some("bench"));
+        assert_eq!(url.last_segment().as_deref(), Some("bench"));
         let bare: Url = "ws://127.0.0.1".parse().unwrap();
         assert_eq!((bare.address.port(), bare.path.as_str(), bare.last_segment()), (80, "/", None));
         assert!(!bare.is_tls);
         let secure: Url = "wss://127.0.0.1/x".parse().unwrap();
         assert_eq!((secure.address.port(), secure.is_tls, secure.host_name()), (443, true, "127.0.0.1"));
         assert_eq!("ws://[::1]:9/".parse::<Url>().unwrap().host_name(), "::1");
+    }
+
+    #[test]
+    fn a_name_is_the_same_after_the_way_through_a_path() {
+        for name in ["news:eu", "a b", "\u{fc}/%2F", "%"] {
+            let url: Url = format!("ws://127.0.0.1/ws/{}?x=y", percent_encoded(name)).parse().unwrap();
+            assert_eq!(url.last_segment().as_deref(), Some(name));
+        }
+        for raw in ["100%", "%zz", "%+1", "%ff", "%\u{e4}1"] {
+            let url: Url = format!("ws://127.0.0.1/{raw}").parse().unwrap();
+            assert_eq!(url.last_segment().as_deref(), Some(raw), "as it was written");
+        }
     }
 
     #[test]

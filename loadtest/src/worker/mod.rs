@@ -199,7 +199,12 @@ impl Worker {
 
     fn handle(&mut self, event: &Event) {
         let index = event.token().0;
-        let Some(connection) = self.connections.get(index).and_then(Option::as_ref) else { return };
+        let Some(connection) = self.connections.get_mut(index).and_then(Option::as_mut) else { return };
+        let is_in_handshake = matches!(connection.detour.as_deref(), Some(Detour::Handshake(_)));
+        if event.is_writable() && !is_in_handshake {
+            // What TLS could not hand over, such as a pong. A broken connection is told when it is read.
+            let _ = connection.stream.flush();
+        }
         if connection.stalled && connection.is_upgraded {
             if event.is_read_closed() || event.is_error() {
                 return self.end(index, "the server ended it");
