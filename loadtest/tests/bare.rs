@@ -1,8 +1,12 @@
 //! The whole tool against its own bare server: every scenario once, every planted fault, every refusal.
 
-use std::process::{Command, Output};
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 fn loadtest(arguments: &[&str]) -> Output {
     let program = env!("CARGO_BIN_EXE_tidegate-loadtest");
@@ -61,11 +65,25 @@ fn connections_are_opened_and_closed_in_rounds() {
 }
 
 #[test]
+fn a_batch_that_no_socket_takes_at_once_arrives_whole() {
+    let arguments = ["fanout", "--limit", "-n", "20", "--rounds", "1", "--round-seconds", "10ms"];
+    for (name, size, window) in [("large", "8192KiB", "1"), ("many", "512KiB", "16")] {
+        let (code, report) =
+            report_of(name, &[&arguments[..], &["--size", size, "--window", window]].concat());
+        assert_eq!(code, 0, "{report:#}");
+        let counts = &report["verification"]["limit"];
+        assert_eq!((&counts["lost"], &counts["live"]), (&Value::from(0), &Value::from(20)), "{counts}");
+    }
+}
+
+#[test]
 fn subscribers_that_never_read_do_not_disturb_the_count_of_the_others() {
     let arguments =
         ["slow", "--limit", "-n", "200", "--rounds", "1", "--round-seconds", "200ms", "--size", "4KiB"];
     let (code, report) = report_of("slow", &arguments);
     assert_eq!(code, 0, "{report:#}");
+    let counts = &report["verification"]["limit"];
+    assert_eq!((&counts["closed"], &counts["live"]), (&Value::from(0), &Value::from(180)), "{counts}");
     assert_eq!(report["verification"]["limit"]["upgraded"], 200);
 }
 
@@ -128,9 +146,134 @@ fn allowed_loss_is_counted_and_does_not_fail() {
     assert_eq!((code, &report["verification"]["limit"]["lost"]), (0, &Value::from(1)));
 }
 
+/// A port that several servers may share. It is bound, so that nobody else is given it, and does not listen.
+struct SharedPort {
+    number: u16,
+    _reserved: Socket,
+}
+
+impl SharedPort {
+    fn reserve() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.set_reuse_address(true).expect("an option");
+        socket.set_reuse_port(true).expect("an option");
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a free port");
+        let address = socket.local_addr().expect("bound").as_socket().expect("an address");
+        Self { number: address.port(), _reserved: socket }
+    }
+
+    fn url(&self) -> String {
+        format!("ws://127.0.0.1:{}/", self.number)
+    }
+
+    /// A command for a bare server on this port.
+    fn server(&self) -> String {
+        let program = env!("CARGO_BIN_EXE_tidegate-loadtest");
+        format!("{program} bare-server --bare-threads 2 --bare-port {}", self.number)
+    }
+
+    fn is_open(&self) -> bool {
+        TcpStream::connect((Ipv4Addr::LOCALHOST, self.number)).is_ok()
+    }
+}
+
+/// A server process that ends with the test.
+struct Server(Child);
+
+impl Server {
+    /// Starts it and waits until it listens.
+    fn start(command: &str) -> Self {
+        let mut words = command.split(' ');
+        let mut command = Command::new(words.next().expect("a program"));
+        let mut child = command.args(words).stdout(Stdio::piped()).spawn().expect("the binary runs");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("its ports");
+        Self(child)
+    }
+
+    fn cpu_ns(&self) -> u64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.0.id())).expect("it runs");
+        let cpu_of = |task: std::fs::DirEntry| {
+            let text = std::fs::read_to_string(task.path().join("schedstat")).expect("it runs");
+            text.split(' ').next().and_then(|number| number.parse::<u64>().ok()).expect("a number")
+        };
+        tasks.map(|task| cpu_of(task.expect("it runs"))).sum()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn the_accounts_of_a_server_are_those_of_all_processes_that_share_its_port() {
+    let port = SharedPort::reserve();
+    let servers = [Server::start(&port.server()), Server::start(&port.server())];
+    // All connections are gone before the last sample, so that nobody works after it.
+    let (url, arguments) = (port.url(), ["connect", "-n", "400", "--rounds", "2", "--url"]);
+    let (code, report) = report_of("shared", &[&arguments[..], &[&url]].concat());
+    assert_eq!(code, 0, "{report:#}");
+    let [one, other] = servers.each_ref().map(Server::cpu_ns);
+    let samples = report["timeline"]["targets"]["server"]["cpu_ns"].as_array().expect("a column");
+    let accounted = samples.last().and_then(Value::as_u64).expect("a number");
+    assert!(accounted > one.max(other) && accounted <= one + other, "{accounted} of {one} and {other}");
+    assert!(accounted as f64 > 0.95 * (one + other) as f64, "{accounted} of {one} and {other}");
+}
+
+#[test]
+fn a_command_of_several_processes_is_accounted_for_and_ended_as_a_whole() {
+    // A server that is left behind must not hold the standard error that the test reads to its end.
+    let port = SharedPort::reserve();
+    let (url, server) = (port.url(), port.server());
+    let (listen, several) = (port.number, format!("exec 2>/dev/null; {server} & {server} & wait"));
+    let assigned = format!("NUMBER={listen} sh -c '{} $NUMBER'", server.trim_end_matches(char::is_numeric));
+    let sequence = format!("cd / && {server}; true");
+    // A shell may become its last command or start it; one that waits for two is a third process.
+    for (name, command, processes) in [
+        ("several", &several, 3..=3),
+        ("assigned", &assigned, 1..=3),
+        ("sequence", &sequence, 2..=2),
+        ("one", &server, 1..=2),
+    ] {
+        let arguments = ["idle", "-n", "50", "--settle", "10ms", "--url", &url, "--spawn", command];
+        let (code, report) = report_of(name, &arguments);
+        assert_eq!(code, 0, "{name}: {report:#}");
+        let found = report["facts"]["server_processes"].as_f64().expect("a number");
+        assert!(processes.contains(&(found as usize)), "{name}: {report:#}");
+        assert!(report["facts"]["server_rss_bytes"].as_f64() > Some(0.0), "{name}: {report:#}");
+        assert!(!port.is_open(), "{name}: a server is still there");
+    }
+}
+
+#[test]
+fn a_killed_run_leaves_no_server_behind() {
+    let port = SharedPort::reserve();
+    let (url, command) = (port.url(), format!("{0} & {0} & wait", port.server()));
+    let mut run = Command::new(env!("CARGO_BIN_EXE_tidegate-loadtest"))
+        .args(["idle", "-n", "5", "--settle", "100s", "--quiet", "--url", &url, "--spawn", &command])
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary runs");
+    wait_until("the server is up", || port.is_open());
+    run.kill().expect("it runs");
+    run.wait().expect("it ended");
+    wait_until("no server is left", || !port.is_open());
+}
+
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let give_up = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < give_up, "{what}: not within a minute");
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn each_refusal_is_one_line_with_its_exit_code() {
-    let cases: [(&[&str], i32, &str); 7] = [
+    let cases: [(&[&str], i32, &str); 14] = [
         (&["connect", "--url", "ws://127.0.0.1:1/x", "-n", "5"], 69, "refuses connections"),
         (&["fanout", "--url", "ws://127.0.0.1:1/x", "--admin", "http://127.0.0.1:1"], 69, "cannot publish"),
         (&["idle", "--url", "ws://127.0.0.1:1/x", "--spawn", "false"], 69, "ended at once"),
@@ -138,6 +281,13 @@ fn each_refusal_is_one_line_with_its_exit_code() {
         (&["fanout", "--limit", "-n", "3000000", "--threads", "1"], 64, "descriptors"),
         (&["fanout", "--limit", "-n", "100000", "--threads", "9", "--sources", "127.0.0.2"], 64, "--sources"),
         (&["fanout", "--limit", "--size", "3"], 64, "a message has"),
+        (&["fanout", "--limit", "--size", "16384KiB", "--window", "17"], 64, "--window times --size"),
+        (&["slow", "--limit", "--size", "16384KiB", "--window", "4096"], 64, "--window times --size"),
+        (&["fanout", "--limit", "--round-seconds", "0"], 64, "a round takes 10ms or more"),
+        (&["soak", "--limit", "--round-seconds", "0s"], 64, "a round takes 10ms or more"),
+        (&["connect", "--limit", "--rounds", "0"], 64, "1 or more"),
+        (&["storm", "--limit", "--rounds", "0"], 64, "1 or more"),
+        (&["idle", "--url", "ws://127.0.0.1:1/x", "--pid", "4194305"], 69, "there is no process 4194305"),
     ];
     for (arguments, code, text) in cases {
         let output = loadtest(arguments);

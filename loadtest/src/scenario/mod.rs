@@ -33,12 +33,14 @@ pub fn run(scenario: &Scenario) -> Result<Option<Report>, Failure> {
             on_stage(&options.common, false, |stage, report| hold::run_idle(stage, report, options))
         }
         Scenario::Fanout(options) => {
+            load::check_batch(usize::from(options.window), options.size)?;
             on_stage(&options.common, true, |stage, report| fanout::run(stage, report, options))
         }
         Scenario::Latency(options) => {
             on_stage(&options.common, true, |stage, report| latency::run(stage, report, options))
         }
         Scenario::Slow(options) => {
+            load::check_batch(usize::from(options.window), options.size)?;
             on_stage(&options.common, true, |stage, report| slow::run(stage, report, options))
         }
         Scenario::Hold(options) => {

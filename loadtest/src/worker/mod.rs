@@ -24,7 +24,7 @@ use crate::stats::{Latencies, Stats};
 use crate::sys;
 use crate::target::Target;
 use crate::verify::{Gaps, owed};
-use connection::Connection;
+use connection::{Connection, Detour};
 pub use opening::Opening;
 use receive::{Desk, Ended};
 use sipping::Sipping;

@@ -216,6 +216,7 @@ mod tests {
         let mut worker = Worker::new(poll, inbox, targets, published, sources, Duration::ZERO, 0);
         let position = Position { sequence: 0, frame_bytes: 0 };
         worker.connections.push(Some(Connection {
+            again: false,
             stream,
             target: 0,
             is_upgraded: true,
