@@ -138,6 +138,15 @@ fn every_planted_fault_is_caught() {
 }
 
 #[test]
+fn a_message_that_is_withheld_from_who_has_just_joined_is_caught() {
+    let arguments = ["churn", "--limit", "-n", "20", "--rate", "200", "--churn", "200", "--rounds", "1"];
+    let (code, report) =
+        report_of("miss", &[&arguments[..], &["--round-seconds", "500ms", "--plant", "miss"]].concat());
+    assert_eq!(code, 1, "{report:#}");
+    assert!(report["verification"]["limit"]["lost"].as_u64() >= Some(1), "{report:#}");
+}
+
+#[test]
 fn allowed_loss_is_counted_and_does_not_fail() {
     let arguments =
         ["latency", "--limit", "-n", "50", "--rate", "50", "--rounds", "1", "--round-seconds", "500ms"];

@@ -73,6 +73,8 @@ pub enum Plant {
     Swap,
     /// Change one byte.
     Corrupt,
+    /// Leave out the first publication after the 101 of a subscriber that joins a running feed.
+    Miss,
 }
 
 /// Serves until the control connections close. Prints the port and each thread's control port on standard output.
@@ -225,6 +227,8 @@ struct Sockets {
     owed: HashMap<usize, Debt>,
     published: u64,
     plant: Option<Plant>,
+    /// How many there were when the first subscriber had its 101.
+    published_before_first: u64,
     /// The publication that a planted swap holds back.
     held: Vec<u8>,
 }
@@ -322,6 +326,9 @@ impl Sockets {
                         }
                         self.waiting -= usize::from(!self.is_open[index]);
                         self.is_open[index] = true;
+                        if index == 0 {
+                            self.published_before_first = self.published;
+                        }
                     }
                     if length < buffer.len() {
                         return;
@@ -357,9 +364,12 @@ impl Sockets {
                 bytes[frames.len() - 1] ^= 1;
                 bytes
             }
+            Plant::Miss if self.published > 0 && self.published == self.published_before_first => Vec::new(),
             _ => frames.to_vec(),
         };
-        if let Some(stream) = self.all.first_mut().and_then(Option::as_mut) {
+        if self.is_open.first() == Some(&true)
+            && let Some(stream) = self.all.first_mut().and_then(Option::as_mut)
+        {
             let _ = stream.write_all(&bytes);
         }
     }
