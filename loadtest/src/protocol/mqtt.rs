@@ -127,6 +127,7 @@ fn take_length(bytes: &[u8]) -> Result<Option<(usize, usize)>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::noise::Noise;
 
     #[test]
     fn what_we_publish_is_what_we_take_at_every_length() {
@@ -180,5 +181,40 @@ mod tests {
         ] {
             assert!(take(wrong, "news.a").is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn noise_is_an_error_or_waits_for_little() {
+        let message = [around("a.b", 5).0, b"hello".to_vec()].concat();
+        let pieces: [&[u8]; 6] = [
+            &[0x20, 2, 0, 0],
+            &[0x90, 3, 0, 1, 0],
+            &[0xD0, 0],
+            &message,
+            &[0x30, 0xFF, 0xFF, 0xFF, 0x7F],
+            &[0x30, 2, 0xFF, 0xFF],
+        ];
+        let mut noise = Noise::new(0x5EED);
+        for _ in 0..20_000 {
+            let stream = noise.stream(&pieces);
+            let mut rest = stream.as_slice();
+            while let Ok(Some((taken, item))) = take(rest, "a.b") {
+                assert!(taken > 0 && taken <= rest.len());
+                if let Item::Message(range) = item {
+                    assert!(range.start <= range.end && range.end <= taken);
+                }
+                rest = &rest[taken..];
+            }
+            if let Err(error) = take(rest, "a.b") {
+                assert!(error.len() < 1500 && !error.contains(['\r', '\n']), "{error}");
+            }
+            for end in 0..rest.len() {
+                let _ = take(&rest[..end], "a.b");
+            }
+        }
+        assert!(
+            take(&[0x30, 0x81, 0x80, 0x80, 0x20], "a.b").is_err(),
+            "64 MiB and a byte are refused by the head"
+        );
     }
 }

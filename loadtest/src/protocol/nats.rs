@@ -102,6 +102,7 @@ fn message_size(line: &[u8], subject: &str) -> Result<usize, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::noise::Noise;
 
     #[test]
     fn a_stream_comes_apart_at_every_split() {
@@ -155,5 +156,40 @@ mod tests {
             let error = message(wrong).unwrap_err();
             assert!(named.iter().all(|name| error.contains(name)), "{error}");
         }
+    }
+
+    #[test]
+    fn noise_is_an_error_or_waits_for_little() {
+        let pieces: [&[u8]; 8] = [
+            b"INFO {\"server_id\":\"x\"}\r\n",
+            b"PING\r\n",
+            b"PONG\r\n",
+            b"+OK\r\n",
+            b"-ERR 'no'\r\n",
+            b"MSG a.b 1 5\r\nhello\r\n",
+            b"MSG a.b 1 reply 0\r\n\r\n",
+            b"MSG a.b 1 67108865\r\n",
+        ];
+        let mut noise = Noise::new(0x5EED);
+        for _ in 0..20_000 {
+            let stream = noise.stream(&pieces);
+            let mut rest = stream.as_slice();
+            while let Ok(Some((taken, item))) = take(rest, "a.b") {
+                assert!(taken > 0 && taken <= rest.len());
+                if let Item::Message(range) = item {
+                    assert!(range.start <= range.end && range.end <= taken);
+                }
+                rest = &rest[taken..];
+            }
+            if let Err(error) = take(rest, "a.b") {
+                assert!(error.len() < 1500 && !error.contains(['\r', '\n']), "{error}");
+            }
+            for end in 0..rest.len() {
+                let _ = take(&rest[..end], "a.b");
+            }
+        }
+        let endless = vec![b'x'; LINE_BYTES_MAX + 1];
+        assert!(take(&endless, "a.b").is_err(), "a line has an end");
+        assert!(take(b"MSG a.b 1 67108865\r\n", "a.b").is_err(), "and so has a message");
     }
 }

@@ -216,6 +216,7 @@ fn push_length(out: &mut Vec<u8>, length: usize, mask_bit: u8) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::noise::Noise;
     use super::*;
 
     fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
@@ -304,5 +305,50 @@ mod tests {
             b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"
         );
         assert_eq!(client_frame(BINARY, &[0; 200], 0)[..4], [0x82, 0xFE, 0, 200]);
+    }
+
+    #[test]
+    fn noise_is_an_error_or_little_memory() {
+        let fragment = frame(0x01, b"hello");
+        let text = frame(0x81, &[b'x'; 200]);
+        let pieces = [
+            frame(0x80, b""),
+            frame(0x89, b"ping"),
+            frame(0x88, b"\x03\xe8bye"),
+            vec![0x82, 127, 0, 0, 0, 0, 0x04, 0, 0, 0],
+            vec![0x82, 127, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF],
+        ];
+        let mut pieces: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
+        pieces.extend([fragment.as_slice(), &text]);
+        let mut noise = Noise::new(0x5EED);
+        for _ in 0..20_000 {
+            let stream = noise.stream(&pieces);
+            let mut reader = FrameReader::default();
+            let mut rest = stream.as_slice();
+            while !rest.is_empty() {
+                let piece = 1 + noise.below(rest.len());
+                let Ok((taken, event)) = reader.read(&rest[..piece]) else { break };
+                assert!(
+                    taken <= piece && (taken == piece || event.is_some()),
+                    "all is taken or something found"
+                );
+                rest = &rest[taken..];
+                let held = reader.message.capacity() + reader.control.capacity();
+                assert!(held <= 2 * stream.len() + 64, "{held} bytes for {}", stream.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_has_an_end_however_many_fragments_it_has() {
+        let piece = vec![b'x'; 8 * 1024 * 1024];
+        let mut reader = FrameReader::default();
+        let mut first = 0x02;
+        let refused = (0..9).find_map(|_| {
+            let fragment = frame(std::mem::take(&mut first), &piece);
+            reader.read(&fragment).err()
+        });
+        assert!(refused.is_some_and(|violation| violation.0.contains("64 MiB")));
+        assert!(reader.message.len() <= MESSAGE_BYTES_MAX);
     }
 }

@@ -3,6 +3,8 @@
 
 pub mod frame;
 pub mod handshake;
+#[cfg(test)]
+pub mod noise;
 pub mod sha1;
 pub mod sse;
 pub mod url;

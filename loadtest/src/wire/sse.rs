@@ -179,6 +179,7 @@ impl EventReader {
 
 #[cfg(test)]
 mod tests {
+    use super::super::noise::Noise;
     use super::*;
 
     const TEXT: &[u8] = b": hi\n\nid: 1\r\ndata: one\r\n\r\nevent: x\ndata:two\ndata: lines\n\nretry: 1\n\n";
@@ -275,5 +276,54 @@ mod tests {
             let error = read(stream).expect_err(named);
             assert!(error.contains(named), "{error}");
         }
+    }
+
+    #[test]
+    fn noise_is_an_error_or_little_memory() {
+        let pieces: [&[u8]; 8] = [
+            TEXT,
+            b"data: x\n\n",
+            b"9\r\ndata: x\n\n\r\n",
+            b"c;a=b\r\ndata: one\r\n\r\n\r\n",
+            b"ffffffffffffffff\r\n",
+            b"data\r",
+            b"\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n",
+        ];
+        let mut noise = Noise::new(0x5EED);
+        for round in 0..20_000 {
+            let stream = noise.stream(&pieces);
+            let _ = check_response(&stream);
+            let mut reader = EventReader { is_chunked: round % 2 == 0, ..EventReader::default() };
+            let mut rest = stream.as_slice();
+            let mut found = 0;
+            while !rest.is_empty() {
+                let (piece, later) = rest.split_at(1 + noise.below(rest.len()));
+                rest = later;
+                let keep = |data: &[u8]| {
+                    found += data.len();
+                    Ok(())
+                };
+                if reader.read(piece, keep).is_err() {
+                    break;
+                }
+                let held = reader.line.capacity() + reader.data.capacity() + reader.chunk_line.capacity();
+                assert!(held <= 2 * stream.len() + 64, "{held} bytes for {}", stream.len());
+            }
+            assert!(found <= stream.len(), "nothing is found twice");
+        }
+    }
+
+    #[test]
+    fn a_head_a_chunk_line_and_an_event_have_an_end() {
+        let head = [b"HTTP/1.1 200 OK\r\nX: ".as_slice(), &[b'x'; HEAD_BYTES_MAX]].concat();
+        assert!(check_response(&head).is_err());
+        let mut reader = EventReader { is_chunked: true, ..EventReader::default() };
+        assert!(reader.read(&[b'1'; CHUNK_LINE_BYTES_MAX + 1], |_| Ok(())).is_err());
+        let line = [b"data: ".as_slice(), &[b'x'; 1 << 20], b"\n"].concat();
+        let mut reader = EventReader::default();
+        let refused = (0..=64).find_map(|_| reader.read(&line, |_| Ok(())).err());
+        assert!(refused.is_some_and(|error| error.contains("64 MiB")));
+        assert!(reader.line.len() + reader.data.len() <= EVENT_BYTES_MAX + 1);
     }
 }
