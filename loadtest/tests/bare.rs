@@ -240,12 +240,12 @@ fn a_command_of_several_processes_is_accounted_for_and_ended_as_a_whole() {
     let (listen, several) = (port.number, format!("exec 2>/dev/null; {server} & {server} & wait"));
     let assigned = format!("NUMBER={listen} sh -c '{} $NUMBER'", server.trim_end_matches(char::is_numeric));
     let sequence = format!("cd / && {server}; true");
-    // A shell may become its last command or start it; one that waits for two is a third process.
+    // A shell gives its place to one program; of others it may become the last, and one that waits for two is a third.
     for (name, command, processes) in [
         ("several", &several, 3..=3),
         ("assigned", &assigned, 1..=3),
         ("sequence", &sequence, 2..=2),
-        ("one", &server, 1..=2),
+        ("one", &server, 1..=1),
     ] {
         let arguments = ["idle", "-n", "50", "--settle", "10ms", "--url", &url, "--spawn", command];
         let (code, report) = report_of(name, &arguments);
@@ -298,7 +298,12 @@ fn each_refusal_is_one_line_with_its_exit_code() {
         (&["storm", "--limit", "--rounds", "0"], 64, "1 or more"),
         (&["idle", "--url", "ws://127.0.0.1:1/x", "--pid", "4194305"], 69, "there is no process 4194305"),
     ];
-    for (arguments, code, text) in cases {
+    // Three URLs of one address have the ports of one.
+    let url = ["--url", "ws://127.0.0.1:1/x"];
+    let same =
+        [&["connect", "-n", "70000", "--threads", "9", "--sources", "127.0.0.2"], &url[..], &url, &url]
+            .concat();
+    for (arguments, code, text) in cases.into_iter().chain([(&same[..], 64, "--sources")]) {
         let output = loadtest(arguments);
         let errors = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {errors}");

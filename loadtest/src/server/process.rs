@@ -6,6 +6,7 @@
 use std::io::{self, BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -44,7 +45,8 @@ impl ServerProcess {
             )));
         }
         let mut shell = Command::new("sh");
-        shell.args(["-c", command]).stdout(Stdio::null());
+        let takes_the_shells_place = if is_one_program(command) { "exec " } else { "" };
+        shell.args(["-c", &format!("{takes_the_shells_place}{command}")]).stdout(Stdio::null());
         let mut server = Self { child: spawn(&mut shell, cores)?, command: command.to_owned(), guard: None };
         let guard = guard(server.pid());
         server.guard = Some(guard.map_err(|error| {
@@ -118,6 +120,19 @@ impl Drop for ServerProcess {
     }
 }
 
+/// Whether a command for the shell is a program and its arguments, as far as that is plain to see. The shell
+/// then need not stay, and is not accounted for.
+fn is_one_program(command: &str) -> bool {
+    let program = command.split_whitespace().next().unwrap_or_default();
+    let is_file = |folder: PathBuf| folder.join(program).is_file();
+    let is_in_path =
+        || std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(is_file));
+    !command.contains(['\n', ';', '&', '|', '(', ')', '`'])
+        && !program.contains('=')
+        && !program.is_empty()
+        && (program.contains('/') || is_in_path())
+}
+
 /// A shell that waits for the end of its standard input, which only we hold, and then kills the group.
 fn guard(group: u32) -> io::Result<Child> {
     let mut command = Command::new("sh");
@@ -137,4 +152,21 @@ fn spawn(command: &mut Command, cores: &[usize]) -> Result<Child, Failure> {
     child.map_err(|error| {
         Failure::Unavailable(format!("cannot start {}: {error}", command.get_program().display()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_program_is_told_from_what_only_the_shell_can_do() {
+        for command in ["sleep 9", " sleep 9 >/dev/null", "./server --port 1", "$HOME/bin/server 'a b'"] {
+            assert!(is_one_program(command), "{command}");
+        }
+        for command in
+            ["", "A=/x sleep 9", "cd /x && ./server", "a/b & a/b", "exec sleep 9", ". ./start", "! sleep 9"]
+        {
+            assert!(!is_one_program(command), "{command}");
+        }
+    }
 }
