@@ -22,7 +22,7 @@ pub struct Round {
     pub units: u64,
     /// How long it took, seconds.
     pub wall_s: f64,
-    /// CPU time of the server; zero if its process is not known.
+    /// CPU time of the server's processes; zero if none is known.
     pub server: CpuTime,
     /// CPU time of this process.
     pub own: CpuTime,
@@ -81,7 +81,7 @@ impl Stopwatch {
     /// Reads all accounts.
     ///
     /// # Errors
-    /// `Unavailable` when the server's process is gone.
+    /// `Unavailable` when the server's processes are gone.
     pub fn start(stage: &Stage, index: usize) -> Result<Self, Failure> {
         stage.crew.take_latencies(index);
         let stats = stage.crew.stats(index);
@@ -131,12 +131,12 @@ impl Stopwatch {
     }
 }
 
-/// CPU time of a server so far; zero if its process is not known.
+/// CPU time of a server's processes so far; zero if none is known.
 ///
 /// # Errors
-/// `Unavailable` when the process is gone.
+/// `Unavailable` when all are gone.
 pub fn cpu_of(arm: &Arm) -> Result<CpuTime, Failure> {
-    arm.pid.map_or(Ok(CpuTime::default()), CpuTime::of)
+    arm.processes.cpu()
 }
 
 /// The middle value; the mean of the two middle ones of an even number. 0 of none.

@@ -1,8 +1,11 @@
 //! The whole tool against its own bare server: every scenario once, every planted fault, every refusal.
 
-use std::process::{Command, Output};
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 fn loadtest(arguments: &[&str]) -> Output {
     let program = env!("CARGO_BIN_EXE_tidegate-loadtest");
@@ -126,6 +129,79 @@ fn allowed_loss_is_counted_and_does_not_fail() {
     let (code, report) =
         report_of("allowed", &[&arguments[..], &["--plant", "drop", "--allow-loss"]].concat());
     assert_eq!((code, &report["verification"]["limit"]["lost"]), (0, &Value::from(1)));
+}
+
+/// A port that several servers may share. It is bound, so that nobody else is given it, and does not listen.
+struct SharedPort {
+    number: u16,
+    _reserved: Socket,
+}
+
+impl SharedPort {
+    fn reserve() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.set_reuse_address(true).expect("an option");
+        socket.set_reuse_port(true).expect("an option");
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a free port");
+        let address = socket.local_addr().expect("bound").as_socket().expect("an address");
+        Self { number: address.port(), _reserved: socket }
+    }
+
+    fn url(&self) -> String {
+        format!("ws://127.0.0.1:{}/", self.number)
+    }
+
+    /// A command for a bare server on this port.
+    fn server(&self) -> String {
+        let program = env!("CARGO_BIN_EXE_tidegate-loadtest");
+        format!("{program} bare-server --bare-threads 2 --bare-port {}", self.number)
+    }
+}
+
+/// A server process that ends with the test.
+struct Server(Child);
+
+impl Server {
+    /// Starts it and waits until it listens.
+    fn start(command: &str) -> Self {
+        let mut words = command.split(' ');
+        let mut command = Command::new(words.next().expect("a program"));
+        let mut child = command.args(words).stdout(Stdio::piped()).spawn().expect("the binary runs");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("its ports");
+        Self(child)
+    }
+
+    fn cpu_ns(&self) -> u64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.0.id())).expect("it runs");
+        let cpu_of = |task: std::fs::DirEntry| {
+            let text = std::fs::read_to_string(task.path().join("schedstat")).expect("it runs");
+            text.split(' ').next().and_then(|number| number.parse::<u64>().ok()).expect("a number")
+        };
+        tasks.map(|task| cpu_of(task.expect("it runs"))).sum()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn the_accounts_of_a_server_are_those_of_all_processes_that_share_its_port() {
+    let port = SharedPort::reserve();
+    let servers = [Server::start(&port.server()), Server::start(&port.server())];
+    // All connections are gone before the last sample, so that nobody works after it.
+    let (url, arguments) = (port.url(), ["connect", "-n", "400", "--rounds", "2", "--url"]);
+    let (code, report) = report_of("shared", &[&arguments[..], &[&url]].concat());
+    assert_eq!(code, 0, "{report:#}");
+    let [one, other] = servers.each_ref().map(Server::cpu_ns);
+    let samples = report["timeline"]["targets"]["server"]["cpu_ns"].as_array().expect("a column");
+    let accounted = samples.last().and_then(Value::as_u64).expect("a number");
+    assert!(accounted > one.max(other) && accounted <= one + other, "{accounted} of {one} and {other}");
+    assert!(accounted as f64 > 0.95 * (one + other) as f64, "{accounted} of {one} and {other}");
 }
 
 #[test]

@@ -96,9 +96,10 @@ pub struct Common {
     /// Cores for servers that are started here, such as 0 or 0,1
     #[arg(long, value_name = "CORES", value_delimiter = ',', help_heading = "Target")]
     pub server_core: Vec<usize>,
-    /// Process of the server, for its accounts; found by itself for a local port
-    #[arg(long, help_heading = "Target")]
-    pub pid: Option<u32>,
+    /// Processes of the server, for its accounts, with all that they start, such as 17 or 17,18. By itself: whatever listens on
+    /// the port of the first --url if that is on loopback, and what --spawn started
+    #[arg(long, value_name = "PIDS", value_delimiter = ',', help_heading = "Target")]
+    pub pid: Vec<u32>,
     /// Run the same against the built-in bare-send server, in alternating rounds: the kernel's own price.
     /// Several thread counts are several servers: --limit=2,1
     #[arg(

@@ -17,7 +17,7 @@ pub use counts::Counts;
 use screen::Screen;
 pub use timeline::{Counted, Sample, Timeline};
 
-use crate::server::accounts::{self, CpuTime};
+use crate::server::processes::Processes;
 use crate::sys;
 
 /// Time between two samples.
@@ -28,8 +28,8 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(500);
 pub struct Watched {
     /// How the report calls it.
     pub name: String,
-    /// Its process, if it is on this machine.
-    pub pid: Option<u32>,
+    /// Its processes, as far as they are on this machine.
+    pub processes: Processes,
 }
 
 /// The running thread; dropping it ends it and takes its drawing away.
@@ -107,8 +107,8 @@ impl Observer {
 
     fn sample(&self) -> Sample {
         let count = |(index, target): (usize, &Watched)| {
-            let cpu = target.pid.and_then(|pid| CpuTime::of(pid).ok()).unwrap_or_default();
-            Counted::new(&self.counts.of(index), cpu.total_ns, target.pid.map_or(0, accounts::rss_of))
+            let (cpu, rss) = target.processes.glance();
+            Counted::new(&self.counts.of(index), cpu.total_ns, rss)
         };
         let targets = self.watched.iter().enumerate().map(count).collect();
         Sample { at_s: self.started.elapsed().as_secs_f64(), targets }
@@ -121,9 +121,13 @@ mod tests {
 
     #[test]
     fn a_run_has_a_first_and_a_last_sample_with_the_accounts_of_its_server() {
-        let watched = vec![Watched { name: "own".into(), pid: Some(std::process::id()) }];
+        let mut server = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let processes = Processes::of(&[server.id()], None);
+        let watched = vec![Watched { name: "sleep".into(), processes }];
         let mut monitor = Monitor::start(Counts::new(Vec::new(), 1), watched, true).unwrap();
         let timeline = monitor.finish();
+        server.kill().unwrap();
+        server.wait().unwrap();
         assert_eq!((timeline.names.len(), timeline.samples.len()), (1, 2));
         let (first, last) = (&timeline.samples[0].targets[0], &timeline.samples[1].targets[0]);
         assert!(last.rss > 100_000 && last.cpu_ns >= first.cpu_ns, "{timeline:?}");

@@ -20,9 +20,9 @@ pub struct Counted {
     pub faults: u64,
     /// Connections that ended without our asking.
     pub closed: u64,
-    /// CPU time of the server, nanoseconds; 0 if its process is not known.
+    /// CPU time of the server's processes, nanoseconds; 0 if none is known.
     pub cpu_ns: u64,
-    /// Resident memory of the server, bytes; 0 if its process is not known.
+    /// Resident memory of the server's processes, bytes; 0 if none is known.
     pub rss: u64,
 }
 

@@ -15,7 +15,7 @@ mod text;
 use crate::cli::Common;
 use crate::monitor::Timeline;
 use crate::round::Series;
-use crate::server::accounts::{self, KernelMemory, Memory};
+use crate::server::accounts::{KernelMemory, Memory};
 use crate::stage::Stage;
 use crate::stats::Stats;
 use compare::compare;
@@ -49,9 +49,9 @@ pub struct Report {
     pub interrupted: bool,
 }
 
-/// Memory of each server's process, where it is known.
+/// Memory of each server's processes, where they are known.
 pub fn memory_of_all(stage: &Stage) -> Vec<Option<Memory>> {
-    stage.arms.iter().map(|arm| arm.pid.and_then(|pid| Memory::of(pid).ok())).collect()
+    stage.arms.iter().map(|arm| arm.processes.memory()).collect()
 }
 
 impl Report {
@@ -84,26 +84,23 @@ impl Report {
         when: &str,
     ) {
         let arm = &stage.arms[index];
-        let Some((before, now)) = before[index].zip(arm.pid.and_then(|pid| Memory::of(pid).ok())) else {
+        let Some((before, now)) = before[index].zip(arm.processes.memory()) else {
             return;
         };
         let name = format!("{}{}{}", arm.target.name, if when.is_empty() { "" } else { " " }, when)
             .replace(' ', "_");
         let per = |now: u64, before: u64| (now as f64 - before as f64) / connections as f64;
-        if let Some(pid) = arm.pid {
-            self.add_fact(
-                &format!("{name}_descriptors"),
-                accounts::descriptors(pid) as f64,
-                "open descriptors",
-            );
-            self.add_fact(&format!("{name}_threads"), accounts::threads(pid) as f64, "threads");
+        let (processes, count) = (arm.processes.clone(), arm.processes.count());
+        self.add_fact(&format!("{name}_processes"), count as f64, "processes accounted for");
+        self.add_fact(&format!("{name}_descriptors"), processes.descriptors() as f64, "open descriptors");
+        self.add_fact(&format!("{name}_threads"), processes.threads() as f64, "threads");
+        let several = "bytes resident, shared pages counted once for each process: see PSS";
+        let resident = if count > 1 { several } else { "bytes resident" };
+        self.add_fact(&format!("{name}_rss_bytes"), now.rss as f64, resident);
+        if let Some(pss) = now.pss {
+            let meaning = "bytes, shared pages divided among their users";
+            self.add_fact(&format!("{name}_pss_bytes"), pss as f64, meaning);
         }
-        self.add_fact(&format!("{name}_rss_bytes"), now.rss as f64, "bytes resident");
-        self.add_fact(
-            &format!("{name}_pss_bytes"),
-            now.pss as f64,
-            "bytes, shared pages divided among their users",
-        );
         self.add_fact(
             &format!("{name}_rss_per_connection"),
             per(now.rss, before.rss),

@@ -19,6 +19,8 @@ pub fn alternate(
     mut one: impl FnMut(&mut Stage, usize) -> Result<Round, Failure>,
 ) -> Result<(), Failure> {
     report.series = names.iter().map(|name| Series { name: name.clone(), rounds: Vec::new() }).collect();
+    // Whoever of a server's processes came up last is there by now.
+    stage.arms.iter().for_each(|arm| arm.processes.find());
     for number in 0..count {
         for (index, name) in names.iter().enumerate() {
             match one(stage, index) {

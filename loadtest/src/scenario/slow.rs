@@ -6,7 +6,6 @@ use crate::cli::SlowOptions;
 use crate::failure::Failure;
 use crate::report::{Report, memory_of_all};
 use crate::round::{Round, median, ratios};
-use crate::server::accounts::Memory;
 use crate::stage::{Stage, stalled_count};
 
 /// Size of a message that fills the buffers of stalled connections.
@@ -103,5 +102,5 @@ fn series_names(stage: &Stage) -> Vec<String> {
 }
 
 fn rss_of(stage: &Stage, index: usize) -> f64 {
-    stage.arms[index].pid.and_then(|pid| Memory::of(pid).ok()).map_or(0.0, |memory| memory.rss as f64)
+    stage.arms[index].processes.memory().map_or(0.0, |memory| memory.rss as f64)
 }

@@ -7,7 +7,6 @@ use super::{churn, fanout, open_all, rounds, storm};
 use crate::cli::{Common, SoakOptions};
 use crate::failure::Failure;
 use crate::report::{Report, memory_of_all};
-use crate::server::accounts::Memory;
 use crate::stage::Stage;
 
 /// Share of slow readers if none is given, and what they read.
@@ -60,7 +59,7 @@ pub fn run(stage: &mut Stage, options: &SoakOptions) -> Result<Report, Failure> 
         let mut round = churn::round(stage, index, load, options.round_seconds)?;
         let tenth = common.connections.div_ceil(10);
         round.missing += storm::storm(stage, index, tenth, None, load.rate, load.size)?.missing;
-        if let Some(memory) = stage.arms[index].pid.and_then(|pid| Memory::of(pid).ok()) {
+        if let Some(memory) = stage.arms[index].processes.memory() {
             looks[index].push((start.elapsed().as_secs_f64(), memory.rss as f64));
         }
         Ok(round)

@@ -1,15 +1,60 @@
-//! What a process has used, from `/proc`: CPU time and memory, ours and the server's.
+//! What a process has used, from `/proc` and its CPU clock: CPU time and memory, ours and the server's.
 
 use std::fs;
 use std::ops::{AddAssign, Sub};
 
-use crate::failure::Failure;
 use crate::sys;
 
-/// CPU time of a process so far, or between two moments.
-#[derive(Clone, Copy, Debug, Default)]
+/// What `/proc/PID/stat` says of a process.
+#[derive(Clone, Copy, Debug)]
+pub struct Stat {
+    /// Its number, which another process may have later.
+    pub pid: u32,
+    /// The process that started it, or that took it over.
+    pub parent: u32,
+    /// When it started, in clock ticks since the machine did: with the number it names one process for good.
+    pub started_ticks: u64,
+    /// Whether it has ended and only its parent has not asked yet.
+    pub has_ended: bool,
+    user_ns: u64,
+    system_ns: u64,
+}
+
+impl Stat {
+    /// Reads it; `None` when there is no such process.
+    pub fn of(pid: u32) -> Option<Self> {
+        let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name in parentheses may hold anything, so that the fields are counted from its end.
+        let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+        let number = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok());
+        let ns_per_tick = 1_000_000_000 / sys::ticks_per_second().max(1);
+        Some(Self {
+            pid,
+            parent: u32::try_from(number(1)?).ok()?,
+            started_ticks: number(19)?,
+            has_ended: matches!(*fields.first()?, "Z" | "X"),
+            user_ns: number(11)?.saturating_mul(ns_per_tick),
+            system_ns: number(12)?.saturating_mul(ns_per_tick),
+        })
+    }
+
+    /// Reads that of every process that we may see.
+    pub fn of_all() -> Vec<Self> {
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        entries.filter_map(|entry| Self::of(entry.file_name().to_str()?.parse().ok()?)).collect()
+    }
+
+    /// The CPU time of the process until now; `None` when it is gone.
+    pub fn cpu(&self) -> Option<CpuTime> {
+        let total_ns = sys::process_cpu_ns(self.pid).ok()?;
+        Some(CpuTime { total_ns, user_ns: self.user_ns, system_ns: self.system_ns })
+    }
+}
+
+/// CPU time of a process, or of several, so far or between two moments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CpuTime {
-    /// Time on a core, nanoseconds: the scheduler's own account, summed over the living threads.
+    /// Time on a core, nanoseconds: the scheduler's own account, threads that have ended included.
     pub total_ns: u64,
     /// Time in user mode by the timer tick: right in the long run only.
     pub user_ns: u64,
@@ -18,29 +63,9 @@ pub struct CpuTime {
 }
 
 impl CpuTime {
-    /// Reads the accounts of a process.
-    ///
-    /// # Errors
-    /// `Unavailable` when the process is gone.
-    pub fn of(pid: u32) -> Result<Self, Failure> {
-        let gone = || Failure::Unavailable(format!("the server process {pid} is gone: see its log"));
-        let mut total_ns = 0;
-        for task in fs::read_dir(format!("/proc/{pid}/task")).map_err(|_| gone())?.flatten() {
-            // A thread may end between the listing and the reading.
-            let schedstat = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-            total_ns += schedstat.split(' ').next().and_then(|time| time.parse::<u64>().ok()).unwrap_or(0);
-        }
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).map_err(|_| gone())?;
-        let after_name = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-        let ns_per_tick = 1_000_000_000 / sys::ticks_per_second();
-        let mut ticks = after_name.split_whitespace().skip(11).map(|field| field.parse::<u64>().unwrap_or(0));
-        let (user, system) = (ticks.next().unwrap_or(0), ticks.next().unwrap_or(0));
-        Ok(Self { total_ns, user_ns: user * ns_per_tick, system_ns: system * ns_per_tick })
-    }
-
     /// Our own accounts; zero if `/proc` is not there.
     pub fn own() -> Self {
-        Self::of(std::process::id()).unwrap_or_default()
+        Stat::of(std::process::id()).and_then(|stat| stat.cpu()).unwrap_or_default()
     }
 
     /// Share of user mode in the total, as far as the tick knows.
@@ -70,31 +95,36 @@ impl AddAssign for CpuTime {
     }
 }
 
-/// Memory of a process, in bytes.
+/// Memory of a process, or of several, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Memory {
-    /// Resident pages.
+    /// Resident pages. Those that several processes share count once for each of them.
     pub rss: u64,
-    /// Resident pages, shared ones divided among their users.
-    pub pss: u64,
+    /// Resident pages, shared ones divided among their users; `None` where we may not see them.
+    pub pss: Option<u64>,
     /// Resident pages without a file behind them: heap and stacks.
     pub anonymous: u64,
 }
 
 impl Memory {
-    /// Reads the accounts of a process: `smaps_rollup`, or `status` where that is not readable.
-    ///
-    /// # Errors
-    /// `Unavailable` when the process is gone.
-    pub fn of(pid: u32) -> Result<Self, Failure> {
+    /// Reads the accounts of a process: `smaps_rollup`, or `status` where that is not readable. `None` when it is gone.
+    pub fn of(pid: u32) -> Option<Self> {
         if let Ok(text) = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) {
             let (rss, pss, anonymous) =
-                (field(&text, "Rss:"), field(&text, "Pss:"), field(&text, "Anonymous:"));
-            return Ok(Self { rss, pss, anonymous });
+                (field(&text, "Rss:"), Some(field(&text, "Pss:")), field(&text, "Anonymous:"));
+            return Some(Self { rss, pss, anonymous });
         }
-        let text = fs::read_to_string(format!("/proc/{pid}/status"))
-            .map_err(|_| Failure::Unavailable(format!("the server process {pid} is gone: see its log")))?;
-        Ok(Self { rss: field(&text, "VmRSS:"), pss: 0, anonymous: field(&text, "RssAnon:") })
+        let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        Some(Self { rss: field(&text, "VmRSS:"), pss: None, anonymous: field(&text, "RssAnon:") })
+    }
+
+    /// That of two processes, or sets of them, together.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            rss: self.rss + other.rss,
+            pss: self.pss.zip(other.pss).map(|(pss, other)| pss + other),
+            anonymous: self.anonymous + other.anonymous,
+        }
     }
 }
 
@@ -168,12 +198,27 @@ mod tests {
         }
         assert!((CpuTime::own() - before).total_ns > 0);
         assert!(Memory::of(std::process::id()).unwrap().rss > 100_000);
+        assert!(Stat::of_all().iter().any(|stat| stat.pid == std::process::id() && !stat.has_ended));
         assert!(KernelMemory::now().available > 0);
         assert!(descriptors(std::process::id()) > 2 && threads(std::process::id()) > 0);
     }
 
     #[test]
-    fn a_process_that_is_gone_is_reported() {
-        assert!(matches!(CpuTime::of(u32::MAX), Err(Failure::Unavailable(_))));
+    fn a_thread_that_has_ended_is_still_paid_for() {
+        let burn = || {
+            let start = CpuTime::own().total_ns;
+            while CpuTime::own().total_ns - start < 20_000_000 {}
+        };
+        let before = CpuTime::own();
+        std::thread::spawn(burn).join().unwrap();
+        assert!((CpuTime::own() - before).total_ns >= 20_000_000);
+    }
+
+    #[test]
+    fn a_process_that_is_gone_has_no_accounts() {
+        assert!(Stat::of(u32::MAX).is_none() && Memory::of(u32::MAX).is_none());
+        // One more than there can be on any machine.
+        let gone = Stat { pid: 4_194_305, ..Stat::of(std::process::id()).unwrap() };
+        assert!(gone.cpu().is_none());
     }
 }

@@ -1,5 +1,5 @@
-//! Finds the process that listens on a local port: `/proc/net/tcp` gives the socket's inode, and
-//! `/proc/*/task/*/fd` who has it (each thread may have its own descriptor table).
+//! Finds who listens on a local port: `/proc/net/tcp` gives the sockets' inodes, and `/proc/PID/task/*/fd`
+//! who has them (each thread may have its own descriptor table).
 
 use std::collections::HashSet;
 use std::fs;
@@ -7,20 +7,28 @@ use std::path::Path;
 
 const LISTEN: &str = "0A";
 
-/// The process that listens on this port of this machine, if we may see it.
-pub fn listener_of(port: u16) -> Option<u32> {
-    let inodes = listening_inodes(port);
-    if inodes.is_empty() {
-        return None;
+/// Sockets that listen, as the links in `/proc/PID/fd` name them.
+#[derive(Debug, Default)]
+pub struct Listening(HashSet<String>);
+
+impl Listening {
+    /// All that listen on this port of this machine.
+    pub fn on(port: u16) -> Self {
+        Self(listening_inodes(port))
     }
-    let pids = fs::read_dir("/proc")
-        .ok()?
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.into_iter().find(|pid| {
+
+    /// Whether nobody listens.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether a process holds any of them; false if we may not see that.
+    pub fn is_held_by(&self, pid: u32) -> bool {
         let tasks = fs::read_dir(format!("/proc/{pid}/task"));
-        tasks.is_ok_and(|tasks| tasks.flatten().any(|task| holds_any(&task.path().join("fd"), &inodes)))
-    })
+        !self.is_empty()
+            && tasks
+                .is_ok_and(|tasks| tasks.flatten().any(|task| holds_any(&task.path().join("fd"), &self.0)))
+    }
 }
 
 fn listening_inodes(port: u16) -> HashSet<String> {
@@ -55,6 +63,8 @@ mod tests {
     fn our_own_listener_is_found() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        assert_eq!(listener_of(port), Some(std::process::id()));
+        assert!(Listening::on(port).is_held_by(std::process::id()));
+        drop(listener);
+        assert!(!Listening::on(port).is_held_by(std::process::id()));
     }
 }

@@ -3,5 +3,6 @@
 
 pub mod accounts;
 pub mod bare;
-pub mod find;
+mod find;
 pub mod process;
+pub mod processes;

@@ -8,8 +8,9 @@ use crate::failure::Failure;
 use crate::feed::Feed;
 use crate::protocol::{Kind, Protocol};
 use crate::publisher::{BarePublisher, CommandPublisher, HttpPublisher, NoPublisher, Publisher, WsPublisher};
-use crate::server::find;
+use crate::server::accounts::Stat;
 use crate::server::process::ServerProcess;
+use crate::server::processes::Processes;
 use crate::target::Target;
 use crate::tls;
 use crate::watch::Watch;
@@ -19,8 +20,8 @@ use crate::wire::url::Url;
 pub struct Arm {
     /// What the workers see.
     pub target: Arc<Target>,
-    /// Its process, if it is on this machine.
-    pub pid: Option<u32>,
+    /// Its processes, as far as they are on this machine.
+    pub processes: Processes,
     /// How messages get in.
     pub publisher: Box<dyn Publisher>,
     pub(super) process: Option<ServerProcess>,
@@ -35,15 +36,31 @@ pub struct Casting<'a> {
 }
 
 impl Casting<'_> {
-    /// A server under test, started here if there is a command for it.
-    pub fn server(&self, name: &str, urls: &[Url], spawn: Option<&str>, admin: &Url) -> Result<Arm, Failure> {
+    /// A server under test, started here if there is a command for it; `pids` if the user knows its processes.
+    ///
+    /// # Errors
+    /// `Unavailable` if it does not start or is not there.
+    pub fn server(
+        &self,
+        name: &str,
+        urls: &[Url],
+        spawn: Option<&str>,
+        admin: &Url,
+        pids: &[u32],
+    ) -> Result<Arm, Failure> {
         let common = self.common;
         let address = urls[0].address;
         let start = |command| ServerProcess::start(command, &common.server_core, address, self.watch);
         let process = spawn.map(start).transpose()?;
-        let spawned = process.as_ref().map(ServerProcess::pid);
-        let pid =
-            if address.ip().is_loopback() { find::listener_of(address.port()).or(spawned) } else { spawned };
+        let processes = if pids.is_empty() {
+            let spawned: Vec<u32> = process.iter().map(ServerProcess::pid).collect();
+            Processes::of(&spawned, address.ip().is_loopback().then(|| address.port()))
+        } else {
+            if let Some(pid) = pids.iter().find(|&&pid| Stat::of(pid).is_none()) {
+                return Err(Failure::Unavailable(format!("there is no process {pid}: check --pid")));
+            }
+            Processes::of(pids, None)
+        };
         let channel = common.channel.clone().or_else(|| urls[0].last_segment().map(str::to_owned));
         let channel = channel.unwrap_or_else(|| "bench".to_owned());
         let kind = if common.sse { Kind::Sse } else { common.protocol };
@@ -71,7 +88,7 @@ impl Casting<'_> {
             tls,
             publishes: self.publish != PublishBy::None,
         };
-        Ok(Arm { target: Arc::new(target), pid, publisher, process })
+        Ok(Arm { target: Arc::new(target), processes, publisher, process })
     }
 
     /// The built-in bare server with so many threads.
@@ -98,6 +115,7 @@ impl Casting<'_> {
             publishes: self.publish != PublishBy::None,
         };
         let publisher = Box::new(BarePublisher::connect(&controls)?);
-        Ok(Arm { target: Arc::new(target), pid: Some(process.pid()), publisher, process: Some(process) })
+        let processes = Processes::of(&[process.pid()], None);
+        Ok(Arm { target: Arc::new(target), processes, publisher, process: Some(process) })
     }
 }

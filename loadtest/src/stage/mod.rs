@@ -16,6 +16,10 @@ use crate::watch::Watch;
 pub use arm::Arm;
 use arm::Casting;
 
+/// What is said once if the owner of a server's socket may not be seen.
+const HIDDEN: &str =
+    "the server's process belongs to another user: no CPU or memory figures; run as root or give --pid";
+
 /// The set-up of a run. Fields drop in order: workers and publishers before the servers.
 pub struct Stage {
     /// Ends any wait.
@@ -57,12 +61,12 @@ impl Stage {
         let casting = Casting { common, publish, run, watch: &watch };
         let mut arms = Vec::new();
         if !common.url.is_empty() {
-            arms.push(casting.server("server", &common.url, common.spawn.as_deref(), &common.admin)?);
-            arms[0].pid = common.pid.or(arms[0].pid);
+            let (urls, spawn) = (&common.url, common.spawn.as_deref());
+            arms.push(casting.server("server", urls, spawn, &common.admin, &common.pid)?);
         }
         if !common.versus_url.is_empty() {
             let (urls, spawn) = (&common.versus_url, common.versus_spawn.as_deref());
-            arms.push(casting.server("versus", urls, spawn, &common.versus_admin)?);
+            arms.push(casting.server("versus", urls, spawn, &common.versus_admin, &[])?);
         }
         for &threads in &common.limit {
             arms.push(casting.limit(threads)?);
@@ -72,10 +76,13 @@ impl Stage {
             .map_err(|error| Failure::Usage(format!("--client-cores {:?}: {error}", common.client_cores)))?;
         let targets: Vec<Arc<Target>> = arms.iter().map(|arm| Arc::clone(&arm.target)).collect();
         let crew = Crew::start(&options, &targets)?;
-        let watched =
-            arms.iter().map(|arm| Watched { name: arm.target.name.clone(), pid: arm.pid }).collect();
+        let watched = |arm: &Arm| Watched { name: arm.target.name.clone(), processes: arm.processes.clone() };
+        let watched = arms.iter().map(watched).collect();
         let monitor = Monitor::start(crew.counts(), watched, common.quiet)
             .map_err(|error| Failure::Usage(format!("cannot start the monitor's thread: {error}")))?;
+        if arms.iter().any(|arm| arm.processes.are_hidden()) {
+            monitor.say(HIDDEN);
+        }
         Ok(Self { watch, monitor, crew, arms })
     }
 
