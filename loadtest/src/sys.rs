@@ -145,6 +145,12 @@ pub fn send_signal(pid: u32, signal: i32) -> io::Result<()> {
     check(unsafe { libc::kill(pid as libc::pid_t, signal) })
 }
 
+/// Sends a signal to all processes of a group that we started; an error when none is left. Signal 0 only asks.
+pub fn signal_group(group: u32, signal: i32) -> io::Result<()> {
+    // SAFETY: takes no pointer.
+    check(unsafe { libc::killpg(group as libc::pid_t, signal) })
+}
+
 /// Makes the command die with the thread that spawns it, however that one ends.
 pub fn die_with_parent(command: &mut Command) -> &mut Command {
     // SAFETY: prctl is async-signal-safe and touches no memory of ours.

@@ -1,8 +1,9 @@
 //! The whole tool against its own bare server: every scenario once, every planted fault, every refusal.
 
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
@@ -156,6 +157,10 @@ impl SharedPort {
         let program = env!("CARGO_BIN_EXE_tidegate-loadtest");
         format!("{program} bare-server --bare-threads 2 --bare-port {}", self.number)
     }
+
+    fn is_open(&self) -> bool {
+        TcpStream::connect((Ipv4Addr::LOCALHOST, self.number)).is_ok()
+    }
 }
 
 /// A server process that ends with the test.
@@ -202,6 +207,54 @@ fn the_accounts_of_a_server_are_those_of_all_processes_that_share_its_port() {
     let accounted = samples.last().and_then(Value::as_u64).expect("a number");
     assert!(accounted > one.max(other) && accounted <= one + other, "{accounted} of {one} and {other}");
     assert!(accounted as f64 > 0.95 * (one + other) as f64, "{accounted} of {one} and {other}");
+}
+
+#[test]
+fn a_command_of_several_processes_is_accounted_for_and_ended_as_a_whole() {
+    // A server that is left behind must not hold the standard error that the test reads to its end.
+    let port = SharedPort::reserve();
+    let (url, server) = (port.url(), port.server());
+    let (listen, several) = (port.number, format!("exec 2>/dev/null; {server} & {server} & wait"));
+    let assigned = format!("NUMBER={listen} sh -c '{} $NUMBER'", server.trim_end_matches(char::is_numeric));
+    let sequence = format!("cd / && {server}; true");
+    // A shell gives its place to one program; of others it may become the last, and one that waits for two is a third.
+    for (name, command, processes) in [
+        ("several", &several, 3..=3),
+        ("assigned", &assigned, 1..=3),
+        ("sequence", &sequence, 2..=2),
+        ("one", &server, 1..=1),
+    ] {
+        let arguments = ["idle", "-n", "50", "--settle", "10ms", "--url", &url, "--spawn", command];
+        let (code, report) = report_of(name, &arguments);
+        assert_eq!(code, 0, "{name}: {report:#}");
+        let found = report["facts"]["server_processes"].as_f64().expect("a number");
+        assert!(processes.contains(&(found as usize)), "{name}: {report:#}");
+        assert!(report["facts"]["server_rss_bytes"].as_f64() > Some(0.0), "{name}: {report:#}");
+        assert!(!port.is_open(), "{name}: a server is still there");
+    }
+}
+
+#[test]
+fn a_killed_run_leaves_no_server_behind() {
+    let port = SharedPort::reserve();
+    let (url, command) = (port.url(), format!("{0} & {0} & wait", port.server()));
+    let mut run = Command::new(env!("CARGO_BIN_EXE_tidegate-loadtest"))
+        .args(["idle", "-n", "5", "--settle", "100s", "--quiet", "--url", &url, "--spawn", &command])
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary runs");
+    wait_until("the server is up", || port.is_open());
+    run.kill().expect("it runs");
+    run.wait().expect("it ended");
+    wait_until("no server is left", || !port.is_open());
+}
+
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let give_up = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < give_up, "{what}: not within a minute");
+        std::thread::yield_now();
+    }
 }
 
 #[test]

@@ -90,7 +90,7 @@ pub struct Common {
     /// For wss and https: trust anyone
     #[arg(long, help_heading = "Target")]
     pub insecure: bool,
-    /// Command that starts the server under test; it is stopped at the end
+    /// Command for sh that starts the server under test; all that it starts is stopped at the end
     #[arg(long, value_name = "COMMAND", requires = "url", help_heading = "Target")]
     pub spawn: Option<String>,
     /// Cores for servers that are started here, such as 0 or 0,1
