@@ -65,11 +65,25 @@ fn connections_are_opened_and_closed_in_rounds() {
 }
 
 #[test]
+fn a_batch_that_no_socket_takes_at_once_arrives_whole() {
+    let arguments = ["fanout", "--limit", "-n", "20", "--rounds", "1", "--round-seconds", "10ms"];
+    for (name, size, window) in [("large", "8192KiB", "1"), ("many", "512KiB", "16")] {
+        let (code, report) =
+            report_of(name, &[&arguments[..], &["--size", size, "--window", window]].concat());
+        assert_eq!(code, 0, "{report:#}");
+        let counts = &report["verification"]["limit"];
+        assert_eq!((&counts["lost"], &counts["live"]), (&Value::from(0), &Value::from(20)), "{counts}");
+    }
+}
+
+#[test]
 fn subscribers_that_never_read_do_not_disturb_the_count_of_the_others() {
     let arguments =
         ["slow", "--limit", "-n", "200", "--rounds", "1", "--round-seconds", "200ms", "--size", "4KiB"];
     let (code, report) = report_of("slow", &arguments);
     assert_eq!(code, 0, "{report:#}");
+    let counts = &report["verification"]["limit"];
+    assert_eq!((&counts["closed"], &counts["live"]), (&Value::from(0), &Value::from(180)), "{counts}");
     assert_eq!(report["verification"]["limit"]["upgraded"], 200);
 }
 

@@ -3,19 +3,24 @@
 //! One thread, or several alike that share the port. Accepting: `accept4`, `epoll_ctl`, `recv` of the
 //! request head, `send` of a 101; nothing is checked. Publishing: the control socket brings the finished
 //! frames, and one `send(2)` per socket hands them to the kernel, in a plain loop. No channels, no
-//! queues, no pings. What a socket refuses is kept for it up to a bound, so that healthy subscribers
-//! lose nothing; a stuck one is given up.
+//! queues, no pings. What a socket refuses is owed to it up to a bound, so that healthy subscribers lose
+//! nothing; the bytes are shared by all who are owed them. A socket that would be owed more is closed: never a
+//! hole in its stream. Closing is what real servers do, tidegate by default and at the same bound, and the least
+//! that can be done: to hold on costs memory and a look at each publication. So what a server pays beyond
+//! this limit for those that never read is the price of its own choice.
 //! `--plant` makes it break a promise on purpose, to test that the checks notice.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
 use std::iter;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::sys;
 use crate::wire::handshake;
@@ -26,7 +31,7 @@ const CONTROL: Token = Token(usize::MAX - 3);
 
 /// Listen queue: as long as the kernel allows.
 const BACKLOG: i32 = 4096;
-/// Unsent bytes that are kept for one socket; what is more stuck gets nothing further.
+/// Unsent bytes that a socket may be owed, if that is more than two of the publications; beyond, it is closed.
 const OWED_BYTES_MAX: usize = 1024 * 1024;
 /// The publication at which a planted fault happens, counted from 0.
 const PLANTED_AT: u64 = 5;
@@ -167,11 +172,8 @@ impl BareServer {
     fn accept(&mut self) -> io::Result<()> {
         loop {
             match self.listener.accept() {
-                Ok((mut stream, _)) => {
-                    let index = self.sockets.vacant.pop().unwrap_or(self.sockets.all.len());
-                    self.poll.registry().register(&mut stream, Token(index), Interest::READABLE)?;
-                    self.sockets.put(index, stream);
-                }
+                // One that cannot be watched is dropped, which its client sees.
+                Ok((stream, _)) => drop(self.sockets.admit(stream, self.poll.registry())),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
                 Err(error) => return Err(error),
@@ -220,7 +222,7 @@ struct Sockets {
     /// How many have not.
     waiting: usize,
     /// What a socket refused to take; rare.
-    owed: HashMap<usize, Vec<u8>>,
+    owed: HashMap<usize, Debt>,
     published: u64,
     plant: Option<Plant>,
     /// The publication that a planted swap holds back.
@@ -228,20 +230,24 @@ struct Sockets {
 }
 
 impl Sockets {
-    fn put(&mut self, index: usize, stream: TcpStream) {
-        if index == self.all.len() {
-            self.all.push(Some(stream));
+    /// Takes in a new socket and has it watched.
+    fn admit(&mut self, mut stream: TcpStream, registry: &mio::Registry) -> io::Result<()> {
+        let index = self.vacant.last().copied().unwrap_or(self.all.len());
+        registry.register(&mut stream, Token(index), Interest::READABLE)?;
+        if self.vacant.pop().is_none() {
+            self.all.push(None);
             self.is_open.push(false);
-        } else {
-            self.all[index] = Some(stream);
-            self.is_open[index] = false;
         }
+        self.all[index] = Some(stream);
+        self.is_open[index] = false;
         self.waiting += 1;
+        Ok(())
     }
 
     /// The loop that everything else is compared with.
     fn send_to_all(&mut self, frames: &[u8], registry: &mio::Registry) -> u64 {
         let mut count = 0;
+        let mut kept = None;
         if let Some(plant) = self.plant {
             self.send_planted(plant, frames);
         }
@@ -252,13 +258,15 @@ impl Sockets {
             }
             count += 1;
             if !self.owed.is_empty() && self.owed.contains_key(&index) {
-                self.owe(index, frames, registry);
+                self.owe(index, keep(&mut kept, frames), 0, registry);
                 continue;
             }
             match stream.write(frames) {
                 Ok(sent) if sent == frames.len() => {}
-                Ok(sent) => self.owe(index, &frames[sent..], registry),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.owe(index, frames, registry),
+                Ok(sent) => self.owe(index, keep(&mut kept, frames), sent, registry),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.owe(index, keep(&mut kept, frames), 0, registry);
+                }
                 Err(_) => self.remove(index),
             }
         }
@@ -266,25 +274,33 @@ impl Sockets {
         count
     }
 
-    fn owe(&mut self, index: usize, bytes: &[u8], registry: &mio::Registry) {
-        let owed = self.owed.entry(index).or_default();
-        if owed.is_empty()
-            && let Some(stream) = &mut self.all[index]
-        {
+    /// Remembers a publication of which a socket took so many bytes; a socket that is owed too much is closed.
+    fn owe(&mut self, index: usize, publication: Arc<[u8]>, sent: usize, registry: &mio::Registry) {
+        let Some(stream) = &mut self.all[index] else { return };
+        let debt = self.owed.entry(index).or_default();
+        if debt.bytes + publication.len() - sent > OWED_BYTES_MAX.max(2 * publication.len()) {
+            // By reset: what is in the kernel's buffers goes too, and a client that never reads is told.
+            let _ = SockRef::from(&*stream).set_linger(Some(Duration::ZERO));
+            return self.remove(index);
+        }
+        if debt.publications.is_empty() {
             let _ = registry.reregister(stream, Token(index), Interest::READABLE | Interest::WRITABLE);
+            debt.sent = sent;
         }
-        if owed.len() + bytes.len() <= OWED_BYTES_MAX {
-            owed.extend_from_slice(bytes);
-        }
+        debt.bytes += publication.len() - sent;
+        debt.publications.push_back(publication);
     }
 
     fn pay(&mut self, index: usize) {
-        let Some(owed) = self.owed.get_mut(&index) else { return };
+        let Some(debt) = self.owed.get_mut(&index) else { return };
         let Some(stream) = &mut self.all[index] else { return };
-        while !owed.is_empty() {
-            match stream.write(owed) {
-                Ok(sent) => drop(owed.drain(..sent)),
-                Err(_) => return,
+        while let Some(publication) = debt.publications.front() {
+            let Ok(sent) = stream.write(&publication[debt.sent..]) else { return };
+            debt.bytes -= sent;
+            debt.sent += sent;
+            if debt.sent == publication.len() {
+                debt.publications.pop_front();
+                debt.sent = 0;
             }
         }
         self.owed.remove(&index);
@@ -346,5 +362,94 @@ impl Sockets {
         if let Some(stream) = self.all.first_mut().and_then(Option::as_mut) {
             let _ = stream.write_all(&bytes);
         }
+    }
+}
+
+/// What a socket has still to take.
+#[derive(Default)]
+struct Debt {
+    publications: VecDeque<Arc<[u8]>>,
+    /// Bytes of the first that it has taken.
+    sent: usize,
+    /// Bytes that it has not taken.
+    bytes: usize,
+}
+
+/// The publication in a form that all who are owed it share; made for the first of them.
+fn keep(kept: &mut Option<Arc<[u8]>>, frames: &[u8]) -> Arc<[u8]> {
+    Arc::clone(kept.get_or_insert_with(|| frames.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sockets with one subscriber that is open, and the subscriber's end.
+    fn one_subscriber(poll: &Poll) -> (Sockets, std::net::TcpStream) {
+        let (client, stream) = connection();
+        let mut sockets = Sockets::default();
+        sockets.admit(stream, poll.registry()).unwrap();
+        (sockets.is_open[0], sockets.waiting) = (true, 0);
+        (sockets, client)
+    }
+
+    fn connection() -> (std::net::TcpStream, TcpStream) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        (client, TcpStream::from_std(stream))
+    }
+
+    #[test]
+    fn a_reader_of_any_delay_receives_whole_publications() {
+        let poll = Poll::new().unwrap();
+        let (mut sockets, mut client) = one_subscriber(&poll);
+        let publication: Vec<u8> = (0..12_000_000_u32).map(|number| (number % 251) as u8).collect();
+        assert_eq!(sockets.send_to_all(&publication, poll.registry()), 1);
+        assert!(sockets.owed[&0].bytes > OWED_BYTES_MAX);
+        let reader = std::thread::spawn(move || {
+            let mut received = vec![0; 12_000_000];
+            client.read_exact(&mut received).map(|()| received)
+        });
+        while sockets.owed.contains_key(&0) {
+            sockets.pay(0);
+        }
+        assert!(reader.join().unwrap().unwrap() == publication);
+    }
+
+    #[test]
+    fn a_socket_that_never_takes_anything_is_closed() {
+        let poll = Poll::new().unwrap();
+        let (mut sockets, mut client) = one_subscriber(&poll);
+        let publication = vec![b'x'; 300_000];
+        let mut published = 0;
+        while sockets.all[0].is_some() {
+            sockets.send_to_all(&publication, poll.registry());
+            published += 1;
+            assert!(published < 1000, "owed without end");
+            let owed = sockets.owed.get(&0).map_or(0, |debt| debt.bytes);
+            assert!(owed <= OWED_BYTES_MAX, "{owed}");
+        }
+        assert!(sockets.owed.is_empty() && sockets.vacant == [0]);
+        let mut bytes = Vec::new();
+        assert_eq!(
+            client.read_to_end(&mut bytes).map_err(|error| error.kind()),
+            Err(ErrorKind::ConnectionReset)
+        );
+    }
+
+    #[test]
+    fn a_socket_that_cannot_be_watched_leaves_its_place_to_the_next() {
+        let poll = Poll::new().unwrap();
+        let (mut sockets, _client) = one_subscriber(&poll);
+        sockets.remove(0);
+        let ((_one, mut watched), (_other, stream)) = (connection(), connection());
+        // The kernel watches nothing twice.
+        poll.registry().register(&mut watched, Token(77), Interest::READABLE).unwrap();
+        assert!(sockets.admit(watched, poll.registry()).is_err());
+        assert_eq!((sockets.vacant.as_slice(), sockets.waiting), ([0].as_slice(), 0));
+        sockets.admit(stream, poll.registry()).unwrap();
+        assert!(sockets.all[0].is_some() && sockets.all.len() == 1);
     }
 }
