@@ -273,7 +273,7 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
 
 #[test]
 fn each_refusal_is_one_line_with_its_exit_code() {
-    let cases: [(&[&str], i32, &str); 7] = [
+    let cases: [(&[&str], i32, &str); 14] = [
         (&["connect", "--url", "ws://127.0.0.1:1/x", "-n", "5"], 69, "refuses connections"),
         (&["fanout", "--url", "ws://127.0.0.1:1/x", "--admin", "http://127.0.0.1:1"], 69, "cannot publish"),
         (&["idle", "--url", "ws://127.0.0.1:1/x", "--spawn", "false"], 69, "ended at once"),
@@ -281,6 +281,13 @@ fn each_refusal_is_one_line_with_its_exit_code() {
         (&["fanout", "--limit", "-n", "3000000", "--threads", "1"], 64, "descriptors"),
         (&["fanout", "--limit", "-n", "100000", "--threads", "9", "--sources", "127.0.0.2"], 64, "--sources"),
         (&["fanout", "--limit", "--size", "3"], 64, "a message has"),
+        (&["fanout", "--limit", "--size", "16384KiB", "--window", "17"], 64, "--window times --size"),
+        (&["slow", "--limit", "--size", "16384KiB", "--window", "4096"], 64, "--window times --size"),
+        (&["fanout", "--limit", "--round-seconds", "0"], 64, "a round takes 10ms or more"),
+        (&["soak", "--limit", "--round-seconds", "0s"], 64, "a round takes 10ms or more"),
+        (&["connect", "--limit", "--rounds", "0"], 64, "1 or more"),
+        (&["storm", "--limit", "--rounds", "0"], 64, "1 or more"),
+        (&["idle", "--url", "ws://127.0.0.1:1/x", "--pid", "4194305"], 69, "there is no process 4194305"),
     ];
     for (arguments, code, text) in cases {
         let output = loadtest(arguments);

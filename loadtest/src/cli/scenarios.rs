@@ -5,16 +5,16 @@ use std::time::Duration;
 use clap::Args;
 
 use super::Common;
-use super::values::{duration, message_size};
+use super::values::{duration, message_size, round_count, round_length};
 
 /// How rounds alternate.
 #[derive(Args, Clone, Debug)]
 pub struct RoundOptions {
     /// Rounds for each server
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = round_count)]
     pub rounds: usize,
     /// Length of a round
-    #[arg(long, default_value = "3s", value_parser = duration)]
+    #[arg(long, default_value = "3s", value_parser = round_length)]
     pub round_seconds: Duration,
 }
 
@@ -24,7 +24,7 @@ pub struct ConnectOptions {
     #[command(flatten)]
     pub common: Common,
     /// Rounds for each server; each opens and closes all connections
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = round_count)]
     pub rounds: usize,
     /// Connections a second; without, as fast as it goes
     #[arg(long)]
@@ -132,7 +132,7 @@ pub struct StormOptions {
     #[command(flatten)]
     pub common: Common,
     /// Storms for each server
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = round_count)]
     pub rounds: usize,
     /// Messages per second meanwhile
     #[arg(long, default_value_t = 5.0)]
@@ -154,7 +154,7 @@ pub struct SoakOptions {
     #[arg(long = "for", default_value = "1h", value_parser = duration)]
     pub length: Duration,
     /// Length of a round: churn under load, then a storm of a tenth, then a look at the server's memory
-    #[arg(long, default_value = "30s", value_parser = duration)]
+    #[arg(long, default_value = "30s", value_parser = round_length)]
     pub round_seconds: Duration,
     /// Subscribers that leave a second, and others that join
     #[arg(long, default_value_t = 50.0)]

@@ -5,6 +5,8 @@ use std::time::Duration;
 use super::PublishBy;
 use crate::payload;
 
+/// Shorter rounds measure their own beginning and end.
+const ROUND_MIN: Duration = Duration::from_millis(10);
 /// No run needs more, and clocks cannot add much more.
 const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -23,6 +25,20 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     let number: f64 = number.parse().map_err(|_| "write a number with us, ms, s, min or h")?;
     let duration = Duration::try_from_secs_f64(number * scale).map_err(|error| error.to_string())?;
     if duration > DURATION_MAX { Err("more than a year".into()) } else { Ok(duration) }
+}
+
+/// Reads the length of a round, in which there must be time for something.
+pub fn round_length(text: &str) -> Result<Duration, String> {
+    let length = duration(text)?;
+    if length < ROUND_MIN { Err(format!("a round takes {ROUND_MIN:?} or more")) } else { Ok(length) }
+}
+
+/// Reads a number of rounds.
+pub fn round_count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err("write a number of rounds, 1 or more".into()),
+    }
 }
 
 /// Reads who publishes.
@@ -84,6 +100,13 @@ mod tests {
         assert!(duration("10000000000000000000").is_err());
         assert_eq!((byte_rate("2KiB"), byte_rate("0")), (Ok(2048), Ok(0)));
         assert!(byte_rate("fast").is_err());
+    }
+
+    #[test]
+    fn rounds_have_a_length_and_a_number() {
+        assert_eq!((round_length("10ms"), round_count("1")), (Ok(Duration::from_millis(10)), Ok(1)));
+        assert!(round_length("0").is_err() && round_length("9999us").is_err());
+        assert!(round_count("0").is_err() && round_count("-1").is_err());
     }
 
     #[test]

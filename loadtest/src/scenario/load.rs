@@ -13,6 +13,24 @@ use crate::stage::Stage;
 use crate::stats::Latencies;
 use crate::sys;
 
+/// Bytes that may be published together: the tool keeps a few copies of them, a server one for each slow reader.
+const BATCH_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Refuses more messages together than fit into memory.
+///
+/// # Errors
+/// `Usage` with the bound.
+pub fn check_batch(window: usize, size: usize) -> Result<(), Failure> {
+    let bytes = window.saturating_mul(size);
+    if bytes > BATCH_BYTES_MAX {
+        let (asked, most) = (bytes.div_ceil(1024 * 1024), BATCH_BYTES_MAX / (1024 * 1024));
+        return Err(Failure::Usage(format!(
+            "{window} messages of {size} bytes are {asked} MiB at once: --window times --size may be {most} MiB"
+        )));
+    }
+    Ok(())
+}
+
 /// Publishes `count` messages together and waits until all subscribers have them. Returns how many
 /// deliveries did not come.
 ///

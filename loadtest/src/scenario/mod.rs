@@ -26,9 +26,15 @@ pub fn run(scenario: &Scenario) -> Result<Option<Report>, Failure> {
     match scenario {
         Scenario::Connect(options) => on_stage(&options.common, false, |stage| connect::run(stage, options)),
         Scenario::Idle(options) => on_stage(&options.common, false, |stage| hold::run_idle(stage, options)),
-        Scenario::Fanout(options) => on_stage(&options.common, true, |stage| fanout::run(stage, options)),
+        Scenario::Fanout(options) => {
+            load::check_batch(usize::from(options.window), options.size)?;
+            on_stage(&options.common, true, |stage| fanout::run(stage, options))
+        }
         Scenario::Latency(options) => on_stage(&options.common, true, |stage| latency::run(stage, options)),
-        Scenario::Slow(options) => on_stage(&options.common, true, |stage| slow::run(stage, options)),
+        Scenario::Slow(options) => {
+            load::check_batch(usize::from(options.window), options.size)?;
+            on_stage(&options.common, true, |stage| slow::run(stage, options))
+        }
         Scenario::Hold(options) => on_stage(&options.common, true, |stage| hold::run(stage, options)),
         Scenario::Churn(options) => on_stage(&options.common, true, |stage| churn::run(stage, options)),
         Scenario::Storm(options) => on_stage(&options.common, true, |stage| storm::run(stage, options)),
