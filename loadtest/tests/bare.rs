@@ -289,7 +289,12 @@ fn each_refusal_is_one_line_with_its_exit_code() {
         (&["storm", "--limit", "--rounds", "0"], 64, "1 or more"),
         (&["idle", "--url", "ws://127.0.0.1:1/x", "--pid", "4194305"], 69, "there is no process 4194305"),
     ];
-    for (arguments, code, text) in cases {
+    // Three URLs of one address have the ports of one.
+    let url = ["--url", "ws://127.0.0.1:1/x"];
+    let same =
+        [&["connect", "-n", "70000", "--threads", "9", "--sources", "127.0.0.2"], &url[..], &url, &url]
+            .concat();
+    for (arguments, code, text) in cases.into_iter().chain([(&same[..], 64, "--sources")]) {
         let output = loadtest(arguments);
         let errors = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {errors}");

@@ -129,7 +129,7 @@ pub struct Common {
     /// Connections to each server
     #[arg(long, short = 'n', default_value_t = 1000, help_heading = "Load")]
     pub connections: usize,
-    /// Source addresses A-B,C; 127.0.0.2-127.0.0.60 by itself on loopback
+    /// Source addresses A-B,C; by itself, on loopback 59 from 127.0.0.2 on, and more beyond a third of their ports
     #[arg(long, value_parser = Sources::parse, help_heading = "Load")]
     pub sources: Option<Sources>,
     /// Worker threads, each with its own descriptor table; 0: as many as descriptors require

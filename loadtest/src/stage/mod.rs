@@ -3,6 +3,7 @@
 
 mod arm;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::cli::{Common, PublishBy};
@@ -120,10 +121,14 @@ fn crew_options(common: &Common, arms: &[Arm], limit: usize) -> Result<CrewOptio
             total.div_ceil(room)
         )));
     }
-    let urls = arms.iter().flat_map(|arm| &arm.target.urls).map(|url| url.address);
-    let sources = common.sources.clone().unwrap_or_else(|| Sources::suitable_for(urls));
-    let destinations = arms.iter().map(|arm| arm.target.urls.len()).min().unwrap_or(1);
-    let capacity = sources.capacity(sources::ports_per_address()).saturating_mul(destinations);
+    let addresses = |arm: &Arm| arm.target.urls.iter().map(|url| url.address).collect::<HashSet<_>>();
+    // Several URLs of one address share its ports.
+    let destinations = arms.iter().map(|arm| addresses(arm).len()).min().unwrap_or(1).max(1);
+    let ports = sources::ports_per_address();
+    let all = arms.iter().flat_map(addresses);
+    let suitable = || Sources::suitable_for(all, per_arm.div_ceil(destinations), ports);
+    let sources = common.sources.clone().unwrap_or_else(suitable);
+    let capacity = sources.capacity(ports).saturating_mul(destinations);
     if per_arm > capacity {
         return Err(Failure::Usage(format!(
             "{per_arm} connections need more than the {capacity} ports there are: give more --sources or more --url"
