@@ -253,3 +253,38 @@ fn serve_events(mut stream: TcpStream, streams: &Mutex<Vec<TcpStream>>) {
         stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").expect("answered");
     }
 }
+
+/// Refuses every third connection after the first `count`, and carries the others to `port`.
+fn refuse_some_in_front_of(port: String, count: usize) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let own_port = listener.local_addr().expect("bound").port();
+    std::thread::spawn(move || {
+        for (number, mut client) in listener.incoming().flatten().enumerate() {
+            if number >= count && number % 3 == 0 {
+                let _ = client.read(&mut [0; 1024]);
+                let _ = client.write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
+                continue;
+            }
+            let server = TcpStream::connect(format!("127.0.0.1:{port}")).expect("the bare server");
+            let back = (server.try_clone().expect("a clone"), client.try_clone().expect("a clone"));
+            std::thread::spawn(move || carry(client, server));
+            std::thread::spawn(move || carry(back.0, back.1));
+        }
+    });
+    own_port
+}
+
+fn carry(mut from: TcpStream, mut to: TcpStream) {
+    let _ = std::io::copy(&mut from, &mut to);
+    let _ = to.shutdown(std::net::Shutdown::Both);
+}
+
+#[test]
+fn whoever_is_refused_in_a_storm_tries_again() {
+    let bare = Bare::start();
+    let url = format!("ws://127.0.0.1:{}/", refuse_some_in_front_of(bare.port.clone(), 20));
+    let arguments = ["storm", "-n", "20", "--rounds", "1", "--publish", "bare", "--admin", &bare.control];
+    let counts = counts_of("refused", &[&arguments[..], &["--url", &url]].concat());
+    assert_eq!((&counts["live"], &counts["refused"]), (&Value::from(20), &Value::from(0)));
+    assert!(counts["retried"].as_u64() >= Some(6), "{counts}");
+}
