@@ -21,6 +21,9 @@ pub const SPARE_DESCRIPTORS: usize = 64;
 /// With no progress for so long, what is missing is taken as lost.
 const PROGRESS_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Workers close at once; one that closes no more has no more.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Handshakes at once unless a scenario says otherwise: enough to keep any server busy, and less than its queue.
 const HANDSHAKES_AT_ONCE: usize = 256;
 
@@ -189,6 +192,23 @@ impl Crew {
         }
     }
 
+    /// Closes so many reading subscribers by reset, each worker its share, and waits until that is done. Returns how
+    /// many there were: a worker may have fewer than its share.
+    ///
+    /// # Errors
+    /// Only if the run is over.
+    pub fn close_some(&self, target: usize, count: usize, watch: &Watch) -> Result<usize, Failure> {
+        let before = self.stats(target).live;
+        self.begin_to_close(target, count);
+        let gone = before.saturating_sub(count as u64);
+        let mut progress = Progress::start();
+        watch.until(|| {
+            let live = self.stats(target).live;
+            Ok(live <= gone || progress.is_stuck_for(CLOSE_TIMEOUT, live))
+        })?;
+        Ok(usize::try_from(before.saturating_sub(self.stats(target).live)).unwrap_or(count))
+    }
+
     /// The sum of all counts for a target.
     pub fn stats(&self, target: usize) -> Stats {
         self.counts.of(target)
@@ -274,9 +294,13 @@ impl Progress {
     }
 
     fn is_stuck(&mut self, value: u64) -> bool {
+        self.is_stuck_for(PROGRESS_TIMEOUT, value)
+    }
+
+    fn is_stuck_for(&mut self, time: Duration, value: u64) -> bool {
         if value != self.value {
             *self = Self { value, since: Instant::now() };
         }
-        self.since.elapsed() > PROGRESS_TIMEOUT
+        self.since.elapsed() > time
     }
 }

@@ -46,9 +46,10 @@ impl Batch {
         self.bytes.len() / self.count
     }
 
-    /// Bytes of one message, without its frame.
-    pub fn message_bytes(&self) -> usize {
-        self.frame_bytes() - self.before - self.after
+    /// One of the messages, without its frame.
+    pub fn payload(&self, sequence: u64) -> Option<&[u8]> {
+        let frame = self.bytes.chunks_exact(self.frame_bytes()).nth((sequence - self.first) as usize)?;
+        Some(&frame[self.before..frame.len() - self.after])
     }
 
     /// The messages without their frame headers.
@@ -190,6 +191,15 @@ pub struct Position {
     pub sequence: u64,
     /// Bytes of that message's frame which have been received, and were right.
     pub frame_bytes: u32,
+    /// Where somebody else publishes: the run whose messages come. It restarts with another number.
+    pub run: u32,
+}
+
+impl Position {
+    /// In front of a message.
+    pub fn at(sequence: u64) -> Self {
+        Self { sequence, frame_bytes: 0, run: 0 }
+    }
 }
 
 /// Bytes that were received exactly as expected.
@@ -243,7 +253,7 @@ impl FeedView {
         let end = from + matched;
         let sequence = batch.first + (end / frame_bytes) as u64;
         let messages = sequence - position.sequence;
-        *position = Position { sequence, frame_bytes: (end % frame_bytes) as u32 };
+        *position = Position { sequence, frame_bytes: (end % frame_bytes) as u32, ..*position };
         Some(Match { batch, bytes: matched, messages })
     }
 
@@ -297,7 +307,7 @@ mod tests {
     fn the_published_bytes_match_in_every_split() {
         let (_, view, all) = feed_of(&[1, 3, 2]);
         for piece in [1, 50, 101, 102, 103, 250, all.len()] {
-            let mut position = Position { sequence: 0, frame_bytes: 0 };
+            let mut position = Position::at(0);
             let mut messages = 0;
             for mut chunk in all.chunks(piece) {
                 while !chunk.is_empty() {
@@ -306,11 +316,7 @@ mod tests {
                     chunk = &chunk[matched.bytes..];
                 }
             }
-            assert_eq!(
-                (messages, position),
-                (6, Position { sequence: 6, frame_bytes: 0 }),
-                "pieces of {piece}"
-            );
+            assert_eq!((messages, position), (6, Position::at(6)), "pieces of {piece}");
         }
     }
 
@@ -318,10 +324,10 @@ mod tests {
     fn whole_frames_before_a_fault_match_and_the_faulty_one_does_not() {
         let (_, view, mut all) = feed_of(&[4]);
         all[250] ^= 1;
-        let mut position = Position { sequence: 0, frame_bytes: 0 };
+        let mut position = Position::at(0);
         assert_eq!(view.advance(&mut position, &all).map(|m| (m.bytes, m.messages)), Some((204, 2)));
         assert!(view.advance(&mut position, &all[204..]).is_none());
-        assert_eq!(position, Position { sequence: 2, frame_bytes: 0 });
+        assert_eq!(position, Position::at(2));
     }
 
     #[test]

@@ -69,7 +69,13 @@ fn run(scenario: &Scenario, common: &Common) -> Result<(), Failure> {
     let Some(mut report) = scenario::run(scenario)? else { return Ok(()) };
     // Whoever reads the summary may have left, as `head` does.
     let _ = std::io::stdout().write_all(report.text(common).as_bytes());
-    files.write(&report, common)?;
+    let written = files.write(&report, common);
+    if let (Err(error), true) = (&written, report.failure.is_some() || !report.faults(common).is_empty()) {
+        // What the run found is the verdict; this is told beside it.
+        eprintln!("tidegate-loadtest: {error}");
+    } else {
+        written?;
+    }
     if let Some(failure) = report.failure.take() {
         return Err(failure);
     }

@@ -86,9 +86,10 @@ impl Round {
         self.missing += later.missing;
     }
 
-    /// Server CPU per unit, nanoseconds.
-    pub fn cpu_per_unit(&self) -> f64 {
-        self.server.total_ns as f64 / self.units.max(1) as f64
+    /// Server CPU per unit, nanoseconds; `None` if either is not known or nothing was done.
+    pub fn cpu_per_unit(&self) -> Option<f64> {
+        let is_known = self.server.total_ns > 0 && self.units > 0;
+        is_known.then(|| self.server.total_ns as f64 / self.units as f64)
     }
 
     /// How many acknowledgements by timer there were for each `recv`: 0 to about 1.
@@ -101,9 +102,9 @@ impl Round {
         if self.wall_s > 0.0 { self.units as f64 / self.wall_s } else { 0.0 }
     }
 
-    /// 99th percentile of the latency, nanoseconds.
-    pub fn p99(&self) -> f64 {
-        self.latency.value_at_quantile(0.99) as f64
+    /// 99th percentile of the latency, nanoseconds; `None` if there was none.
+    pub fn p99(&self) -> Option<f64> {
+        (!self.latency.is_empty()).then(|| self.latency.value_at_quantile(0.99) as f64)
     }
 }
 
@@ -202,9 +203,9 @@ pub fn median(mut values: Vec<f64>) -> Option<f64> {
 }
 
 /// Round by round, a figure of `series` divided by the same of `base`; rounds without it are left out.
-pub fn ratios(series: &Series, base: &Series, figure: impl Fn(&Round) -> f64) -> Vec<f64> {
-    let pairs = series.rounds.iter().zip(&base.rounds).map(|(a, b)| (figure(a), figure(b)));
-    pairs.filter(|&(a, b)| a > 0.0 && b > 0.0).map(|(a, b)| a / b).collect()
+pub fn ratios(series: &Series, base: &Series, figure: impl Fn(&Round) -> Option<f64>) -> Vec<f64> {
+    let pairs = series.rounds.iter().zip(&base.rounds).filter_map(|(a, b)| figure(a).zip(figure(b)));
+    pairs.filter(|&(_, b)| b > 0.0).map(|(a, b)| a / b).collect()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::feed::Position;
 use crate::payload::{self, Payload};
 
 /// Missing sequences that are remembered per connection, to tell late from duplicated.
@@ -82,24 +83,37 @@ impl Gaps {
 
 /// What a message is held against.
 #[derive(Clone, Copy, Debug)]
-pub struct Expected {
+pub struct Expected<'a> {
     /// The run that publishes; `None` if that is not this one.
     pub run: Option<u32>,
-    /// Length of the message that is due, if that is known.
-    pub bytes: Option<usize>,
+    /// The message that is due, if that is known.
+    pub due: Option<&'a [u8]>,
 }
 
-/// Judges one message against the `sequence` that is due next and moves that on. Returns the payload if
+impl Expected<'_> {
+    /// Whether a message that does not pass its checksum was one of ours: it begins as ours do, or most of it is
+    /// what is due.
+    fn resembles(&self, message: &[u8]) -> bool {
+        let is_most_of = |due: &[u8]| {
+            let same = due.iter().zip(message).filter(|(due, byte)| due == byte).count();
+            due.len() == message.len() && same > due.len() / 2
+        };
+        Payload::is_ours(message) || self.due.is_some_and(is_most_of)
+    }
+}
+
+/// Judges one message against the `position` of its subscriber and moves that on. Returns the payload if
 /// it was unchanged and of this run.
 pub fn judge(
     message: &[u8],
-    expected: Expected,
-    sequence: &mut u64,
+    expected: Expected<'_>,
+    position: &mut Position,
     gaps: &mut Gaps,
     tally: &mut Tally,
 ) -> Option<Payload> {
+    let sequence = &mut position.sequence;
     let Some(payload) = Payload::parse(message) else {
-        if Payload::is_ours(message) || expected.bytes == Some(message.len()) {
+        if expected.resembles(message) {
             tally.corrupted += 1;
             *sequence += u64::from(*sequence < JOINING);
         } else if expected.run.is_none() {
@@ -112,6 +126,10 @@ pub fn judge(
     if expected.run.is_some_and(|run| run != payload.run) {
         tally.foreign += 1;
         return None;
+    }
+    if expected.run.is_none() && payload.run != std::mem::replace(&mut position.run, payload.run) {
+        // Its source began anew, or another has joined it.
+        *sequence = SEQUENCE_UNKNOWN;
     }
     if *sequence >= JOINING {
         *sequence = owed(*sequence).min(payload.sequence);
@@ -135,24 +153,25 @@ pub fn judge(
 mod tests {
     use super::*;
 
-    const OURS: Expected = Expected { run: Some(1), bytes: Some(80) };
-
     fn message(sequence: u64) -> Vec<u8> {
         let mut message = Vec::new();
         Payload { sequence, due_ns: 0, run: 1 }.push(80, &mut message);
         message
     }
 
-    fn judged(mut sequence: u64, expected: Expected, messages: &[Vec<u8>]) -> (u64, Tally) {
+    fn judged(sequence: u64, run: Option<u32>, messages: &[Vec<u8>]) -> (u64, Tally) {
         let (mut gaps, mut tally) = (Gaps::default(), Tally::default());
-        for message in messages {
-            judge(message, expected, &mut sequence, &mut gaps, &mut tally);
+        let mut position = Position::at(sequence);
+        for received in messages {
+            let due = message(owed(position.sequence));
+            let expected = Expected { due: run.map(|_| due.as_slice()), run };
+            judge(received, expected, &mut position, &mut gaps, &mut tally);
         }
-        (sequence, tally)
+        (position.sequence, tally)
     }
 
     fn received(start: u64, sequences: &[u64]) -> (u64, Tally) {
-        judged(start, OURS, &sequences.iter().map(|&sequence| message(sequence)).collect::<Vec<_>>())
+        judged(start, Some(1), &sequences.iter().map(|&sequence| message(sequence)).collect::<Vec<_>>())
     }
 
     #[test]
@@ -198,20 +217,22 @@ mod tests {
             let mut messages = [message(0), message(1), message(2)];
             messages[1][place] ^= 1;
             let tally = Tally { delivered: 2, corrupted: 1, ..Tally::default() };
-            assert_eq!(judged(0, OURS, &messages), (3, tally), "byte {place}");
+            assert_eq!(judged(0, Some(1), &messages), (3, tally), "byte {place}");
         }
     }
 
     #[test]
     fn a_greeting_is_foreign_and_moves_nothing() {
         let messages = [b"welcome".to_vec(), message(0), message(1)];
-        assert_eq!(judged(0, OURS, &messages), (2, Tally { delivered: 2, foreign: 1, ..Tally::default() }));
+        assert_eq!(
+            judged(0, Some(1), &messages),
+            (2, Tally { delivered: 2, foreign: 1, ..Tally::default() })
+        );
     }
 
     #[test]
     fn a_feed_of_somebody_else_is_counted_without_a_verdict() {
-        let any = Expected { run: None, bytes: None };
-        let (_, tally) = judged(SEQUENCE_UNKNOWN, any, &[b"1.08523".to_vec(), b"1.08524".to_vec()]);
+        let (_, tally) = judged(SEQUENCE_UNKNOWN, None, &[b"1.08523".to_vec(), b"1.08524".to_vec()]);
         assert_eq!((tally.unverified, tally.received(), tally.faults()), (2, 2, 0));
     }
 
@@ -219,8 +240,27 @@ mod tests {
     fn a_message_of_another_run_is_foreign() {
         let mut other = Vec::new();
         Payload { sequence: 9, due_ns: 0, run: 2 }.push(80, &mut other);
-        assert_eq!(judged(0, OURS, &[other.clone()]), (0, Tally { foreign: 1, ..Tally::default() }));
-        let any = Expected { run: None, bytes: None };
-        assert_eq!(judged(SEQUENCE_UNKNOWN, any, &[other]).1.delivered, 1);
+        assert_eq!(judged(0, Some(1), &[other.clone()]), (0, Tally { foreign: 1, ..Tally::default() }));
+        assert_eq!(judged(SEQUENCE_UNKNOWN, None, &[other]).1.delivered, 1);
+    }
+
+    #[test]
+    fn a_message_of_the_due_length_is_not_for_that_one_of_ours() {
+        let messages = [vec![b'?'; 80], message(0)];
+        let tally = Tally { delivered: 1, foreign: 1, ..Tally::default() };
+        assert_eq!(judged(0, Some(1), &messages), (1, tally));
+    }
+
+    #[test]
+    fn a_feed_of_somebody_else_may_begin_anew() {
+        let of = |run, sequence| {
+            let mut message = Vec::new();
+            Payload { sequence, due_ns: 0, run }.push(80, &mut message);
+            message
+        };
+        let restarted = [of(7, 40), of(7, 41), of(8, 0), of(8, 1)];
+        assert_eq!(judged(SEQUENCE_UNKNOWN, None, &restarted).1, Tally { delivered: 4, ..Tally::default() });
+        let lossy = [of(7, 40), of(7, 42)];
+        assert_eq!(judged(SEQUENCE_UNKNOWN, None, &lossy).1.lost, 1);
     }
 }

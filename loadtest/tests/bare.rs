@@ -266,7 +266,10 @@ fn a_killed_run_leaves_no_server_behind() {
         .stderr(Stdio::null())
         .spawn()
         .expect("the binary runs");
-    wait_until("the server is up", || port.is_open());
+    // The server's shell, and the guard that is started behind it.
+    let children = format!("/proc/{0}/task/{0}/children", run.id());
+    let count = || std::fs::read_to_string(&children).unwrap_or_default().split_whitespace().count();
+    wait_until("the server is up and guarded", || port.is_open() && count() == 2);
     run.kill().expect("it runs");
     run.wait().expect("it ended");
     wait_until("no server is left", || !port.is_open());

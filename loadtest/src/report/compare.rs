@@ -16,7 +16,9 @@ pub struct Total {
     pub generator_cores: f64,
     /// Share of a core that its busiest thread used.
     pub busiest_thread: f64,
-    /// Acknowledgements by timer for each `recv`.
+    /// `recv` calls that returned bytes.
+    pub reads: u64,
+    /// Acknowledgements by timer for each of them.
     pub acks_by_timer: f64,
     /// Units per second, the median round.
     pub rate_median: f64,
@@ -55,25 +57,23 @@ impl Total {
     pub fn of(series: &Series) -> Self {
         let mut sum = Round::empty(0);
         series.rounds.iter().for_each(|round| sum.add(round));
-        let middle = |figure: fn(&Round) -> f64| {
-            median(series.rounds.iter().map(figure).collect()).unwrap_or_default()
+        let middle = |figure: fn(&Round) -> Option<f64>| {
+            median(series.rounds.iter().filter_map(figure).collect()).unwrap_or_default()
         };
         let (per_unit, wall_s) = (1e3 * sum.units.max(1) as f64, f64::max(sum.wall_s, 1e-9));
         let us = sum.server.total_ns as f64 / per_unit;
-        let cpu = Cpu {
-            us,
-            median_us: middle(|round| round.cpu_per_unit() / 1e3),
-            user_us: us * sum.server.user_share(),
-        };
+        let cpu =
+            Cpu { us, median_us: middle(Round::cpu_per_unit) / 1e3, user_us: us * sum.server.user_share() };
         Self {
             units: sum.units,
-            cpu: (sum.server.total_ns > 0).then_some(cpu),
+            cpu: (sum.server.total_ns > 0 && sum.units > 0).then_some(cpu),
             generator_us: sum.own.total_ns as f64 / per_unit,
             generator_cores: sum.own.total_ns as f64 / 1e9 / wall_s,
             busiest_thread: sum.busiest_ns as f64 / 1e9 / wall_s,
+            reads: sum.reads,
             acks_by_timer: sum.acks_by_timer_share(),
-            rate_median: middle(Round::rate),
-            p99_ms_median: middle(|round| round.p99() / 1e6),
+            rate_median: middle(|round| Some(round.rate())),
+            p99_ms_median: middle(Round::p99) / 1e6,
             latency: sum.latency,
             spread: sum.spread,
             lag: sum.lag,

@@ -99,7 +99,7 @@ impl Report {
         if faults.is_empty() && !common.allow_loss {
             let delivered = self.stats.iter().any(|(_, stats)| stats.tally.delivered > 0);
             let messages = if delivered { "every message once, in order and unchanged; " } else { "" };
-            let _ = writeln!(page, "<li>passed {messages}no connection ended by the server</li>");
+            let _ = writeln!(page, "<li>passed {messages}no reading connection ended by the server</li>");
         }
         if self.interrupted {
             page.push_str("<li>interrupted: the figures cover what was seen until then</li>\n");
@@ -234,7 +234,7 @@ impl Report {
                 format!("{:.3}", round.wall_s),
                 grouped(round.units as f64),
                 grouped(round.rate()),
-                format!("{:.3}", round.cpu_per_unit() / 1e3),
+                round.cpu_per_unit().map_or_else(|| NONE.to_owned(), |ns| format!("{:.3}", ns / 1e3)),
             ];
             row.extend(latency_cells(&round.latency, &[0.5, 0.99, 0.999]));
             row.push(format!("{:.0} %", round.acks_by_timer_share() * 100.0));

@@ -51,7 +51,7 @@ impl Report {
             "timeline": timeline_json(&self.timeline),
             "started": self.start.date(),
             "fingerprint": fingerprint,
-            "missing": self.missing,
+            "missing": self.missing_in_all(),
             "warnings": self.warnings(),
             "interrupted": self.interrupted,
             "ended_by": self.failure.as_ref().map(ToString::to_string),
@@ -79,20 +79,21 @@ fn series_json(series: &Series) -> Value {
         "published_late_ms": latency_json(&total.late),
         "latency_ms": latency_json(&total.latency),
         "first_to_last_ms": latency_json(&total.spread),
-        "p99_ms_median": total.p99_ms_median,
+        "p99_ms_median": (!total.latency.is_empty()).then_some(total.p99_ms_median),
         "rounds": series.rounds.iter().map(round_json).collect::<Vec<_>>(),
     })
 }
 
 fn round_json(round: &Round) -> Value {
+    let known = |ns: u64| (round.server.total_ns > 0).then_some(ns);
     json!({
         "units": round.units,
         "wall_seconds": round.wall_s,
         "units_per_second": round.rate(),
-        "cpu_us_per_unit": (round.server.total_ns > 0).then(|| round.cpu_per_unit() / 1e3),
-        "server_cpu_ns": round.server.total_ns,
-        "server_user_ns": round.server.user_ns,
-        "server_system_ns": round.server.system_ns,
+        "cpu_us_per_unit": round.cpu_per_unit().map(|ns| ns / 1e3),
+        "server_cpu_ns": known(round.server.total_ns),
+        "server_user_ns": known(round.server.user_ns),
+        "server_system_ns": known(round.server.system_ns),
         "generator_cpu_ns": round.own.total_ns,
         "latency_ms": latency_json(&round.latency),
         "acks_by_timer_per_recv": round.acks_by_timer_share(),
@@ -100,7 +101,11 @@ fn round_json(round: &Round) -> Value {
     })
 }
 
+/// Percentiles; null of nothing.
 fn latency_json(latency: &Histogram<u64>) -> Value {
+    if latency.is_empty() {
+        return Value::Null;
+    }
     let ms = |quantile: f64| latency.value_at_quantile(quantile) as f64 / 1e6;
     json!({"p50": ms(0.5), "p90": ms(0.9), "p99": ms(0.99), "p99.9": ms(0.999), "max": latency.max() as f64 / 1e6})
 }

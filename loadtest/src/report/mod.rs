@@ -127,7 +127,8 @@ impl Report {
         let per = |now: u64, before: u64| (now as f64 - before as f64) / connections as f64;
         let (processes, count) = (arm.processes.clone(), arm.processes.count());
         self.add_fact(&format!("{name}_processes"), count as f64, "processes accounted for");
-        self.add_fact(&format!("{name}_descriptors"), processes.descriptors() as f64, "open descriptors");
+        let descriptors = processes.descriptors().map(|count| count as f64);
+        self.add_fact(&format!("{name}_descriptors"), descriptors, "open descriptors");
         self.add_fact(&format!("{name}_threads"), processes.threads() as f64, "threads");
         let several = "bytes resident, shared pages counted once for each process: see PSS";
         let resident = if count > 1 { several } else { "bytes resident" };
@@ -169,12 +170,20 @@ impl Report {
     pub fn faults(&self, common: &Common) -> Vec<String> {
         let mut faults = Vec::new();
         let missing = self.missing_in_all();
-        if missing > 0 {
+        if missing > 0 && self.unit == "connection" {
+            faults.push(format!("{missing} connections did not come to be"));
+        } else if missing > 0 {
             faults.push(format!("{missing} deliveries did not come in time"));
+        }
+        for series in self.series.iter().filter(|_| self.unit == "delivery") {
+            if !series.rounds.is_empty() && series.rounds.iter().all(|round| round.units == 0) {
+                faults.push(format!("{}: no message came", series.name));
+            }
         }
         for (name, stats) in &self.stats {
             let tally = &stats.tally;
-            if stats.owed > 0 {
+            // What has been told already is not told as another fault.
+            if stats.owed > missing {
                 faults.push(format!("{name}: {} deliveries never came", stats.owed));
             }
             if tally.faults() > 0 {

@@ -87,6 +87,10 @@ fn push_series(out: &mut String, series: &Series, unit: &str) {
         total.units,
         series.rounds.len()
     );
+    if total.latency.is_empty() {
+        let _ = writeln!(out, "{:<13} no latency was measured", "");
+        return;
+    }
     let _ = writeln!(
         out,
         "{:<13} latency p50 {:.2} p90 {:.2} p99 {:.2} p99.9 {:.2} max {:.2} ms; generator CPU {:.3} us, {:.2} cores; late ACKs {:.0} %",

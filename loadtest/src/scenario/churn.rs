@@ -111,7 +111,8 @@ fn play(
         tick = if publishes { message_due.min(tick + TICK) } else { tick + TICK };
         stage.watch.until_moment(start + tick)?;
     }
-    published.miss(stage.crew.wait_opened(index, changed, before, &stage.watch)?);
+    // Who was refused is told by its cause.
+    stage.crew.wait_opened(index, changed, before, &stage.watch)?;
     if publishes {
         // One more for all: whoever joined last has then received something too.
         published.publish(stage, index, 1, churn.size, sys::monotonic_ns())?;

@@ -54,20 +54,20 @@ fn hold(
             let per_second = cpu.total_ns as f64 / held_s / common.connections as f64;
             report.add_fact(
                 &format!("{}_cpu_ns_per_connection_second", stage.arms[index].target.name),
-                (cpu.total_ns > 0).then_some(per_second),
+                (stage.arms[index].processes.count() > 0).then_some(per_second),
                 "ns CPU per connection and second",
             );
         }
     }
-    if matches!(outcome, Err(ref failure) if !matches!(failure, Failure::Interrupted)) {
-        return outcome;
-    }
-    // Ctrl-C or not, so many are there.
+    // However it ended, so many are there.
     let live: Vec<usize> = (0..stage.arms.len()).map(|index| stage.crew.stats(index).live as usize).collect();
     for (index, &live) in live.iter().enumerate().filter(|&(_, &live)| live > 0) {
         report.add_memory_of(stage, index, &before, live, "");
     }
-    report.add_kernel_memory(&kernel_before, live.iter().sum::<usize>().max(1));
+    let all = live.iter().sum();
+    if all > 0 {
+        report.add_kernel_memory(&kernel_before, all);
+    }
     outcome
 }
 
@@ -101,6 +101,9 @@ fn hold_and_broadcast(
                 "s until the last had it",
             );
             report.missing += missing;
+            if missing > 0 && !stage.allows_loss {
+                return Ok(());
+            }
         }
     }
     stage.watch.until_moment(start + length)

@@ -41,12 +41,14 @@ pub fn publish_and_wait(stage: &mut Stage, index: usize, count: usize, size: usi
     wait_for_all(stage, index)
 }
 
-/// Waits until all subscribers have everything that was published. Returns how many deliveries did not come.
+/// Waits until all subscribers have everything that was published. Returns how many deliveries did not come, those
+/// aside that an earlier wait has told.
 ///
 /// # Errors
 /// If the run is over.
-pub fn wait_for_all(stage: &Stage, index: usize) -> Result<u64, Failure> {
-    stage.crew.wait_delivered(index, stage.arms[index].target.feed.head(), &stage.watch)
+pub fn wait_for_all(stage: &mut Stage, index: usize) -> Result<u64, Failure> {
+    let missing = stage.crew.wait_delivered(index, stage.arms[index].target.feed.head(), &stage.watch)?;
+    Ok(missing.saturating_sub(std::mem::replace(&mut stage.overdue[index], missing)))
 }
 
 /// Publishes `count` messages together, as due at a moment of `CLOCK_MONOTONIC`.
@@ -110,17 +112,12 @@ impl Published {
     ///
     /// # Errors
     /// If the run is over.
-    pub fn wait(&mut self, stage: &Stage, index: usize) -> Result<(), Failure> {
+    pub fn wait(&mut self, stage: &mut Stage, index: usize) -> Result<(), Failure> {
         self.missing += wait_for_all(stage, index)?;
         while !self.open.is_empty() {
             self.read_oldest();
         }
         Ok(())
-    }
-
-    /// Counts what else did not come.
-    pub fn miss(&mut self, count: u64) {
-        self.missing += count;
     }
 
     fn read_oldest(&mut self) {

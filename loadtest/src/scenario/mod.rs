@@ -71,8 +71,9 @@ fn on_stage(
     let mut report = Report::new(generator_cores(common));
     if let Err(failure) = scenario(&mut stage, &mut report) {
         let failure = stage.explain(failure);
-        // What was seen until then is told all the same.
-        if !matches!(failure, Failure::Interrupted) && !report.has_figures() {
+        // What was seen until then is told all the same, if there was anything.
+        let has_connected = (0..stage.arms.len()).any(|index| stage.crew.stats(index).upgraded > 0);
+        if !matches!(failure, Failure::Interrupted) && !report.has_figures() && !has_connected {
             return Err(failure);
         }
         report.end_early(failure);

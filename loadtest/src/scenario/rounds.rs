@@ -9,7 +9,8 @@ use crate::report::Report;
 use crate::round::{Round, Series};
 use crate::stage::Stage;
 
-/// Rounds that are kept apart; of more, neighbours become one, so that a run of hours needs no more memory.
+/// Rounds that are kept apart where a run goes on for a time; of more, neighbours become one, so that hours need no
+/// more memory. Only rounds of deliveries: where a round is one event, such as a storm, two are not a longer one.
 const ROUNDS_MAX: usize = 128;
 
 /// How long to go on.
@@ -58,27 +59,34 @@ pub fn alternate(
                     }
                     stage.watch.check()
                 }
-                Err(failure) => Err(stage.explain(failure)),
+                Err(failure) => Err(failure),
             };
             match ended {
                 Err(failure) if report.has_figures() => {
-                    report.end_early(failure);
+                    report.end_early(stage.explain(failure));
                     return Ok(());
                 }
                 other => other?,
             }
         }
         played += 1;
-        fold(&mut report.series);
+        if matches!(length, Length::Until(_)) {
+            fold(&mut report.series);
+        }
     }
     Ok(())
 }
 
 fn say(stage: &Stage, played: usize, name: &str, round: &Round) {
-    let (cpu, p99, rate) = (round.cpu_per_unit() / 1e3, round.p99() / 1e6, round.rate());
+    let known = |value: Option<f64>, places: usize| {
+        value.map_or_else(|| "?".to_owned(), |value| format!("{value:.places$}"))
+    };
+    let cpu = known(round.cpu_per_unit().map(|ns| ns / 1e3), 3);
+    let p99 = known(round.p99().map(|ns| ns / 1e6), 2);
     stage.say(&format!(
-        "round {} {name:>8}: {cpu:8.3} us CPU, p99 {p99:8.2} ms, {rate:10.0}/s, late ACKs {:.0} %",
+        "round {} {name:>8}: {cpu:>8} us CPU, p99 {p99:>8} ms, {:10.0}/s, late ACKs {:.0} %",
         played + 1,
+        round.rate(),
         round.acks_by_timer_share() * 100.0
     ));
 }

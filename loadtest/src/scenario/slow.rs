@@ -28,10 +28,10 @@ pub fn run(stage: &mut Stage, report: &mut Report, options: &SlowOptions) -> Res
     }
     let stalled = stalled_count(&common);
     let reading = common.connections.saturating_sub(stalled);
-    if reading == 0 {
-        return Err(Failure::Usage(
-            "nobody would read: give more --connections or a smaller --stalled-share".into(),
-        ));
+    if reading == 0 || stalled == 0 {
+        let nobody = if reading == 0 { "read" } else { "be slow" };
+        let cure = "give more --connections or another --stalled-share";
+        return Err(Failure::Usage(format!("nobody would {nobody}: {cure}")));
     }
     let (window, size, length) = (usize::from(options.window), options.size, options.rounds.round_seconds);
     let pace = match common.read_rate {
@@ -57,6 +57,9 @@ pub fn run(stage: &mut Stage, report: &mut Report, options: &SlowOptions) -> Res
             rss_before = rss_of(stage, index);
             for _ in 0..options.prefill.div_ceil(PREFILL_SIZE / 1024) {
                 missing += load::warm_up(stage, index, 1, PREFILL_SIZE)?;
+                if missing > 0 && !stage.allows_loss {
+                    break;
+                }
             }
         }
         let round = match options.rate {

@@ -21,7 +21,10 @@ const GRACE: Duration = Duration::from_secs(300);
 /// The common options, with what a soak has by itself.
 pub fn common(options: &SoakOptions) -> Common {
     let mut common = options.common.clone();
-    common.timeout = common.timeout.max(options.length + GRACE);
+    let servers = 1 + usize::from(!common.versus_url.is_empty()) + common.limit.len();
+    // Everybody plays the last round to its end, with its storm.
+    let last_round = (options.round_seconds + storm::RECOVERY_MAX) * servers as u32;
+    common.timeout = common.timeout.max(options.length + last_round + GRACE);
     if common.stalled_share == 0.0 {
         common.stalled_share = SLOW_SHARE_DEFAULT;
     }

@@ -13,7 +13,7 @@ use crate::round::{Round, Stopwatch, median};
 use crate::stage::Stage;
 
 /// After this a server does not recover any more.
-const RECOVERY_MAX: Duration = Duration::from_secs(120);
+pub const RECOVERY_MAX: Duration = Duration::from_secs(120);
 
 /// Runs it.
 ///
@@ -78,10 +78,7 @@ pub fn storm(
     let before = stage.crew.stats(index);
     let stopwatch = Stopwatch::start(stage, index)?;
     let start = Instant::now();
-    stage.crew.begin_to_close(index, count);
-    let gone = before.live.saturating_sub(count as u64);
-    let (crew, watch) = (&stage.crew, &stage.watch);
-    watch.until(|| Ok(crew.stats(index).live <= gone))?;
+    let count = stage.crew.close_some(index, count, &stage.watch)?;
     stage.crew.begin_to_open(
         index,
         count,
@@ -89,6 +86,7 @@ pub fn storm(
     );
     let publishes = stage.arms[index].target.publishes;
     for number in 0_u32.. {
+        stage.watch.check()?;
         if publishes {
             load::publish(stage, index, 1, size, crate::sys::monotonic_ns())?;
         }
@@ -100,7 +98,8 @@ pub fn storm(
             let back = stats.upgraded - before.upgraded;
             is_whole = back >= count as u64;
             if start.elapsed() > RECOVERY_MAX {
-                let cause = stats.causes.keys().next().map_or("it answers no more", String::as_str);
+                let cause = stats.causes.iter().max_by_key(|(_, times)| **times);
+                let cause = cause.map_or("it answers no more", |(cause, _)| cause.as_str());
                 return Err(Failure::Unavailable(format!(
                     "{back} of {count} came back within {RECOVERY_MAX:?}: {cause}"
                 )));

@@ -1,5 +1,6 @@
 //! What a process has used, from `/proc` and its CPU clock: CPU time and memory, ours and the server's.
 
+use std::collections::HashSet;
 use std::fs;
 use std::ops::{AddAssign, Sub};
 
@@ -128,9 +129,20 @@ impl Memory {
     }
 }
 
-/// Open descriptors of a process, in its main thread's table; 0 if we may not see them.
-pub fn descriptors(pid: u32) -> usize {
-    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+/// Open descriptors of a process, those of tables that its threads have for themselves included; `None` if we may not
+/// see them. What has no name of its own, such as an epoll, is counted in the table that has most.
+pub fn descriptors(pid: u32) -> Option<usize> {
+    let (mut named, mut unnamed_max) = (HashSet::new(), 0);
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    for task in tasks.flatten() {
+        let entries = fs::read_dir(task.path().join("fd")).ok()?;
+        let links = entries.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
+        let (unnamed, others): (Vec<_>, Vec<_>) =
+            links.partition(|link| link.to_string_lossy().starts_with("anon_inode:"));
+        unnamed_max = unnamed.len().max(unnamed_max);
+        named.extend(others);
+    }
+    Some(named.len() + unnamed_max)
 }
 
 /// Threads of a process; 0 if it is gone.
@@ -200,7 +212,8 @@ mod tests {
         assert!(Memory::of(std::process::id()).unwrap().rss > 100_000);
         assert!(Stat::of_all().iter().any(|stat| stat.pid == std::process::id() && !stat.has_ended));
         assert!(KernelMemory::now().available > 0);
-        assert!(descriptors(std::process::id()) > 2 && threads(std::process::id()) > 0);
+        assert!(descriptors(std::process::id()) > Some(2) && threads(std::process::id()) > 0);
+        assert_eq!(descriptors(u32::MAX), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The processes of one server, and what they use together: whoever holds a listening socket of its port, and
+//! The processes of one server, and what they use together: whoever holds a listening socket of its address, and
 //! what it was started as with all descendants. A process that only watches over the others is one of them. This
 //! process never is, nor what it started besides.
 //!
@@ -9,6 +9,7 @@
 //! both used, but for what the old one used after the last look.
 
 use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::accounts::{self, CpuTime, Memory, Stat};
@@ -20,8 +21,8 @@ use crate::failure::Failure;
 pub struct Processes {
     /// What it was started as: number and start of each.
     roots: Vec<Id>,
-    /// The port on this machine that it listens on.
-    port: Option<u16>,
+    /// Where on this machine it listens.
+    address: Option<SocketAddr>,
     set: Arc<Mutex<Set>>,
 }
 
@@ -48,10 +49,11 @@ struct Member {
 }
 
 impl Processes {
-    /// Those below `roots`, and those that listen on `port` of this machine; none of both is a server elsewhere.
-    pub fn of(roots: &[u32], port: Option<u16>) -> Self {
+    /// Those below `roots`, and those that listen on `address` of this machine; none of both is a server elsewhere.
+    pub fn of(roots: &[u32], address: Option<SocketAddr>) -> Self {
         let stats = roots.iter().filter_map(|&pid| Stat::of(pid));
-        let processes = Self { roots: stats.map(|stat| id_of(&stat)).collect(), port, set: Arc::default() };
+        let processes =
+            Self { roots: stats.map(|stat| id_of(&stat)).collect(), address, set: Arc::default() };
         processes.find();
         processes
     }
@@ -92,8 +94,8 @@ impl Processes {
         self.pids().into_iter().filter_map(Memory::of).reduce(Memory::and)
     }
 
-    /// Open descriptors of those that were last found.
-    pub fn descriptors(&self) -> usize {
+    /// Open descriptors of those that were last found; `None` if we may not see them of all.
+    pub fn descriptors(&self) -> Option<usize> {
         self.pids().into_iter().map(accounts::descriptors).sum()
     }
 
@@ -121,7 +123,7 @@ impl Processes {
     }
 
     fn find_in(&self, set: &mut Set) {
-        let listening = self.port.map(Listening::on).unwrap_or_default();
+        let listening = self.address.map(Listening::on).unwrap_or_default();
         set.look();
         let all = Stat::of_all();
         let mut children: HashMap<u32, Vec<&Stat>> = HashMap::new();
@@ -238,7 +240,10 @@ mod tests {
         assert_eq!(shell.line(), "done");
         let processes = Processes::of(&[shell.pid()], None);
         let first = processes.cpu().unwrap();
-        assert_eq!((processes.count(), processes.descriptors() >= 6, processes.threads()), (2, true, 2));
+        assert_eq!(
+            (processes.count(), processes.descriptors() >= Some(6), processes.threads()),
+            (2, true, 2)
+        );
         let parent = Stat::of(shell.pid()).unwrap().cpu().unwrap();
         assert!(first.total_ns > 2 * parent.total_ns, "{first:?} {parent:?}");
         let alone = Memory::of(shell.pid()).unwrap();
@@ -277,7 +282,7 @@ mod tests {
     fn a_listener_that_cannot_be_seen_is_told_and_has_no_figures() {
         // Our own process is left out, and so stands for one of another user.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let processes = Processes::of(&[], Some(listener.local_addr().unwrap().port()));
+        let processes = Processes::of(&[], Some(listener.local_addr().unwrap()));
         assert!(processes.are_hidden());
         assert_eq!(processes.cpu().unwrap(), CpuTime::default());
         assert!(processes.memory().is_none());

@@ -1,5 +1,6 @@
 //! One server of a run with all that belongs to it: started, accounted for, published to.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -31,11 +32,16 @@ pub struct Arm {
 pub struct Casting<'a> {
     pub common: &'a Common,
     pub publish: PublishBy,
-    pub run: u32,
+    /// Number of the next server's payloads: two may be one and the same, or nodes of one cluster.
+    pub run: Cell<u32>,
     pub watch: &'a Watch,
 }
 
 impl Casting<'_> {
+    fn next_run(&self) -> u32 {
+        self.run.replace(self.run.get().wrapping_add(1))
+    }
+
     /// A server under test, started here if there is a command for it; `pids` if the user knows its processes.
     ///
     /// # Errors
@@ -54,7 +60,7 @@ impl Casting<'_> {
         let process = spawn.map(start).transpose()?;
         let processes = if pids.is_empty() {
             let spawned: Vec<u32> = process.iter().map(ServerProcess::pid).collect();
-            Processes::of(&spawned, address.ip().is_loopback().then(|| address.port()))
+            Processes::of(&spawned, address.ip().is_loopback().then_some(address))
         } else {
             if let Some(pid) = pids.iter().find(|&&pid| Stat::of(pid).is_none()) {
                 return Err(Failure::Unavailable(format!("there is no process {pid}: check --pid")));
@@ -83,7 +89,7 @@ impl Casting<'_> {
         let target = Target {
             name: name.to_owned(),
             urls: urls.to_vec(),
-            feed: Feed::new(self.run, protocol.clone()),
+            feed: Feed::new(self.next_run(), protocol.clone()),
             protocol,
             tls,
             publishes: self.publish != PublishBy::None,
@@ -111,7 +117,7 @@ impl Casting<'_> {
             urls: vec![url],
             protocol: Protocol::plain(),
             tls: None,
-            feed: Feed::new(self.run, Protocol::plain()),
+            feed: Feed::new(self.next_run(), Protocol::plain()),
             publishes: self.publish != PublishBy::None,
         };
         let publisher = Box::new(BarePublisher::connect(&controls)?);

@@ -3,6 +3,7 @@
 
 mod arm;
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -31,6 +32,8 @@ pub struct Stage {
     pub crew: Crew,
     /// Whether what subscribers do not get ends nothing.
     pub allows_loss: bool,
+    /// Of each server, the deliveries that a wait has told missing and that have not come since.
+    pub overdue: Vec<u64>,
     /// The servers; what the others are compared with comes last.
     pub arms: Vec<Arm>,
 }
@@ -51,6 +54,11 @@ impl Stage {
                 "--connections must be at least 1 and --stalled-share within 0 to 1".into(),
             ));
         }
+        if publishes && common.publish == PublishBy::None && !common.limit.is_empty() {
+            return Err(Failure::Usage(
+                "nobody would publish to --limit: leave it away, or give another --publish".into(),
+            ));
+        }
         // The controller looks at its workers thousands of times a second.
         if let Err(error) = sys::preempt_nobody() {
             eprintln!("tidegate-loadtest: on shared cores this run may disturb the server: {error}");
@@ -61,7 +69,7 @@ impl Stage {
             .map_err(|error| Failure::Usage(format!("descriptor limit: {error}")))?;
         let publish = if publishes { common.publish.clone() } else { PublishBy::None };
         let run = sys::monotonic_ns() as u32 ^ std::process::id().rotate_left(16);
-        let casting = Casting { common, publish, run, watch: &watch };
+        let casting = Casting { common, publish, run: Cell::new(run), watch: &watch };
         let mut arms = Vec::new();
         if !common.url.is_empty() {
             let (urls, spawn) = (&common.url, common.spawn.as_deref());
@@ -86,7 +94,7 @@ impl Stage {
         if arms.iter().any(|arm| arm.processes.are_hidden()) {
             monitor.say(HIDDEN);
         }
-        Ok(Self { watch, monitor, crew, allows_loss: common.allow_loss, arms })
+        Ok(Self { watch, monitor, crew, allows_loss: common.allow_loss, overdue: vec![0; arms.len()], arms })
     }
 
     /// Tells the user what is going on, unless that is not wanted.
@@ -112,8 +120,8 @@ pub fn stalled_count(common: &Common) -> usize {
 
 /// Checks the load against the limits of this machine, and chooses what was left open.
 fn crew_options(common: &Common, arms: &[Arm], limit: usize) -> Result<CrewOptions, Failure> {
-    let per_arm = common.connections + stalled_count(common);
-    let total = per_arm * arms.len();
+    let per_arm = common.connections.saturating_add(stalled_count(common));
+    let total = per_arm.saturating_mul(arms.len());
     let room = limit.saturating_sub(SPARE_DESCRIPTORS).max(1);
     let threads = if common.threads == 0 { total.div_ceil(room).max(1) } else { common.threads };
     if total.div_ceil(threads) > room {

@@ -128,7 +128,11 @@ impl Worker {
         let mut events = Events::with_capacity(EVENTS_MAX);
         let mut is_busy = false;
         let mut last_sweep_ns = sys::monotonic_ns();
-        while self.obey() {
+        while let Some(has_obeyed) = self.obey() {
+            if has_obeyed {
+                // Who waits for what a command has done does not wait for the next event.
+                self.publish();
+            }
             self.retry();
             self.open_more();
             self.sip();
@@ -171,8 +175,9 @@ impl Worker {
         if is_paced || !self.retries.is_empty() || self.sipping.is_due_soon() { self.nap } else { IDLE_WAIT }
     }
 
-    /// Carries out commands; false ends the thread.
-    fn obey(&mut self) -> bool {
+    /// Carries out commands and says whether there were any; `None` ends the thread.
+    fn obey(&mut self) -> Option<bool> {
+        let mut has_obeyed = false;
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Open(opening) => {
@@ -184,10 +189,11 @@ impl Worker {
                     let latencies = &mut self.desks[usize::from(target)].latencies;
                     let _ = reply.send(std::mem::replace(latencies, Latencies::new()));
                 }
-                Command::Stop => return false,
+                Command::Stop => return None,
             }
+            has_obeyed = true;
         }
-        true
+        Some(has_obeyed)
     }
 
     fn publish(&self) {

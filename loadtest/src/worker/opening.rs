@@ -149,7 +149,7 @@ impl Worker {
             stalled: opening.stalled,
             again: opening.again,
             // The number stands in for the sequence until the upgrade is done: it picks the URL again.
-            position: Position { sequence: number as u64, frame_bytes: 0 },
+            position: Position::at(number as u64),
             detour: Some(Box::new(Detour::Handshake(handshake))),
         });
         self.in_flight += 1;
@@ -216,6 +216,7 @@ fn open(address: SocketAddr, source: Option<SocketAddr>, stalled: bool) -> io::R
 
 /// Says what a failed connect means to the user.
 pub fn describe(error: &io::Error, address: SocketAddr, source: Option<std::net::IpAddr>) -> String {
+    // Without the address where it says nothing: alike causes are counted as one.
     let from = source.map_or_else(String::new, |source| format!(" from {source}"));
     match error.raw_os_error() {
         Some(libc::ECONNREFUSED) => format!("{address} refuses connections: is the server running?"),
@@ -231,7 +232,7 @@ pub fn describe(error: &io::Error, address: SocketAddr, source: Option<std::net:
         Some(libc::ECONNRESET) => {
             format!("{address} reset a connection during the handshake: see the server's log")
         }
-        _ => format!("connecting{from} to {address}: {error}"),
+        _ => format!("connecting to {address}: {error}"),
     }
 }
 

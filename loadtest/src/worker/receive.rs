@@ -11,6 +11,9 @@ use crate::verify::{self, Expected, Gaps, SEQUENCE_UNKNOWN, joining_at, owed};
 use crate::wire::frame::{self, Event, FrameReader};
 use crate::wire::{handshake, sse};
 
+/// A longer latency of a feed that is not ours is that of another clock.
+const FOREIGN_LATENCY_NS_MAX: u64 = 60_000_000_000;
+
 /// What is said of a subscriber whose half-received frame can no longer be made again.
 const TOO_FAR_BEHIND: &str =
     "fell more publications behind than this tool can check: publish less, or to fewer";
@@ -156,7 +159,7 @@ impl Desk {
             Event::Pong => Ok(()),
             Event::Close(code, reason) => {
                 let code = code.map_or_else(|| "no code".to_owned(), |code| code.to_string());
-                Err(Ended(format!("the server closed a connection: {code} {reason}")))
+                Err(Ended(format!("the server closed a connection: {code} {}", reason.escape_debug())))
             }
         }
     }
@@ -212,19 +215,20 @@ impl Desk {
         if target.publishes {
             self.view.refresh(&target.feed);
         }
-        let sequence = &mut connection.position.sequence;
-        let before = owed(*sequence);
-        let due = self.view.find(*sequence);
-        let expected = Expected {
-            run: target.publishes.then_some(target.feed.run),
-            bytes: due.map(|batch| batch.message_bytes()),
-        };
-        let payload = verify::judge(message, expected, sequence, gaps, &mut self.stats.tally);
-        let moved = owed(*sequence).wrapping_sub(before);
+        let position = &mut connection.position;
+        let before = owed(position.sequence);
+        let due = self.view.find(before).and_then(|batch| batch.payload(before));
+        let expected = Expected { run: target.publishes.then_some(target.feed.run), due };
+        let payload = verify::judge(message, expected, position, gaps, &mut self.stats.tally);
+        let moved = owed(position.sequence).wrapping_sub(before);
         self.stats.sequence_sum = self.stats.sequence_sum.wrapping_add(moved);
         let Some(payload) = payload else { return };
         target.feed.expect_opcode(opcode);
-        self.latencies.delivery.saturating_record(now_ns.saturating_sub(payload.due_ns));
+        let latency_ns = now_ns.checked_sub(payload.due_ns);
+        // Another machine's clock says nothing here.
+        if let Some(latency_ns) = latency_ns.filter(|&ns| target.publishes || ns < FOREIGN_LATENCY_NS_MAX) {
+            self.latencies.delivery.saturating_record(latency_ns);
+        }
         if target.publishes
             && let Some(batch) = self.view.find(payload.sequence)
         {

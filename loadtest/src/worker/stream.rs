@@ -214,7 +214,7 @@ mod tests {
         let published = Arc::new(Mutex::new(vec![Stats::default()]));
         let (targets, sources) = (vec![Arc::new(target)], Arc::new(Sources::default()));
         let mut worker = Worker::new(poll, inbox, targets, published, sources, Duration::ZERO, 0);
-        let position = Position { sequence: 0, frame_bytes: 0 };
+        let position = Position::at(0);
         worker.connections.push(Some(Connection {
             again: false,
             stream,

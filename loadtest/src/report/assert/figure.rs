@@ -176,7 +176,7 @@ fn messages(stats: &Stats) -> u64 {
 }
 
 /// Reads a figure from a round.
-pub type RoundFigure = Box<dyn Fn(&Round) -> f64>;
+pub type RoundFigure = Box<dyn Fn(&Round) -> Option<f64>>;
 
 /// A figure that was asked for.
 #[derive(Clone, Debug)]
@@ -224,9 +224,12 @@ impl Figure {
     /// The figure of a single round, where a round has it.
     pub fn of_round(&self) -> Option<RoundFigure> {
         match self.origin? {
-            Origin::Latency(of, figure) => Some(Box::new(move |round| figure(of(round)))),
+            Origin::Latency(of, figure) => Some(Box::new(move |round| {
+                let values = of(round);
+                (!values.is_empty()).then(|| figure(values))
+            })),
             Origin::Cpu(_) => Some(Box::new(Round::cpu_per_unit)),
-            Origin::Rate => Some(Box::new(Round::rate)),
+            Origin::Rate => Some(Box::new(|round| Some(round.rate()))),
             _ => None,
         }
     }
@@ -256,7 +259,13 @@ impl Figure {
             Some(Origin::UserCpu) => cpu_of(series?)?.user_us * 1e3,
             Some(Origin::Rate) => Total::of(series?).rate_median,
             Some(Origin::GeneratorCores) => Total::of(series?).generator_cores,
-            Some(Origin::Counts(part, whole)) => return Ok((part(stats?) as f64, whole(stats?) as f64)),
+            Some(Origin::Counts(part, whole)) => {
+                let (part, whole) = (part(stats?), whole(stats?));
+                if whole == 0 {
+                    return Err("there was nothing that it could be a part of".into());
+                }
+                return Ok((part as f64, whole as f64));
+            }
             Some(Origin::Connections) => {
                 // Rounds of connections close what they open: the least of them counts.
                 let opened = series.ok().filter(|_| report.unit == "connection");
