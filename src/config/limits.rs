@@ -20,6 +20,10 @@ pub const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(60);
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// From the first byte of a message to its last; beyond: 1008 `stalled_msg` (GUARANTEES B9).
 pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes that a fragment of a client message counts on top of its payload: what its frame costs to take (GUARANTEES B8).
+pub const FRAGMENT_OVERHEAD_BYTES: u64 = 64;
+/// Fragments of one client message that carry nothing and are not its last; beyond: 1008 `frag_overhead`.
+pub const EMPTY_FRAGMENTS_MAX: u8 = 8;
 /// Bytes of own frames (pong, close, replies) that wait for one connection; beyond: 1008 `ctl_flood`.
 pub const OWN_FRAMES_BYTES_MAX: usize = 64 * 1024;
 /// Bytes handed to one socket in one write, so that a control frame finds a boundary soon: 64 KiB of

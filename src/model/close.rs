@@ -126,6 +126,8 @@ vocabulary! {
         Utf8 = 1007, "utf8";
         /// The client did what it may not: such as publishing where relay is off.
         Policy = 1008, "policy";
+        /// More empty fragments than a message may have.
+        FragmentOverhead = 1008, "frag_overhead";
         /// More control frames than are answered.
         ControlFlood = 1008, "ctl_flood";
         /// A message that was begun and not finished in time.

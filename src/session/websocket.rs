@@ -15,6 +15,7 @@ use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Error, Message};
 
 use super::boundary::{Boundary, Fault};
+use super::utf8::Utf8;
 use crate::model::{CloseReason, PayloadKind, encoding};
 
 const OPCODE_CLOSE: u8 = 0x8;
@@ -77,6 +78,7 @@ enum Stage {
 pub struct WebSocket {
     context: WebSocketContext,
     boundary: Boundary,
+    utf8: Utf8,
     limits: SessionLimits,
     stage: Stage,
     /// A pong waits in `context` for room among the own frames.
@@ -96,6 +98,7 @@ impl WebSocket {
         Self {
             context: WebSocketContext::new(Role::Server, Some(config)),
             boundary: Boundary::default(),
+            utf8: Utf8::default(),
             limits,
             stage: Stage::Open,
             reply_waits: false,
@@ -128,7 +131,7 @@ impl WebSocket {
         if self.stage == Stage::Over {
             return Ok(());
         }
-        let outcome = match self.boundary.feed(input, self.limits.max_message) {
+        let outcome = match self.boundary.feed(input, self.limits.max_message, &mut self.utf8) {
             Ok(None) => self.decode(input, own, events),
             Ok(Some(end)) => self.decode_to_close(input.get(..end).unwrap_or(input), own, events),
             Err(Fault { reason, at }) => {
@@ -526,11 +529,79 @@ mod tests {
 
     #[test]
     fn b7_a_message_over_the_limit_is_refused_at_the_fragment_that_crosses_it() {
-        let mut bytes = frame(0x02, &[1; 400]);
+        // 64 bytes for each of the three fragments.
+        let mut bytes = frame(0x02, &[1; 300]);
         bytes.extend(frame(0x89, &[2; 125]));
-        bytes.extend(frame(0x00, &[1; 300]));
+        bytes.extend(frame(0x00, &[1; 208]));
         assert_eq!(fault(&[&bytes[..], &frame(0x80, b"")].concat()), None);
         assert_eq!(fault(&[&bytes[..], &header(0x80, 1, 1)[..2]].concat()), Some(CloseReason::MessageTooBig));
+    }
+
+    #[test]
+    fn b8_tiny_fragments_count_sixty_four_bytes_each_and_nine_empty_ones_are_too_many() {
+        let message = |count: usize, payload: &[u8]| {
+            let between = frame(0x00, payload).repeat(count - 2);
+            [frame(0x02, payload), between, frame(0x80, payload)].concat()
+        };
+        // Ten times 64 and one: 650 of 700; one more is 715.
+        assert_eq!(hear(LIMITS, &[&message(10, b"x")]).events, [binary(vec![b'x'; 10])]);
+        assert_eq!(fault(&message(11, b"x")), Some(CloseReason::MessageTooBig));
+        // The last one ends the message, empty or not.
+        assert_eq!(hear(LIMITS, &[&message(9, b"")]).events, [binary("")]);
+        let limits = SessionLimits { max_message: 100_000, ..LIMITS };
+        let bytes = message(10, b"");
+        let heard = hear(limits, &[&bytes]);
+        assert_eq!((heard.fault, heard.events), (Some(CloseReason::FragmentOverhead), vec![]));
+        // At the header of the ninth, whatever stands between them; the count begins anew with each message.
+        let ninth = 8 * 6 + 2;
+        assert_eq!(hear(limits, &[&bytes[..ninth]]).fault, Some(CloseReason::FragmentOverhead));
+        assert_eq!(hear(limits, &[&bytes[..ninth - 1]]).fault, None);
+        let between =
+            [frame(0x02, b""), [frame(0x00, b"a"), frame(0x89, b"?"), frame(0x00, b"")].concat().repeat(8)];
+        assert_eq!(hear(limits, &[&between.concat()]).fault, Some(CloseReason::FragmentOverhead));
+        assert_eq!(hear(limits, &[&message(9, b"").repeat(5)]).events.len(), 5);
+    }
+
+    #[test]
+    fn b8_fragments_grow_one_buffer() {
+        let limits = SessionLimits { max_message: 64 * 1024, ..LIMITS };
+        let counted = |bytes: &[u8]| {
+            allocation_counter::measure(|| {
+                let heard = hear(limits, &[bytes]);
+                assert_eq!(heard.fault, None);
+            })
+        };
+        // As many as the limit takes: 1008 fragments of a byte; their payload is 1 KiB.
+        let tiny = [frame(0x02, b"x"), frame(0x00, b"x").repeat(1007)].concat();
+        let held = counted(&tiny).bytes_max;
+        assert!(held <= 2 * 64 * 1024, "{held} bytes");
+    }
+
+    #[test]
+    fn b10_text_in_pieces_is_refused_at_its_first_impossible_byte() {
+        let bad = b"\xce\xba\xe1\xbd\xb9\xf4\x90\x80\x80edited";
+        let impossible = 6;
+        for bytes in [
+            frame(0x81, bad),
+            [frame(0x01, &bad[..2]), frame(0x80, &bad[2..])].concat(),
+            [frame(0x01, &bad[..6]), frame(0x89, b"\xff"), frame(0x00, b""), frame(0x80, &bad[6..])].concat(),
+        ] {
+            let rest = bad.len() - impossible;
+            let at = bytes.len() - rest;
+            // Split before each byte: what comes up to the impossible one is taken, whatever follows.
+            for cut in 1..at {
+                let taken = hear(LIMITS, &[&bytes[..cut], &bytes[cut..at]]);
+                assert_eq!((taken.fault, taken.events.len()), (None, usize::from(bytes.len() > 30)), "{cut}");
+                let refused = hear(LIMITS, &[&bytes[..cut], &bytes[cut..=at]]);
+                assert_eq!(refused.fault, Some(CloseReason::Utf8), "{cut}");
+            }
+        }
+        // Binary is not looked at, and a text after it begins anew.
+        let other =
+            [frame(0x02, bad), frame(0x80, b"\xff"), frame(0x01, b"\xce"), frame(0x80, b"\xba")].concat();
+        for pieces in [vec![&other[..]], pieces(&other, &[1])] {
+            assert_eq!(hear(LIMITS, &pieces).events[1..], [text("\u{3ba}")]);
+        }
     }
 
     #[test]
@@ -789,7 +860,8 @@ mod tests {
             }
             let heard = hear(SessionLimits { max_message: limit, ..LIMITS }, &[&bytes]);
             let sum: usize = lengths.iter().sum();
-            if sum <= limit {
+            let overhead = if lengths.len() > 1 { 64 * lengths.len() } else { 0 };
+            if sum + overhead <= limit {
                 prop_assert_eq!(heard.events, [binary(vec![9; sum])]);
             } else {
                 prop_assert_eq!(heard.fault, Some(CloseReason::MessageTooBig));
