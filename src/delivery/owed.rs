@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes};
 
 use super::feed::Feeds;
 use super::plan::{Piece, Plan, Progress, SLICES_MAX};
-use crate::config::limits::{OWN_FRAMES_BYTES_MAX, WRITE_BYTES_MAX};
+use crate::config::limits::WRITE_BYTES_MAX;
 use crate::journal::Span;
 use crate::model::{ChannelIndex, Offset, Origin, Time};
 
@@ -98,17 +98,22 @@ impl Owed {
         }
     }
 
-    /// Queues complete own frames as a unit.
+    /// Queues complete own frames as a unit; at most `bytes_max` bytes of them wait.
     ///
     /// # Errors
-    /// [`OwnFull`] when they would exceed the cap: the peer asks for more replies than it reads; close it.
-    pub fn push_own(&mut self, frames: &[u8]) -> Result<(), OwnFull> {
+    /// [`OwnFull`] when there would be more: the peer asks for more replies than it reads; close it.
+    pub fn push_own(&mut self, frames: &[u8], bytes_max: usize) -> Result<(), OwnFull> {
         if frames.is_empty() {
             return Ok(());
         }
-        let backlog = self.backlog.get_or_insert_default();
-        if backlog.own.len() - backlog.own_taken + frames.len() > OWN_FRAMES_BYTES_MAX {
+        if self.own_bytes() + frames.len() > bytes_max {
             return Err(OwnFull);
+        }
+        let backlog = self.backlog.get_or_insert_default();
+        // What was sent makes room before the buffer grows: it never holds more than twice what waits.
+        if backlog.own_taken >= backlog.own.len() - backlog.own_taken {
+            backlog.own.drain(..backlog.own_taken);
+            backlog.own_taken = 0;
         }
         backlog.own.extend_from_slice(frames);
         Ok(())

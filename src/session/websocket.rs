@@ -35,6 +35,8 @@ pub struct SessionLimits {
     /// Bytes of own frames that may wait. Pongs stop short of it by one control frame, so that a close always fits;
     /// of the pings that came meanwhile the newest is answered.
     pub own_frames_bytes_max: usize,
+    /// Every message is answered with itself, as a conformance suite wants it of a server.
+    pub echoes: bool,
 }
 
 /// Something a client said.
@@ -203,10 +205,10 @@ impl WebSocket {
             pipe.is_blocked = false;
             match self.context.read(&mut pipe) {
                 Ok(Message::Text(text)) => {
-                    events.push(Event::Message { kind: PayloadKind::Text, payload: text.into() });
+                    events.push(pipe.on_message(PayloadKind::Text, text.into(), self.limits));
                 }
                 Ok(Message::Binary(payload)) => {
-                    events.push(Event::Message { kind: PayloadKind::Binary, payload });
+                    events.push(pipe.on_message(PayloadKind::Binary, payload, self.limits));
                 }
                 Ok(Message::Ping(_)) => events.push(Event::Ping),
                 Ok(Message::Pong(payload)) => events.push(Event::Pong { payload }),
@@ -259,6 +261,16 @@ struct Pipe<'a> {
     is_mute: bool,
     /// A reply found no room.
     is_blocked: bool,
+}
+
+impl Pipe<'_> {
+    /// Echoes a message where that is asked for, in its place among the replies.
+    fn on_message(&mut self, kind: PayloadKind, payload: Bytes, limits: SessionLimits) -> Event {
+        if limits.echoes && !self.is_mute {
+            encoding::append_data_frame(kind, &payload, self.own);
+        }
+        Event::Message { kind, payload }
+    }
 }
 
 impl Read for Pipe<'_> {
@@ -359,7 +371,8 @@ mod tests {
     use proptest::prelude::*;
     use tungstenite::protocol::CloseFrame;
 
-    const LIMITS: SessionLimits = SessionLimits { max_message: 700, own_frames_bytes_max: 64 * 1024 };
+    const LIMITS: SessionLimits =
+        SessionLimits { max_message: 700, own_frames_bytes_max: 64 * 1024, echoes: false };
 
     /// What a session made of some input.
     #[derive(PartialEq, Debug, Default)]
@@ -428,6 +441,35 @@ mod tests {
             ]
         );
         assert_eq!((heard.own, heard.fault), (ours(0x8a, b"are you there"), None));
+    }
+
+    #[test]
+    fn an_echo_takes_its_place_among_the_replies_until_our_close() {
+        let limits = SessionLimits { echoes: true, ..LIMITS };
+        let bytes = [
+            frame(0x01, b"one "),
+            frame(0x89, b"?"),
+            frame(0x80, b"text"),
+            frame(0x82, b"\xff"),
+            frame(0x89, b"!"),
+            frame(0x81, b""),
+            frame(0x88, b"\x03\xe8"),
+        ];
+        let heard = hear(limits, &[&bytes.concat()]);
+        let expected = [
+            ours(0x8a, b"?"),
+            ours(0x81, b"one text"),
+            ours(0x82, b"\xff"),
+            ours(0x8a, b"!"),
+            ours(0x81, b""),
+            ours(0x88, b"\x03\xe8"),
+        ];
+        assert_eq!(heard.own, expected.concat());
+        let mut websocket = WebSocket::new(limits);
+        websocket.on_close_sent();
+        let (mut own, mut events) = (Vec::new(), Vec::new());
+        assert_eq!(websocket.handle_bytes(&frame(0x81, b"late"), &mut own, &mut events), Ok(()));
+        assert_eq!((own, events), (vec![], vec![text("late")]));
     }
 
     #[test]

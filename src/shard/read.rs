@@ -9,7 +9,9 @@ use super::close::Farewell;
 use super::connection::{Awaits, Open, Phase};
 use super::reactor::Reactor;
 use super::turn::Shard;
-use crate::config::limits::{MESSAGE_TIMEOUT, READ_BYTES_PER_TURN, REQUESTS_PER_CONNECTION_MAX};
+use crate::config::limits::{
+    MESSAGE_TIMEOUT, OWN_FRAMES_BYTES_MAX, READ_BYTES_PER_TURN, REQUESTS_PER_CONNECTION_MAX,
+};
 use crate::edge::{Decision, Scan};
 use crate::model::{Blame, CloseReason, RejectReason, Time};
 use crate::net::Transport;
@@ -148,7 +150,7 @@ impl<R: Reactor> Shard<R> {
             return self.bid_farewell(slot, CloseReason::HttpDone, Blame::Peer, Farewell::Answer(bytes));
         }
         let Some(connection) = self.slots.get_mut(slot) else { return };
-        if connection.owed.push_own(&bytes).is_err() {
+        if connection.owed.push_own(&bytes, OWN_FRAMES_BYTES_MAX).is_err() {
             // More requests in flight than are answered: it reads nothing of what it asks for.
             return self.end(slot, CloseReason::HttpDone, Blame::Us);
         }
@@ -201,7 +203,7 @@ impl<R: Reactor> Shard<R> {
         if !self.replies.is_empty() {
             let Some(connection) = self.slots.get_mut(slot) else { return };
             if matches!(connection.phase, Phase::Open(_)) {
-                if connection.owed.push_own(&self.replies).is_err() {
+                if connection.owed.push_own(&self.replies, limits.own_frames_bytes_max).is_err() {
                     return self.fail(slot, CloseReason::ControlFlood);
                 }
                 self.list_write(slot);
@@ -221,7 +223,9 @@ impl<R: Reactor> Shard<R> {
             Event::Message { kind, payload } => {
                 self.counters.messages_in.add(1);
                 connection.liveness.on_message(self.now);
-                self.relay(slot, kind, &payload);
+                if !self.session_limits.echoes {
+                    self.relay(slot, kind, &payload);
+                }
             }
             Event::Pong { payload } => {
                 self.counters.pongs.add(1);
