@@ -24,6 +24,11 @@ pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const FRAGMENT_OVERHEAD_BYTES: u64 = 64;
 /// Fragments of one client message that carry nothing and are not its last; beyond: 1008 `frag_overhead`.
 pub const EMPTY_FRAGMENTS_MAX: u8 = 8;
+/// Control frames that a client may send at once without being asked for them: pings, and pongs that answer no ping of
+/// ours; beyond: 1008 `ctl_flood` (GUARANTEES B11).
+pub const CONTROL_FRAMES_BURST: u16 = 20;
+/// After this much time it may send one more.
+pub const CONTROL_FRAMES_INTERVAL: Duration = Duration::from_millis(100);
 /// Bytes of own frames (pong, close, replies) that wait for one connection; beyond: 1008 `ctl_flood`.
 pub const OWN_FRAMES_BYTES_MAX: usize = 64 * 1024;
 /// Bytes handed to one socket in one write, so that a control frame finds a boundary soon: 64 KiB of

@@ -157,6 +157,11 @@ impl WebSocket {
         self.stage != Stage::Over && self.boundary.is_mid_message()
     }
 
+    /// Whether a text or binary message has begun and is not finished.
+    pub fn is_in_data_message(&self) -> bool {
+        self.stage != Stage::Over && self.boundary.is_in_data_message()
+    }
+
     /// Decodes `input`, whose last byte completes a close frame, and replies to that with its own code.
     ///
     /// The last byte goes alone: what the codec says of it is about the close frame and of nothing before.

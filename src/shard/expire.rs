@@ -92,6 +92,7 @@ impl<R: Reactor> Shard<R> {
         {
             return self.fail(slot, CloseReason::StalledMessage);
         }
+        connection.control_allowance.settle(self.now);
         match connection.liveness.check(self.now, &self.liveness_rules) {
             Verdict::Wait(_) => {}
             Verdict::Dead(reason) => self.close(slot, reason, None),

@@ -133,6 +133,41 @@ fn c9_what_was_sent_is_not_kept_while_more_waits() {
 }
 
 #[test]
+fn b11_pongs_replace_each_other_while_the_socket_refuses() {
+    let pong = |number: u8| {
+        let mut frame = Vec::new();
+        append_control_frame(0xA, &[number; 100], &mut frame);
+        frame
+    };
+    let feeds = Feeds::default();
+    let mut owed = Owed::default();
+    let mut wire = Vec::new();
+    owed.push_own(&pong(0), OWN_FRAMES_BYTES_MAX).unwrap();
+    write(&mut owed, &feeds, None, 50, &mut wire);
+    assert!(owed.is_blocked());
+    for number in 1..=250 {
+        owed.keep_newest_pong(&[pong(number), pong(number + 1)].concat());
+        assert!(owed.memory_bytes() < 1000, "{}", owed.memory_bytes());
+    }
+    let mut closing = Owed::default();
+    closing.push_own(&pong(0), OWN_FRAMES_BYTES_MAX).unwrap();
+    let mut close_wire = Vec::new();
+    write(&mut closing, &feeds, None, 50, &mut close_wire);
+    closing.keep_newest_pong(&pong(7));
+
+    owed.unblock();
+    write(&mut owed, &feeds, None, usize::MAX, &mut wire);
+    assert_eq!(frames(&wire), [(0x8A, vec![0; 100]), (0x8A, vec![251; 100])]);
+    assert_eq!(owed.memory_bytes(), 0);
+
+    // Nothing follows a close.
+    closing.push_last(&[0x88, 0]);
+    closing.unblock();
+    write(&mut closing, &feeds, None, usize::MAX, &mut close_wire);
+    assert_eq!(frames(&close_wire), [(0x8A, vec![0; 100]), (0x8A, vec![7; 100]), (0x88, vec![])]);
+}
+
+#[test]
 fn a_sender_does_not_get_its_own_messages_back() {
     let mut feeds = feeds();
     let mut owed = subscribed();
