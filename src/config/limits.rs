@@ -10,6 +10,10 @@ pub const HEAD_LINE_BYTES_MAX: usize = 8 * 1024;
 pub const HEADERS_MAX: usize = 64;
 /// Bytes of a request method; beyond: 400 `request_line`.
 pub const METHOD_BYTES_MAX: usize = 16;
+/// Extensions that a client may offer; beyond: 431 `too_many_extensions` (GUARANTEES A20).
+pub const EXTENSIONS_MAX: usize = 8;
+/// Bytes of `Sec-WebSocket-Extensions`, all its lines together; beyond: 431 `too_many_extensions`.
+pub const EXTENSIONS_BYTES_MAX: usize = 1024;
 /// Channels that one connection may join; beyond: 400 `channel_limit`.
 pub const CHANNELS_PER_CONNECTION_MAX: usize = 128;
 /// Requests answered on one keep-alive connection; the last says `Connection: close`.
