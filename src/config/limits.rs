@@ -10,6 +10,10 @@ pub const HEAD_LINE_BYTES_MAX: usize = 8 * 1024;
 pub const HEADERS_MAX: usize = 64;
 /// Bytes of a request method; beyond: 400 `request_line`.
 pub const METHOD_BYTES_MAX: usize = 16;
+/// Extensions that a client may offer; beyond: 431 `too_many_extensions` (GUARANTEES A20).
+pub const EXTENSIONS_MAX: usize = 8;
+/// Bytes of `Sec-WebSocket-Extensions`, all its lines together; beyond: 431 `too_many_extensions`.
+pub const EXTENSIONS_BYTES_MAX: usize = 1024;
 /// Channels that one connection may join; beyond: 400 `channel_limit`.
 pub const CHANNELS_PER_CONNECTION_MAX: usize = 128;
 /// Requests answered on one keep-alive connection; the last says `Connection: close`.
@@ -20,6 +24,15 @@ pub const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(60);
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// From the first byte of a message to its last; beyond: 1008 `stalled_msg` (GUARANTEES B9).
 pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes that a fragment of a client message counts on top of its payload: what its frame costs to take (GUARANTEES B8).
+pub const FRAGMENT_OVERHEAD_BYTES: u64 = 64;
+/// Fragments of one client message that carry nothing and are not its last; beyond: 1008 `frag_overhead`.
+pub const EMPTY_FRAGMENTS_MAX: u8 = 8;
+/// Control frames that a client may send at once without being asked for them: pings, and pongs that answer no ping of
+/// ours; beyond: 1008 `ctl_flood` (GUARANTEES B11).
+pub const CONTROL_FRAMES_BURST: u16 = 20;
+/// After this much time it may send one more.
+pub const CONTROL_FRAMES_INTERVAL: Duration = Duration::from_millis(100);
 /// Bytes of own frames (pong, close, replies) that wait for one connection; beyond: 1008 `ctl_flood`.
 pub const OWN_FRAMES_BYTES_MAX: usize = 64 * 1024;
 /// Bytes handed to one socket in one write, so that a control frame finds a boundary soon: 64 KiB of

@@ -149,6 +149,7 @@ impl Settings {
             log_level: text(get(Key::LogLevel)),
             log_format: log_format(get(Key::LogFormat)),
             channels: self.channel_rules(),
+            echo: false,
         }
     }
 

@@ -10,8 +10,9 @@ use bytes::{Buf, Bytes};
 
 use super::feed::Feeds;
 use super::plan::{Piece, Plan, Progress, SLICES_MAX};
-use crate::config::limits::{OWN_FRAMES_BYTES_MAX, WRITE_BYTES_MAX};
+use crate::config::limits::WRITE_BYTES_MAX;
 use crate::journal::Span;
+use crate::model::encoding::last_control_frame;
 use crate::model::{ChannelIndex, Offset, Origin, Time};
 
 /// One channel that a connection reads.
@@ -39,6 +40,8 @@ struct Backlog {
     rest: Bytes,
     own: Vec<u8>,
     own_taken: usize,
+    /// A pong that waits until the socket takes more: the newest, or none. Only while blocked.
+    pong: Vec<u8>,
     blocked_since: Option<Time>,
 }
 
@@ -98,20 +101,34 @@ impl Owed {
         }
     }
 
-    /// Queues complete own frames as a unit.
+    /// Queues complete own frames as a unit; at most `bytes_max` bytes of them wait.
     ///
     /// # Errors
-    /// [`OwnFull`] when they would exceed the cap: the peer asks for more replies than it reads; close it.
-    pub fn push_own(&mut self, frames: &[u8]) -> Result<(), OwnFull> {
+    /// [`OwnFull`] when there would be more: the peer asks for more replies than it reads; close it.
+    pub fn push_own(&mut self, frames: &[u8], bytes_max: usize) -> Result<(), OwnFull> {
         if frames.is_empty() {
             return Ok(());
         }
-        let backlog = self.backlog.get_or_insert_default();
-        if backlog.own.len() - backlog.own_taken + frames.len() > OWN_FRAMES_BYTES_MAX {
+        if self.own_bytes() + frames.len() > bytes_max {
             return Err(OwnFull);
+        }
+        let backlog = self.backlog.get_or_insert_default();
+        // What was sent makes room before the buffer grows: it never holds more than twice what waits.
+        if backlog.own_taken >= backlog.own.len() - backlog.own_taken {
+            backlog.own.drain(..backlog.own_taken);
+            backlog.own_taken = 0;
         }
         backlog.own.extend_from_slice(frames);
         Ok(())
+    }
+
+    /// Queues the newest of `pongs`, whole frames, while the socket refuses; it replaces what an earlier call left, as
+    /// RFC 6455 §5.5.3 allows. A peer that pings and does not read costs one pong (GUARANTEES B11).
+    pub fn keep_newest_pong(&mut self, pongs: &[u8]) {
+        debug_assert!(self.is_blocked(), "else all of them go out now");
+        let pong = &mut self.backlog.get_or_insert_default().pong;
+        pong.clear();
+        pong.extend_from_slice(last_control_frame(pongs));
     }
 
     /// Queues the last frame (or HTTP answer) this connection will ever get. It always fits: waiting data is not
@@ -119,7 +136,9 @@ impl Owed {
     pub fn push_last(&mut self, frame: &[u8]) {
         debug_assert!(self.subscriptions().is_empty(), "a close replaces waiting data");
         if !frame.is_empty() {
-            self.backlog.get_or_insert_default().own.extend_from_slice(frame);
+            let backlog = self.backlog.get_or_insert_default();
+            backlog.own.append(&mut backlog.pong);
+            backlog.own.extend_from_slice(frame);
         }
     }
 
@@ -142,10 +161,11 @@ impl Owed {
         self.backlog.as_ref().and_then(|backlog| backlog.blocked_since)
     }
 
-    /// The socket says that it takes more.
+    /// The socket says that it takes more; a pong that waited for that is an own frame from here on.
     pub fn unblock(&mut self) {
         if let Some(backlog) = &mut self.backlog {
             backlog.blocked_since = None;
+            backlog.own.append(&mut backlog.pong);
         }
     }
 
@@ -163,10 +183,9 @@ impl Owed {
 
     /// Bytes of memory held beyond the connection itself.
     pub fn memory_bytes(&self) -> usize {
-        let backlog = self
-            .backlog
-            .as_ref()
-            .map_or(0, |backlog| size_of::<Backlog>() + backlog.rest.len() + backlog.own.capacity());
+        let backlog = self.backlog.as_ref().map_or(0, |backlog| {
+            size_of::<Backlog>() + backlog.rest.len() + backlog.own.capacity() + backlog.pong.capacity()
+        });
         let subscriptions = match &self.subscriptions {
             Subscriptions::Many(many) => many.capacity() * size_of::<Subscription>(),
             _ => 0,

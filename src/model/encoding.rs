@@ -25,6 +25,18 @@ pub fn append_control_frame(opcode: u8, payload: &[u8], out: &mut Vec<u8>) {
     append_frame(0x80 | (opcode & 0x0f), payload.get(..125).unwrap_or(payload), out);
 }
 
+/// The last of `frames`, which are whole control frames as [`append_control_frame`] makes them; empty if there is none.
+/// Linear in their number.
+pub fn last_control_frame(mut frames: &[u8]) -> &[u8] {
+    while let [_, length, ..] = frames
+        && let Some(behind) = frames.get(2 + usize::from(*length)..)
+        && !behind.is_empty()
+    {
+        frames = behind;
+    }
+    frames
+}
+
 fn append_frame(first: u8, payload: &[u8], out: &mut Vec<u8>) {
     out.push(first);
     match payload.len() {
@@ -58,6 +70,17 @@ mod tests {
             append_data_frame(PayloadKind::Binary, &vec![7; length], &mut frame);
             assert_eq!(&frame[..header.len()], header);
             assert_eq!(frame.len(), header.len() + length);
+        }
+    }
+
+    #[test]
+    fn the_last_of_several_control_frames_is_found() {
+        let mut frames = Vec::new();
+        assert_eq!(last_control_frame(&frames), b"");
+        for payload in [&b""[..], b"a", &[0x89; 125], b""] {
+            let before = frames.len();
+            append_control_frame(0xA, payload, &mut frames);
+            assert_eq!(last_control_frame(&frames), &frames[before..]);
         }
     }
 

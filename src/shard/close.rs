@@ -1,6 +1,6 @@
 //! How connections end: every end has a reason, is counted once, logged, and gives its slot back in *reap*.
 
-use super::connection::{Awaits, Closing, LINGER, Phase};
+use super::connection::{Awaits, Closing, LINGER, Mark, Phase};
 use super::reactor::Reactor;
 use super::turn::Shard;
 use crate::model::{Blame, Cause, CloseReason, End, RejectReason, Traffic};
@@ -84,7 +84,7 @@ impl<R: Reactor> Shard<R> {
                 if !std::mem::replace(&mut closing.is_shut_down, true) {
                     closing.deadline = self.now.after(LINGER);
                     connection.socket.shutdown_write();
-                    let is_over_limit = !connection.is_counted;
+                    let is_over_limit = connection.marks.has(Mark::OverLimit);
                     self.arm(slot);
                     if is_over_limit {
                         self.resume_accepting();

@@ -6,7 +6,7 @@
 
 use std::io::IoSlice;
 
-use super::connection::{Connection, Phase};
+use super::connection::{Connection, Mark, Phase};
 use super::reactor::Reactor;
 use super::runs::Run;
 use super::turn::Shard;
@@ -31,7 +31,7 @@ struct Group {
 impl<S> Connection<S> {
     /// The cursor of an open connection that reads one channel and is owed nothing but its messages.
     fn plain_cursor(&mut self) -> Option<Offset> {
-        let is_plain = matches!(self.phase, Phase::Open(_)) && !self.has_relayed;
+        let is_plain = matches!(self.phase, Phase::Open(_)) && !self.marks.has(Mark::Relayed);
         self.owed.sole_mut().filter(|_| is_plain).map(|subscription| subscription.cursor)
     }
 }

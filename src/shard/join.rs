@@ -4,6 +4,7 @@ use super::connection::{Joining, Open, Phase};
 use super::reactor::Reactor;
 use super::turn::Shard;
 use crate::bus::Order;
+use crate::config::limits::OWN_FRAMES_BYTES_MAX;
 use crate::delivery::{Feed, Subscription};
 use crate::hub::Attachment;
 use crate::model::{Blame, ChannelIndex, ChannelName, CloseReason, Offset, ShardId};
@@ -74,7 +75,7 @@ impl<R: Reactor> Shard<R> {
     fn open(&mut self, slot: u32, response: &[u8]) {
         let phase = self.phases.next_phase();
         let Some(connection) = self.slots.get_mut(slot) else { return };
-        if connection.owed.push_own(response).is_err() {
+        if connection.owed.push_own(response, OWN_FRAMES_BYTES_MAX).is_err() {
             // More answers wait than are kept: it reads nothing of what it asks for.
             return self.end(slot, CloseReason::HttpDone, Blame::Us);
         }

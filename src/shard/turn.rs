@@ -126,7 +126,12 @@ impl<R: Reactor> Shard<R> {
             phases: Phases::starting_at(seed as u16),
             session_limits: SessionLimits {
                 max_message: config.max_message,
-                own_frames_bytes_max: OWN_FRAMES_BYTES_MAX,
+                own_frames_bytes_max: if config.echo {
+                    config.max_message.saturating_add(OWN_FRAMES_BYTES_MAX)
+                } else {
+                    OWN_FRAMES_BYTES_MAX
+                },
+                echoes: config.echo,
             },
             read_list: ReadyList::default(),
             write_list: ReadyList::default(),

@@ -10,6 +10,7 @@ mod burst;
 mod close;
 mod drain;
 mod ends;
+mod frames;
 mod kit;
 mod liveness;
 mod order;
