@@ -24,6 +24,7 @@ fn settings(random: &mut SmallRng) -> ChannelSettings {
         max_lag_bytes: one_of(random, &[600, 5000, 5000, 100_000, 1 << 20]),
         max_lag_age: Duration::from_secs(10),
         relay: random.random_bool(0.4),
+        ..ChannelSettings::default()
     }
 }
 
