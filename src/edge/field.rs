@@ -3,6 +3,7 @@
 //! A field that may stand once is refused when it stands twice, equal values too (GUARANTEES A9). Lists are read
 //! over all their lines, element by element, quoted strings kept whole (GUARANTEES A6).
 
+use super::extensions;
 use crate::model::RejectReason;
 
 /// Longest Content-Length in digits (GUARANTEES A11).
@@ -19,6 +20,8 @@ pub(super) struct Fields<'a> {
     pub key: Option<&'a [u8]>,
     /// `Sec-WebSocket-Version`.
     pub version: Option<&'a [u8]>,
+    /// The first lines of `Sec-WebSocket-Extensions`; empty where there are fewer.
+    pub extensions: [&'a [u8]; extensions::LINES_MAX],
     /// A `Connection` line names `upgrade`.
     pub connection_upgrade: bool,
     /// A `Connection` line names `close`.
@@ -59,6 +62,10 @@ impl<'a> Fields<'a> {
             self.connection_close |= list_names(value, "close");
         } else if name.eq_ignore_ascii_case("upgrade") {
             self.upgrade_websocket |= list_names(value, "websocket");
+        } else if name.eq_ignore_ascii_case("sec-websocket-extensions") {
+            if let Some(line) = self.extensions.iter_mut().find(|line| line.is_empty()) {
+                *line = value;
+            }
         } else if name.eq_ignore_ascii_case("expect") {
             self.has_expectation = true;
         }

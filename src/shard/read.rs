@@ -136,7 +136,9 @@ impl<R: Reactor> Shard<R> {
                     let retry_after_s = self.retry_after_seconds();
                     return self.refuse(slot, RejectReason::Draining, Some(retry_after_s));
                 }
-                Decision::Join { response, channels } => return self.join(slot, response, &channels),
+                Decision::Join { response, channels, compression } => {
+                    return self.join(slot, response, &channels, compression);
+                }
             }
         }
     }

@@ -83,6 +83,8 @@ pub struct Shard<R: Reactor> {
     pub(super) maybe_idle: Vec<ChannelIndex>,
     /// Connections that ended in this turn, and their peers as far as they are known.
     pub(super) ended: Vec<(u32, Option<SocketAddr>)>,
+    /// Payload bytes that were deflated in this turn.
+    pub(super) deflated_bytes: usize,
     pub(super) outbox: Outbox,
     pub(super) paused: Paused,
     pub(super) accepting: AcceptState,
@@ -135,6 +137,7 @@ impl<R: Reactor> Shard<R> {
             congested: Vec::new(),
             maybe_idle: Vec::new(),
             ended: Vec::new(),
+            deflated_bytes: 0,
             outbox: Outbox::new(bus.shard_count()),
             paused: Paused::new(bus.shard_count()),
             accepting: AcceptState::default(),
