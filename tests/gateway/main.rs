@@ -8,8 +8,11 @@
 mod accept;
 mod burst;
 mod close;
+mod compression;
 mod drain;
 mod ends;
+#[path = "../simulation/inflater.rs"]
+mod inflater;
 mod kit;
 mod liveness;
 mod order;
