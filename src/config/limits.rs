@@ -97,3 +97,11 @@ pub const EPOCH_BYTES_MAX: usize = 256 * 1024;
 pub const DEFLATED_BYTES_PER_TURN: usize = 128 * 1024;
 /// Compressors of one shard, 371 KiB each: messages of further channels go out plain until one is free.
 pub const COMPRESSORS_MAX: usize = 256;
+/// From this many bytes on a compressed message of a client may be at most [`INFLATE_RATIO_MAX`] times what came; beyond:
+/// 1009 `inflate_too_big` (GUARANTEES B14).
+pub const INFLATE_RATIO_FROM_BYTES: usize = 16 * 1024;
+/// See [`INFLATE_RATIO_FROM_BYTES`]. Text shrinks to a tenth, rarely to a fiftieth.
+pub const INFLATE_RATIO_MAX: usize = 200;
+/// Bytes read at a time from a client that may compress: what they inflate to, at most 2.5 MiB in messages of 26, counts
+/// against [`READ_BYTES_PER_TURN`] before more is read.
+pub const COMPRESSED_READ_BYTES: usize = 4 * 1024;
