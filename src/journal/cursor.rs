@@ -70,6 +70,11 @@ impl Cursor {
         matches!(self.ride(), Ride::Waiting | Ride::Riding)
     }
 
+    /// Whether compression was agreed.
+    pub const fn has_agreed(self) -> bool {
+        !matches!(self.ride(), Ride::Plain)
+    }
+
     /// At `next`, everything in between sent: the ride goes on.
     #[must_use]
     pub const fn sent_to(self, next: Offset) -> Self {

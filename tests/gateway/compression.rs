@@ -1,7 +1,8 @@
 //! permessage-deflate over real sockets: the handshake, what is deflated, and what it saves (A20, B16).
 
 use crate::inflater::Inflater;
-use crate::support::{Frame, Gateway, Opcode, Oracles, RawOptions, WebSocketClient};
+use crate::support::{Frame, Gateway, Opcode, Oracles, PATIENCE, RawOptions, WebSocketClient, masked_frame};
+use flate2::{Compress, Compression, FlushCompress};
 
 const OFFER: &str = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits";
 
@@ -89,5 +90,60 @@ fn a20_no_offer_keeps_a_client_from_its_channel() {
         assert_eq!((reader.next_text(), reader.deflated), (tick(1), 0), "{offer}");
         reader.client.close();
     }
+    oracles.check(&mut gateway);
+}
+
+/// A masked frame of a compressed message.
+fn compressed_frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+    let mut deflated = Vec::with_capacity(payload.len() + 100);
+    let mut context = Compress::new(Compression::default(), false);
+    context.compress_vec(payload, &mut deflated, FlushCompress::Sync).expect("a valid stream");
+    deflated.truncate(deflated.len() - 4);
+    let mut frame = masked_frame(opcode, &deflated);
+    frame[0] |= 0x40;
+    frame
+}
+
+#[test]
+fn what_clients_compress_reaches_the_others_whole() {
+    let mut gateway = Gateway::start(&["--compression", "on", "--relay", "chat"]);
+    let oracles = Oracles::before(&gateway);
+    let mut sender = Reader::join(&gateway, "/ws/chat", &[OFFER]);
+    let mut compressed = Reader::join(&gateway, "/ws/chat", &[OFFER]);
+    let mut plain = Reader::join(&gateway, "/ws/chat", &[]);
+    for number in 0..20 {
+        let text = tick(number).repeat(1 + number * 10);
+        sender.client.raw.send(&compressed_frame(Opcode::Text, text.as_bytes()));
+        sender.client.send_text(&tick(number));
+        for reader in [&mut compressed, &mut plain] {
+            assert_eq!(reader.next_text(), text);
+            assert_eq!(reader.next_text(), tick(number));
+        }
+    }
+    assert_eq!((compressed.deflated, plain.deflated), (40, 0));
+    [sender, compressed, plain].into_iter().for_each(|reader| reader.client.close());
+    oracles.check(&mut gateway);
+}
+
+#[test]
+fn b14_bombs_and_misused_bits_end_the_connection_with_their_reason() {
+    let mut gateway = Gateway::start(&["--compression", "on", "--relay", "chat"]);
+    let oracles = Oracles::before(&gateway);
+    let mut ping = masked_frame(Opcode::Ping, b"x");
+    ping[0] |= 0x40;
+    for (frame, code, token) in [
+        (compressed_frame(Opcode::Binary, &vec![0; 64 << 20]), 1009, "msg_too_big"),
+        (compressed_frame(Opcode::Binary, &vec![0; 60_000]), 1009, "inflate_too_big"),
+        (ping, 1002, "rsv"),
+    ] {
+        let mut client = Reader::join(&gateway, "/ws/chat", &[OFFER]).client;
+        client.raw.send(&frame);
+        assert_eq!(client.wait_close(PATIENCE), (code, token.to_owned()));
+        client.raw.wait_end(PATIENCE);
+    }
+    let mut declined = Reader::join(&gateway, "/ws/chat", &[]).client;
+    declined.raw.send(&compressed_frame(Opcode::Text, b"nothing was agreed"));
+    assert_eq!(declined.wait_close(PATIENCE), (1002, "rsv".to_owned()));
+    declined.raw.wait_end(PATIENCE);
     oracles.check(&mut gateway);
 }
