@@ -97,3 +97,24 @@ pub const CONFIG_FILE_BYTES_MAX: u64 = 1024 * 1024;
 pub const LISTEN_ADDRESSES_MAX: usize = 64;
 /// `[[channel]]` tables of a file, and relay patterns: each is looked at once per channel that comes alive.
 pub const CHANNEL_RULES_MAX: usize = 1000;
+/// Largest `--compression-level`, zlib's.
+pub const COMPRESSION_LEVEL_MAX: u64 = 9;
+/// Largest `--compression-epoch`: who joins reads plain messages until the epoch ends.
+pub const COMPRESSION_EPOCH_MAX: u64 = 65_536;
+/// Payload bytes that go into one epoch; then the compressor starts afresh whatever `--compression-epoch` says, so that
+/// who joins a channel of large messages does not wait for long. Eight windows of 32 KiB: what a fresh start costs is lost
+/// in as much.
+pub const EPOCH_BYTES_MAX: usize = 256 * 1024;
+/// Payload bytes that a shard deflates in one turn; then it takes no more publishes before the next. 1 ms at
+/// level 1, 3 ms at level 6; 45 ms of bytes made to cost level 9 most, 350 ns each.
+pub const DEFLATED_BYTES_PER_TURN: usize = 128 * 1024;
+/// Compressors of one shard, 371 KiB each: messages of further channels go out plain until one is free.
+pub const COMPRESSORS_MAX: usize = 256;
+/// From this many bytes on a compressed message of a client may be at most [`INFLATE_RATIO_MAX`] times what came; beyond:
+/// 1009 `inflate_too_big` (GUARANTEES B14).
+pub const INFLATE_RATIO_FROM_BYTES: usize = 16 * 1024;
+/// See [`INFLATE_RATIO_FROM_BYTES`]. Text shrinks to a tenth, rarely to a fiftieth.
+pub const INFLATE_RATIO_MAX: usize = 200;
+/// Bytes read at a time from a client that may compress: what they inflate to, at most 2.5 MiB in messages of 26, counts
+/// against [`READ_BYTES_PER_TURN`] before more is read.
+pub const COMPRESSED_READ_BYTES: usize = 4 * 1024;

@@ -11,7 +11,7 @@ use bytes::{Buf, Bytes};
 use super::feed::Feeds;
 use super::plan::{Piece, Plan, Progress, SLICES_MAX};
 use crate::config::limits::WRITE_BYTES_MAX;
-use crate::journal::Span;
+use crate::journal::Cursor;
 use crate::model::encoding::last_control_frame;
 use crate::model::{ChannelIndex, Offset, Origin, Time};
 
@@ -22,8 +22,8 @@ pub struct Subscription {
     pub channel: ChannelIndex,
     /// Index among its members.
     pub member: u32,
-    /// The next message.
-    pub cursor: Offset,
+    /// The next message, and how it is read.
+    pub cursor: Cursor,
 }
 
 #[derive(Debug, Default)]
@@ -238,18 +238,19 @@ impl Owed {
         let Some(feed) = feeds.get(subscription.channel) else { return };
         let journal = &feed.journal;
         let mut from = subscription.cursor;
-        if from < journal.first() {
+        if from.offset() < journal.first() {
             plan.overtaken = Some(subscription.channel);
             return;
         }
-        while from < journal.next() {
+        while from.offset() < journal.next() {
             if plan.is_full() || plan.bytes >= WRITE_BYTES_MAX {
                 plan.is_truncated = true;
                 return;
             }
-            let own = me.and_then(|me| journal.next_sent_by(me, from));
-            if own == Some(from) {
-                from = from.next();
+            from = journal.board(from);
+            let own = me.and_then(|me| journal.next_sent_by(me, from.offset()));
+            if own == Some(from.offset()) {
+                from = journal.step_over(from);
                 plan.push(Piece::StepOver { subscription: index, next: from });
                 continue;
             }
@@ -276,17 +277,12 @@ impl Owed {
         }
     }
 
-    /// The plan of a write that was made without [`Owed::gather`]: `span` of the sole subscription, from `from`.
-    pub fn plan_of(channel: ChannelIndex, from: Offset, span: Span<'_>) -> Plan {
+    /// The plan of a write that was made without [`Owed::gather`]: `bytes` of the sole subscription, from `from` up to entry
+    /// `next`.
+    pub fn plan_of(channel: ChannelIndex, from: Cursor, next: Offset, bytes: usize) -> Plan {
         let mut plan = Plan::new();
-        plan.push(Piece::Entries {
-            subscription: 0,
-            channel,
-            from,
-            next: span.next,
-            bytes: span.bytes.len(),
-        });
-        plan.bytes = span.bytes.len();
+        plan.push(Piece::Entries { subscription: 0, channel, from, next: from.sent_to(next), bytes });
+        plan.bytes = bytes;
         plan
     }
 
@@ -339,14 +335,15 @@ impl Owed {
                     let taken = left.min(bytes);
                     left -= taken;
                     if taken == bytes && next != from {
-                        progress.delivered += next.0 - from.0;
+                        progress.delivered += next.offset().0 - from.offset().0;
                         self.move_cursor(subscription, next);
-                        on_delivered(channel, from, next);
+                        on_delivered(channel, from.offset(), next.offset());
                         continue;
                     }
                     let (reached, rest) =
                         feeds.get(channel).map_or((from, None), |feed| feed.journal.interrupted(from, taken));
-                    let whole = Offset(reached.0 - u64::from(rest.is_some()));
+                    let from = from.offset();
+                    let whole = Offset(reached.offset().0 - u64::from(rest.is_some()));
                     progress.delivered += whole.0 - from.0;
                     if whole > from {
                         on_delivered(channel, from, whole);
@@ -378,7 +375,7 @@ impl Owed {
         }
     }
 
-    fn move_cursor(&mut self, subscription: usize, next: Offset) {
+    fn move_cursor(&mut self, subscription: usize, next: Cursor) {
         if let Some(subscription) = self.subscriptions_mut().get_mut(subscription) {
             subscription.cursor = next;
         }

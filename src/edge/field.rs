@@ -3,6 +3,7 @@
 //! A field that may stand once is refused when it stands twice, equal values too (GUARANTEES A9). Lists are read
 //! over all their lines, element by element, quoted strings kept whole (GUARANTEES A6).
 
+use super::extensions;
 use crate::config::limits::{EXTENSIONS_BYTES_MAX, EXTENSIONS_MAX};
 use crate::model::RejectReason;
 
@@ -20,6 +21,8 @@ pub(super) struct Fields<'a> {
     pub key: Option<&'a [u8]>,
     /// `Sec-WebSocket-Version`.
     pub version: Option<&'a [u8]>,
+    /// The first lines of `Sec-WebSocket-Extensions`; empty where there are fewer.
+    pub extensions: [&'a [u8]; extensions::LINES_MAX],
     /// A `Connection` line names `upgrade`.
     pub connection_upgrade: bool,
     /// A `Connection` line names `close`.
@@ -28,7 +31,7 @@ pub(super) struct Fields<'a> {
     pub upgrade_websocket: bool,
     /// There is an `Expect` line.
     pub has_expectation: bool,
-    extensions: usize,
+    extension_count: usize,
     extension_bytes: usize,
     content_length: Option<&'a [u8]>,
     transfer_encoding: Option<&'a [u8]>,
@@ -66,9 +69,12 @@ impl<'a> Fields<'a> {
         } else if name.eq_ignore_ascii_case("expect") {
             self.has_expectation = true;
         } else if name.eq_ignore_ascii_case("sec-websocket-extensions") {
-            self.extensions += elements(value).filter(|element| !element.is_empty()).count();
+            if let Some(line) = self.extensions.iter_mut().find(|line| line.is_empty()) {
+                *line = value;
+            }
+            self.extension_count += elements(value).filter(|element| !element.is_empty()).count();
             self.extension_bytes += value.len();
-            if self.extensions > EXTENSIONS_MAX || self.extension_bytes > EXTENSIONS_BYTES_MAX {
+            if self.extension_count > EXTENSIONS_MAX || self.extension_bytes > EXTENSIONS_BYTES_MAX {
                 return Err(RejectReason::TooManyExtensions);
             }
         }

@@ -126,6 +126,8 @@ vocabulary! {
         ContinuationState = 1002, "cont_state";
         /// A text message that is not UTF-8.
         Utf8 = 1007, "utf8";
+        /// A compressed message that is not deflated data.
+        Inflate = 1007, "inflate";
         /// The client did what it may not: such as publishing where relay is off.
         Policy = 1008, "policy";
         /// More empty fragments than a message may have.
@@ -136,6 +138,8 @@ vocabulary! {
         StalledMessage = 1008, "stalled_msg";
         /// A message larger than `--max-message`.
         MessageTooBig = 1009, "msg_too_big";
+        /// A compressed message that inflates to far more than came.
+        InflateTooBig = 1009, "inflate_too_big";
         /// A fault of ours, caught.
         Internal = 1011, "internal";
         /// The gateway is being stopped; the client reconnects after the stated delay.

@@ -16,7 +16,7 @@ use crate::delivery::{Feeds, Owed};
 use crate::edge::HeadScanner;
 use crate::model::{Blame, CloseReason, Time, Traffic};
 use crate::net::Transport;
-use crate::session::{ControlAllowance, Liveness, LivenessRules, WebSocket};
+use crate::session::{ControlAllowance, Inbound, Liveness, LivenessRules};
 
 /// How long a refused or failed peer may go on sending, once it has our answer, before it is reset.
 pub const LINGER: Duration = Duration::from_secs(1);
@@ -125,7 +125,7 @@ pub struct Joining {
 #[derive(Debug)]
 pub struct Open {
     /// The codec.
-    pub websocket: WebSocket,
+    pub inbound: Inbound,
     /// For the message that has begun, if one has.
     pub message_deadline: Time,
 }
@@ -136,7 +136,7 @@ pub enum Awaits {
     /// That its bytes are out; then it is over.
     Flush,
     /// The peer's close frame, in answer to ours.
-    PeerClose(Box<WebSocket>),
+    PeerClose(Box<Inbound>),
     /// The end of what the peer sends, which nobody looks at.
     EndOfInput,
 }
@@ -216,6 +216,17 @@ impl<S> Connection<S> {
                 self.liveness.next_deadline(rules).min(message).min(self.stall_deadline(feeds))
             }
         }
+    }
+
+    /// Whether the client agreed to compression, so that it may compress too. An open connection's cursors know, and of
+    /// one that closes what still listens to it.
+    pub fn may_compress(&self) -> bool {
+        if let Phase::Closing(closing) = &self.phase
+            && let Awaits::PeerClose(inbound) = &closing.awaits
+        {
+            return inbound.may_compress();
+        }
+        self.owed.subscriptions().first().is_some_and(|subscription| subscription.cursor.has_agreed())
     }
 
     /// When a socket that takes nothing has been patient long enough: the strictest of its channels.

@@ -156,10 +156,10 @@ impl<R: Reactor> Shard<R> {
         let mut must_disconnect = false;
         for subscription in connection.owed.subscriptions_mut() {
             let Some(feed) = self.feeds.get(subscription.channel) else { continue };
-            match feed.judge(subscription.cursor, self.now) {
+            match feed.judge(subscription.cursor.offset(), self.now) {
                 LagVerdict::Keep => {}
                 LagVerdict::Skip { missed, next } => {
-                    subscription.cursor = next;
+                    subscription.cursor = subscription.cursor.moved_to(next);
                     self.counters.skipped.add(missed);
                     tracing::debug!(event = "lag_skip", shard = self.id.0, conn = %name, missed);
                 }

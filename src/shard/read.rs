@@ -10,13 +10,14 @@ use super::connection::{Awaits, Mark, Open, Phase};
 use super::reactor::Reactor;
 use super::turn::Shard;
 use crate::config::limits::{
-    MESSAGE_TIMEOUT, OWN_FRAMES_BYTES_MAX, READ_BYTES_PER_TURN, REQUESTS_PER_CONNECTION_MAX,
+    COMPRESSED_READ_BYTES, MESSAGE_TIMEOUT, OWN_FRAMES_BYTES_MAX, READ_BYTES_PER_TURN,
+    REQUESTS_PER_CONNECTION_MAX,
 };
 use crate::delivery::OwnFull;
 use crate::edge::{Decision, Scan};
 use crate::model::{Blame, CloseReason, RejectReason, Time};
 use crate::net::Transport;
-use crate::session::{Event, WebSocket};
+use crate::session::{Event, Inbound, Inflater};
 
 impl<R: Reactor> Shard<R> {
     pub(super) fn read(&mut self) {
@@ -40,7 +41,9 @@ impl<R: Reactor> Shard<R> {
             if is_paused || matches!(connection.phase, Phase::Joining(_) | Phase::Ended { .. }) {
                 return;
             }
-            let room = buffer.len().min(left);
+            // What is compressed may become far more: less is read at a time, and what it became counts.
+            let most = if connection.may_compress() { COMPRESSED_READ_BYTES } else { buffer.len() };
+            let room = most.min(left);
             match connection.socket.read(&mut buffer[..room]) {
                 Ok(0) => return self.handle_end_of_file(slot),
                 Ok(length) => {
@@ -51,7 +54,7 @@ impl<R: Reactor> Shard<R> {
                     connection.traffic.bytes_in += length as u64;
                     let is_drained = length < room && !connection.marks.has(Mark::ReadClosed);
                     self.handle_bytes(slot, &buffer[..length]);
-                    left -= length;
+                    left = left.saturating_sub(length + self.inflater.take_bytes());
                     if is_drained {
                         return self.note_read_dry(slot);
                     }
@@ -93,7 +96,9 @@ impl<R: Reactor> Shard<R> {
             Phase::Open(_) => self.handle_frame_bytes(slot, input),
             Phase::Closing(closing) => {
                 let is_answered = match &mut closing.awaits {
-                    Awaits::PeerClose(websocket) => is_close_answered(websocket, input, &mut self.events),
+                    Awaits::PeerClose(inbound) => {
+                        is_close_answered(inbound, input, &mut self.inflater, &mut self.events)
+                    }
                     Awaits::Flush | Awaits::EndOfInput => false,
                 };
                 if is_answered {
@@ -141,7 +146,9 @@ impl<R: Reactor> Shard<R> {
                     let retry_after_s = self.retry_after_seconds();
                     return self.refuse(slot, RejectReason::Draining, Some(retry_after_s));
                 }
-                Decision::Join { response, channels } => return self.join(slot, response, &channels),
+                Decision::Join { response, channels, compression } => {
+                    return self.join(slot, response, &channels, compression);
+                }
             }
         }
     }
@@ -166,20 +173,21 @@ impl<R: Reactor> Shard<R> {
     fn handle_frame_bytes(&mut self, slot: u32, input: &[u8]) {
         let limits = self.session_limits;
         let Some(connection) = self.slots.get_mut(slot) else { return };
+        let may_compress = connection.may_compress();
         let Phase::Open(place) = &mut connection.phase else { return };
         let open = place.get_or_insert_with(|| {
-            Box::new(Open { websocket: WebSocket::new(limits), message_deadline: Time::NEVER })
+            Box::new(Open { inbound: Inbound::new(limits, may_compress), message_deadline: Time::NEVER })
         });
         let mut events = std::mem::take(&mut self.events);
         events.clear();
         self.replies.clear();
-        let result = open.websocket.handle_bytes(input, &mut self.replies, &mut events);
-        let is_mid_message = open.websocket.is_mid_message();
-        if open.websocket.is_in_data_message() {
+        let result = open.inbound.handle_bytes(input, &mut self.inflater, &mut self.replies, &mut events);
+        let is_mid_message = open.inbound.is_mid_message();
+        if open.inbound.is_in_data_message() {
             connection.liveness.on_heard(self.now);
         }
         let has_ended_message = events.iter().any(|event| matches!(event, Event::Message { .. }));
-        if open.websocket.is_at_rest() {
+        if open.inbound.is_at_rest() {
             *place = None;
         } else if !is_mid_message {
             open.message_deadline = Time::NEVER;
@@ -275,11 +283,16 @@ impl<R: Reactor> Shard<R> {
     }
 }
 
-fn is_close_answered(websocket: &mut WebSocket, input: &[u8], events: &mut Vec<Event>) -> bool {
+fn is_close_answered(
+    inbound: &mut Inbound,
+    input: &[u8],
+    inflater: &mut Inflater,
+    events: &mut Vec<Event>,
+) -> bool {
     events.clear();
     // Our close is on its way: whatever the codec wants to say is not said any more (GUARANTEES B18).
     let mut unsaid = Vec::new();
-    let result = websocket.handle_bytes(input, &mut unsaid, events);
+    let result = inbound.handle_bytes(input, inflater, &mut unsaid, events);
     let is_answered = events.iter().any(|event| matches!(event, Event::Closed { .. }));
     events.clear();
     is_answered || result.is_err()

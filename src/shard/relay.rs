@@ -99,7 +99,7 @@ impl<R: Reactor> Shard<R> {
             let publish = Publish { publication, on_receipt: None };
             return self.bus.publish(publish).err().map(|Full(back)| back.publication);
         }
-        if !self.takes_publishes() || self.is_congested() {
+        if !self.takes_publishes() || self.is_congested() || self.has_deflated_enough() {
             return Some(publication);
         }
         self.number(publication, None);

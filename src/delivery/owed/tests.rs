@@ -29,7 +29,7 @@ fn publish(feeds: &mut Feeds, payload: &[u8], origin: Option<Origin>) {
 
 fn subscribed() -> Owed {
     let mut owed = Owed::default();
-    owed.subscribe(Subscription { channel: CHANNEL, member: 0, cursor: Offset(1) });
+    owed.subscribe(Subscription { channel: CHANNEL, member: 0, cursor: Cursor::plain(Offset(1)) });
     owed
 }
 
@@ -178,7 +178,7 @@ fn a_sender_does_not_get_its_own_messages_back() {
     let (_, progress) = write(&mut owed, &feeds, Some(ME), usize::MAX, &mut wire);
     assert_eq!((progress.delivered, progress.stepped_over), (2, 2));
     assert_eq!(frames(&wire), [(0x82, b"a".to_vec()), (0x82, b"c".to_vec())]);
-    assert_eq!(owed.subscriptions()[0].cursor, Offset(5));
+    assert_eq!(owed.subscriptions()[0].cursor, Cursor::plain(Offset(5)));
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn an_overtaken_cursor_is_reported_and_never_jumped_silently() {
     let mut slices = [IoSlice::new(&[]); SLICES_MAX];
     let plan = owed.gather(&feeds, None, &mut slices);
     assert_eq!((plan.overtaken, plan.bytes), (Some(CHANNEL), 0));
-    owed.subscription_mut(CHANNEL).unwrap().cursor = Offset(6);
+    owed.subscription_mut(CHANNEL).unwrap().cursor = Cursor::plain(Offset(6));
     let mut slices = [IoSlice::new(&[]); SLICES_MAX];
     assert!(owed.gather(&feeds, None, &mut slices).is_empty());
 }
@@ -240,8 +240,11 @@ fn any_sequence_of_short_writes_gives_whole_frames_in_order() {
                 }
                 _ => {
                     let accepted = [0, 1, 7, 300, 5_000, usize::MAX][random.random_range(0..6)];
-                    let lag =
-                        feeds.get(CHANNEL).unwrap().journal.bytes_behind(owed.subscriptions()[0].cursor);
+                    let lag = feeds
+                        .get(CHANNEL)
+                        .unwrap()
+                        .journal
+                        .bytes_behind(owed.subscriptions()[0].cursor.offset());
                     if lag < 500_000 {
                         write(&mut owed, &feeds, None, accepted, &mut wire);
                     } else {
@@ -249,7 +252,7 @@ fn any_sequence_of_short_writes_gives_whole_frames_in_order() {
                     }
                 }
             }
-            let cursor = owed.subscriptions()[0].cursor;
+            let cursor = owed.subscriptions()[0].cursor.offset();
             feeds.get_mut(CHANNEL).unwrap().note_visit(cursor, true, 1, Time::ZERO);
         }
         while write(&mut owed, &feeds, None, usize::MAX, &mut wire).1.has_more {}
