@@ -1,17 +1,16 @@
 //! What a client deflates (permessage-deflate, RFC 7692), in front of the protocol of `websocket.rs`.
 //!
-//! [`Inbound`] walks over the client's frames. What is not compressed goes on as it came, control frames between the
+//! The unpacker walks over the client's frames for `inbound.rs`. What is not compressed goes on as it came, control frames between the
 //! fragments of a compressed message included. A compressed message is gathered, inflated within its bounds, and goes on as
 //! one ordinary frame: nothing behind this file knows of compression. A client never refers to its earlier messages
 //! (`client_no_context_takeover` is in every answer), so one [`Inflater`] serves a shard, and a connection keeps nothing.
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::websocket::{Event, SessionLimits, WebSocket};
 use crate::config::limits::{INFLATE_RATIO_FROM_BYTES, INFLATE_RATIO_MAX};
 use crate::model::CloseReason;
 
-const FIN: u8 = 0x80;
+pub(super) const FIN: u8 = 0x80;
 const RSV1: u8 = 0x40;
 /// All three reserved bits.
 const RESERVED: u8 = 0x70;
@@ -20,7 +19,7 @@ const CONTINUATION: u8 = 0x0;
 const TEXT: u8 = 0x1;
 const BINARY: u8 = 0x2;
 /// First and second byte, eight of length, four of mask.
-const HEADER_BYTES_MAX: usize = 14;
+pub(super) const HEADER_BYTES_MAX: usize = 14;
 /// What a compressed message leaves out at its end (RFC 7692 §7.2.2).
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 /// Bytes inflated between two looks at the bounds.
@@ -49,7 +48,12 @@ impl Inflater {
     /// # Errors
     /// `MessageTooBig` beyond `bytes_max`, `InflateTooBig` beyond [`INFLATE_RATIO_MAX`] times what came, `Inflate` for bytes
     /// that are not deflated data. What `out` got is meaningless then.
-    fn inflate(&mut self, compressed: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<(), CloseReason> {
+    pub(super) fn inflate(
+        &mut self,
+        compressed: &[u8],
+        bytes_max: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CloseReason> {
         let context = self
             .context
             .get_or_insert_with(|| Box::new(Decompress::new_with_window_bits(false, WINDOW_BITS)));
@@ -110,14 +114,14 @@ enum Part {
 
 /// A compressed message under way.
 #[derive(Debug)]
-struct Compressed {
-    opcode: u8,
-    bytes: Vec<u8>,
+pub(super) struct Compressed {
+    pub(super) opcode: u8,
+    pub(super) bytes: Vec<u8>,
 }
 
 /// Follows the frames of one client and gathers what is compressed.
 #[derive(Debug, Default)]
-struct Unpacker {
+pub(super) struct Unpacker {
     header: [u8; HEADER_BYTES_MAX],
     header_bytes: usize,
     part: Part,
@@ -133,8 +137,18 @@ struct Unpacker {
 }
 
 impl Unpacker {
-    fn is_at_rest(&self) -> bool {
+    pub(super) fn is_at_rest(&self) -> bool {
         self.part == Part::First && self.compressed.is_none()
+    }
+
+    /// Whether what comes next goes on as it came, as far as is known yet.
+    pub(super) fn passes_on(&self) -> bool {
+        self.part == Part::First || !self.is_gathered
+    }
+
+    /// Whether a compressed message has begun and is not finished.
+    pub(super) fn is_in_message(&self) -> bool {
+        self.compressed.is_some()
     }
 
     /// Whether the frame that begins with `first` is to be gathered rather than to go on.
@@ -147,7 +161,7 @@ impl Unpacker {
     }
 
     /// Walks over frames that go on as they are; gives the index of the first byte that does not, or the end.
-    fn pass(&mut self, input: &[u8]) -> usize {
+    pub(super) fn pass(&mut self, input: &[u8]) -> usize {
         let mut at = 0;
         while let Some(&byte) = input.get(at) {
             match self.part {
@@ -175,7 +189,7 @@ impl Unpacker {
 
     /// Gathers from a frame of a compressed message, at most to its end; gives the bytes taken, and the message once its
     /// last frame is complete.
-    fn gather(
+    pub(super) fn gather(
         &mut self,
         input: &[u8],
         compressed_max: usize,
@@ -301,95 +315,9 @@ impl Unpacker {
     }
 }
 
-/// The inbound half of one connection while a message is under way: the protocol, and in front of it, where compression was
-/// agreed, what inflates.
-#[derive(Debug)]
-pub struct Inbound {
-    websocket: WebSocket,
-    limits: SessionLimits,
-    unpacker: Option<Box<Unpacker>>,
-}
-
-impl Inbound {
-    /// A connection at a message boundary; whether it `may_compress`.
-    pub fn new(limits: SessionLimits, may_compress: bool) -> Self {
-        let unpacker = may_compress.then(Box::default);
-        Self { websocket: WebSocket::new(limits), limits, unpacker }
-    }
-
-    /// Whether the client may compress.
-    pub fn may_compress(&self) -> bool {
-        self.unpacker.is_some()
-    }
-
-    /// As [`WebSocket::on_close_sent`].
-    pub fn on_close_sent(&mut self) {
-        self.websocket.on_close_sent();
-    }
-
-    /// As [`WebSocket::is_at_rest`].
-    pub fn is_at_rest(&self) -> bool {
-        self.websocket.is_at_rest() && self.unpacker.as_ref().is_none_or(|unpacker| unpacker.is_at_rest())
-    }
-
-    /// As [`WebSocket::is_mid_message`].
-    pub fn is_mid_message(&self) -> bool {
-        self.websocket.is_mid_message()
-            || self.unpacker.as_ref().is_some_and(|unpacker| !unpacker.is_at_rest())
-    }
-
-    /// As [`WebSocket::is_in_data_message`].
-    pub fn is_in_data_message(&self) -> bool {
-        self.websocket.is_in_data_message()
-            || self.unpacker.as_ref().is_some_and(|unpacker| unpacker.compressed.is_some())
-    }
-
-    /// As [`WebSocket::handle_bytes`]. Linear in the input and in what it inflates to.
-    ///
-    /// # Errors
-    /// The same, and those of a compressed message that does not inflate, or to too much.
-    pub fn handle_bytes(
-        &mut self,
-        mut input: &[u8],
-        inflater: &mut Inflater,
-        own: &mut Vec<u8>,
-        events: &mut Vec<Event>,
-    ) -> Result<(), CloseReason> {
-        let Some(unpacker) = &mut self.unpacker else {
-            return self.websocket.handle_bytes(input, own, events);
-        };
-        let bytes_max = self.limits.max_message;
-        // Stored, a message is a little longer than plain: five bytes for each block, of which few are below 512.
-        let compressed_max = bytes_max + bytes_max / 64 + 64;
-        loop {
-            if unpacker.part == Part::First || !unpacker.is_gathered {
-                let (passed, rest) = input.split_at(unpacker.pass(input));
-                if !passed.is_empty() || rest.is_empty() {
-                    self.websocket.handle_bytes(passed, own, events)?;
-                }
-                if matches!(events.last(), Some(Event::Closed { .. })) {
-                    return Ok(());
-                }
-                input = rest;
-            }
-            if input.is_empty() {
-                return Ok(());
-            }
-            let (taken, message) = unpacker.gather(input, compressed_max)?;
-            input = input.get(taken..).unwrap_or_default();
-            if let Some(Compressed { opcode, bytes }) = message {
-                let mut frame = vec![0; HEADER_BYTES_MAX];
-                inflater.inflate(&bytes, bytes_max, &mut frame)?;
-                let start = put_header(FIN | opcode, &mut frame);
-                self.websocket.handle_bytes(frame.get(start..).unwrap_or_default(), own, events)?;
-            }
-        }
-    }
-}
-
 /// Writes the header of a frame masked with zeros in front of its payload, which begins at [`HEADER_BYTES_MAX`]; gives where
 /// it begins.
-fn put_header(first: u8, frame: &mut [u8]) -> usize {
+pub(super) fn put_header(first: u8, frame: &mut [u8]) -> usize {
     let length = (frame.len() - HEADER_BYTES_MAX) as u64;
     let (short, extended_bytes) = match length {
         0..=125 => (length as u8, 0),

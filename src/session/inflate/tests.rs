@@ -3,6 +3,8 @@
 use super::super::boundary::tests::{frame, header, pieces};
 use super::*;
 use crate::model::PayloadKind;
+use crate::session::inbound::Inbound;
+use crate::session::websocket::{Event, SessionLimits};
 use bytes::Bytes;
 use flate2::{Compress, Compression, FlushCompress};
 use proptest::collection::vec;
