@@ -2,13 +2,13 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench measure compare hold fmt clean
+.PHONY: help run test check conformance bench measure compare hold fmt clean
 
 # Further options: make run ARGS='--shards 4', make compare ARGS='--quick nats'
 ARGS ?=
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## build the gateway and start it with the demo page on; Ctrl-C stops it
 	@scripts/install-build-tools
@@ -24,6 +24,12 @@ check: ## formatting, clippy, documentation, dependencies: warnings are errors
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --quiet
 	scripts/deny
+
+conformance: ## run the whole Autobahn testsuite, installed if need be, and judge it strictly
+	@scripts/install-build-tools
+	@scripts/install-conformance
+	@cargo build --release --bin tidegate
+	@scripts/conformance $(ARGS) $${CARGO_TARGET_DIR:-target}/release/tidegate
 
 bench: ## run the benchmarks
 	@scripts/install-build-tools

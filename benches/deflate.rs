@@ -1,8 +1,8 @@
 //! What does deflating once for all subscribers save against deflating for each?
 //!
-//! The gateway does not compress yet; this is what it would choose between. permessage-deflate (RFC 7692) as zlib does
-//! it at its default level: raw deflate, flushed, the last four bytes `00 00 FF FF` left out. `once for 1,000` has no
-//! context takeover: a message is deflated by itself, and the same bytes go to every subscriber. `each of 1,000` has
+//! What the gateway chose between; it deflates once, with one context for all (`src/hub/deflater.rs`). permessage-deflate
+//! (RFC 7692) as zlib does it at its default level: raw deflate, flushed, the last four bytes `00 00 FF FF` left out. `once
+//! for 1,000` has no context takeover: a message is deflated by itself, and the same bytes go to every subscriber. `each of 1,000` has
 //! context takeover: every subscriber has a context of its own that remembers its last 32 KiB, deflates better and
 //! deflates for it alone.
 //!

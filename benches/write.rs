@@ -22,6 +22,7 @@ use kit::Rig;
 use tidegate::clock::Clock;
 use tidegate::config::{ChannelSettings, Config};
 use tidegate::delivery::{Feed, Feeds, Owed, SLICES_MAX, Subscription};
+use tidegate::journal::Cursor;
 use tidegate::model::{ChannelIndex, Epoch, Offset, Publication, Time};
 use tidegate::net::{Tcp, Transport, sys};
 
@@ -197,7 +198,7 @@ impl Members {
         let feed = feeds.insert(CHANNEL, Feed::new(ChannelSettings::default(), Epoch(1), Offset::FIRST));
         let owed = (0..PAIRS).map(|member| {
             let mut owed = Owed::default();
-            owed.subscribe(Subscription { channel: CHANNEL, member, cursor: Offset::FIRST });
+            owed.subscribe(Subscription { channel: CHANNEL, member, cursor: Cursor::plain(Offset::FIRST) });
             feed.on_join(Offset::FIRST, member + 1);
             owed
         });
@@ -219,7 +220,7 @@ impl Members {
             let written = socket.write(&slices[..plan.slice_count()]).expect("an open socket");
             let progress = owed.apply(&plan, written, &self.feeds, Time::ZERO, |_, _, _| {});
             assert!(!progress.is_blocked && !progress.has_more, "one write");
-            let cursor = owed.subscriptions()[0].cursor;
+            let cursor = owed.subscriptions()[0].cursor.offset();
             self.feed().note_visit(cursor, true, PAIRS, Time::ZERO);
         }
         self.feed().end_round(PAIRS, Time::ZERO);

@@ -61,7 +61,7 @@ pub struct Attach {
 
 /// Everything that is not a publish.
 pub enum Order {
-    /// `from` has `members` subscribers of `channel` now; 0 withdraws. A new ticket asks for an [`Attach`].
+    /// `from` has `members` subscribers of `channel` now, 0 withdraws. A new ticket asks for an [`Attach`].
     Interest {
         /// Which channel.
         channel: ChannelName,
@@ -69,6 +69,8 @@ pub enum Order {
         from: ShardId,
         /// How many.
         members: u32,
+        /// Of those, how many read deflated messages.
+        deflating: u32,
         /// Number of the interest; the same for updates of the count.
         ticket: u64,
     },

@@ -20,8 +20,8 @@ const HELP_COLUMNS: usize = 80;
 
 /// What was asked for.
 pub(super) enum Command {
-    /// Run the gateway.
-    Serve { flags: Vec<(Key, String)> },
+    /// Run the gateway; `echo`: as an echo server, for a conformance suite.
+    Serve { flags: Vec<(Key, String)>, echo: bool },
     /// Validate and print the configuration, or what one channel gets.
     Check { flags: Vec<(Key, String)>, channel: Option<ChannelName> },
     /// Publish one message.
@@ -41,8 +41,10 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
         .try_get_matches_from(arguments)
         .map_err(|error| Failure::Usage(Usage::Parser(Box::new(error))))?;
     match matches.subcommand() {
-        None => Ok(Command::Serve { flags: flags(&matches) }),
-        Some(("serve", matches)) => Ok(Command::Serve { flags: flags(matches) }),
+        None => Ok(Command::Serve { flags: flags(&matches), echo: false }),
+        Some(("serve", matches)) => {
+            Ok(Command::Serve { flags: flags(matches), echo: matches.get_flag("echo") })
+        }
         Some(("check", matches)) => {
             let channel = matches.get_one::<String>("channel");
             let channel = channel.map(|name| channel_name(name)).transpose()?;
@@ -61,6 +63,7 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
 fn command() -> clap::Command {
     let serve = subcommand("serve", "Run the gateway; also what tidegate does without a command");
     let check = subcommand("check", "Validate the configuration and print it, each value with its source");
+    let echo = Arg::new("echo").long("echo").hide(true).action(ArgAction::SetTrue);
     let channel = Arg::new("channel").long("channel").value_name("CHANNEL");
     let version = Arg::new("version").short('V').long("version").action(ArgAction::Version);
     clap::Command::new("tidegate")
@@ -79,7 +82,7 @@ fn command() -> clap::Command {
         .args(OPTIONS.iter().map(option))
         .arg(help_flag().help_heading(Group::General.title()))
         .arg(version.help("Print the version").help_heading(Group::General.title()))
-        .subcommand(with_options(serve))
+        .subcommand(with_options(serve.arg(echo.help("Send every message back to its client, for conformance suites"))))
         .subcommand(with_options(check.arg(channel.help("Print what this channel gets instead"))))
         .subcommand(publish_command().arg(help_flag()))
         .subcommand(subscribe_command().arg(help_flag()))
@@ -195,7 +198,7 @@ mod tests {
 
     fn served(line: &str) -> Vec<(Key, String)> {
         match parsed(line) {
-            Ok(Command::Serve { flags }) => flags,
+            Ok(Command::Serve { flags, echo: false }) => flags,
             Ok(_) => panic!("{line} does not serve"),
             Err(failure) => panic!("{line}: {failure:?}"),
         }
@@ -213,6 +216,18 @@ mod tests {
             assert_eq!(served(line), Vec::new());
             assert_eq!(served(&format!("{line} --ping-interval 3s --listen a --listen=b")), expected);
         }
+    }
+
+    #[test]
+    fn echo_is_for_serve_alone_and_not_in_its_help() {
+        assert!(matches!(parsed("serve --echo"), Ok(Command::Serve { echo: true, .. })));
+        for line in ["--echo", "check --echo", "serve --echo=true"] {
+            assert_eq!(parsed(line).err().map(|failure| failure.exit_code()), Some(64), "{line}");
+        }
+        let mut command = command();
+        command.build();
+        let help = command.find_subcommand_mut("serve").unwrap().render_help().to_string();
+        assert!(!help.contains("echo"), "{help}");
     }
 
     #[test]

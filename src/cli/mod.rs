@@ -28,9 +28,9 @@ pub fn run(
     serve: impl FnOnce(Config) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     match arguments::parse(arguments)? {
-        Command::Serve { flags } => {
+        Command::Serve { flags, echo } => {
             let Loaded { config, settings, .. } = load(flags)?;
-            serve(config).map_err(|failure| failure.blamed_on(&settings))
+            serve(Config { echo, ..config }).map_err(|failure| failure.blamed_on(&settings))
         }
         Command::Check { flags, channel } => {
             let loaded = load(flags)?;

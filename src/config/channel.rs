@@ -1,4 +1,5 @@
-//! What holds for a channel: history, lag policy, relay; set for all and per pattern, the last match wins per key.
+//! What holds for a channel: history, lag policy, relay, compression; set for all and per pattern, the last match wins
+//! per key.
 
 use std::time::Duration;
 
@@ -30,6 +31,14 @@ pub struct ChannelSettings {
     pub max_lag_age: Duration,
     /// Whether what a subscriber sends goes to the other subscribers.
     pub relay: bool,
+    /// Whether clients that offer permessage-deflate get messages deflated (RFC 7692).
+    pub compression: bool,
+    /// How hard the compressor tries, 1 to 9 as zlib counts.
+    pub compression_level: u64,
+    /// Smallest message that is deflated, in bytes of its payload.
+    pub compression_min_size: u64,
+    /// Most deflated messages of one epoch: then the compressor starts afresh, and who waits gets on.
+    pub compression_epoch: u64,
 }
 
 impl Default for ChannelSettings {
@@ -42,6 +51,10 @@ impl Default for ChannelSettings {
             max_lag_bytes: 1024 * 1024,
             max_lag_age: Duration::from_secs(10),
             relay: false,
+            compression: false,
+            compression_level: 1,
+            compression_min_size: 32,
+            compression_epoch: 64,
         }
     }
 }
@@ -65,6 +78,14 @@ pub struct ChannelRule {
     pub max_lag_age: Option<Duration>,
     /// See [`ChannelSettings::relay`].
     pub relay: Option<bool>,
+    /// See [`ChannelSettings::compression`].
+    pub compression: Option<bool>,
+    /// See [`ChannelSettings::compression_level`].
+    pub compression_level: Option<u64>,
+    /// See [`ChannelSettings::compression_min_size`].
+    pub compression_min_size: Option<u64>,
+    /// See [`ChannelSettings::compression_epoch`].
+    pub compression_epoch: Option<u64>,
 }
 
 impl ChannelRule {
@@ -79,6 +100,10 @@ impl ChannelRule {
             max_lag_bytes: None,
             max_lag_age: None,
             relay: None,
+            compression: None,
+            compression_level: None,
+            compression_min_size: None,
+            compression_epoch: None,
         }
     }
 
@@ -92,6 +117,10 @@ impl ChannelRule {
             max_lag_bytes,
             max_lag_age,
             relay,
+            compression,
+            compression_level,
+            compression_min_size,
+            compression_epoch,
         } = self;
         settings.history_messages = history_messages.unwrap_or(settings.history_messages);
         settings.history_bytes = history_bytes.unwrap_or(settings.history_bytes);
@@ -100,6 +129,10 @@ impl ChannelRule {
         settings.max_lag_bytes = max_lag_bytes.unwrap_or(settings.max_lag_bytes);
         settings.max_lag_age = max_lag_age.unwrap_or(settings.max_lag_age);
         settings.relay = relay.unwrap_or(settings.relay);
+        settings.compression = compression.unwrap_or(settings.compression);
+        settings.compression_level = compression_level.unwrap_or(settings.compression_level);
+        settings.compression_min_size = compression_min_size.unwrap_or(settings.compression_min_size);
+        settings.compression_epoch = compression_epoch.unwrap_or(settings.compression_epoch);
     }
 }
 

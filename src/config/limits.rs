@@ -10,6 +10,10 @@ pub const HEAD_LINE_BYTES_MAX: usize = 8 * 1024;
 pub const HEADERS_MAX: usize = 64;
 /// Bytes of a request method; beyond: 400 `request_line`.
 pub const METHOD_BYTES_MAX: usize = 16;
+/// Extensions that a client may offer; beyond: 431 `too_many_extensions` (GUARANTEES A20).
+pub const EXTENSIONS_MAX: usize = 8;
+/// Bytes of `Sec-WebSocket-Extensions`, all its lines together; beyond: 431 `too_many_extensions`.
+pub const EXTENSIONS_BYTES_MAX: usize = 1024;
 /// Channels that one connection may join; beyond: 400 `channel_limit`.
 pub const CHANNELS_PER_CONNECTION_MAX: usize = 128;
 /// Requests answered on one keep-alive connection; the last says `Connection: close`.
@@ -20,6 +24,15 @@ pub const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(60);
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// From the first byte of a message to its last; beyond: 1008 `stalled_msg` (GUARANTEES B9).
 pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes that a fragment of a client message counts on top of its payload: what its frame costs to take (GUARANTEES B8).
+pub const FRAGMENT_OVERHEAD_BYTES: u64 = 64;
+/// Fragments of one client message that carry nothing and are not its last; beyond: 1008 `frag_overhead`.
+pub const EMPTY_FRAGMENTS_MAX: u8 = 8;
+/// Control frames that a client may send at once without being asked for them: pings, and pongs that answer no ping of
+/// ours; beyond: 1008 `ctl_flood` (GUARANTEES B11).
+pub const CONTROL_FRAMES_BURST: u16 = 20;
+/// After this much time it may send one more.
+pub const CONTROL_FRAMES_INTERVAL: Duration = Duration::from_millis(100);
 /// Bytes of own frames (pong, close, replies) that wait for one connection; beyond: 1008 `ctl_flood`.
 pub const OWN_FRAMES_BYTES_MAX: usize = 64 * 1024;
 /// Bytes handed to one socket in one write, so that a control frame finds a boundary soon: 64 KiB of
@@ -84,3 +97,24 @@ pub const CONFIG_FILE_BYTES_MAX: u64 = 1024 * 1024;
 pub const LISTEN_ADDRESSES_MAX: usize = 64;
 /// `[[channel]]` tables of a file, and relay patterns: each is looked at once per channel that comes alive.
 pub const CHANNEL_RULES_MAX: usize = 1000;
+/// Largest `--compression-level`, zlib's.
+pub const COMPRESSION_LEVEL_MAX: u64 = 9;
+/// Largest `--compression-epoch`: who joins reads plain messages until the epoch ends.
+pub const COMPRESSION_EPOCH_MAX: u64 = 65_536;
+/// Payload bytes that go into one epoch; then the compressor starts afresh whatever `--compression-epoch` says, so that
+/// who joins a channel of large messages does not wait for long. Eight windows of 32 KiB: what a fresh start costs is lost
+/// in as much.
+pub const EPOCH_BYTES_MAX: usize = 256 * 1024;
+/// Payload bytes that a shard deflates in one turn; then it takes no more publishes before the next. 1 ms at
+/// level 1, 3 ms at level 6; 45 ms of bytes made to cost level 9 most, 350 ns each.
+pub const DEFLATED_BYTES_PER_TURN: usize = 128 * 1024;
+/// Compressors of one shard, 371 KiB each: messages of further channels go out plain until one is free.
+pub const COMPRESSORS_MAX: usize = 256;
+/// From this many bytes on a compressed message of a client may be at most [`INFLATE_RATIO_MAX`] times what came; beyond:
+/// 1009 `inflate_too_big` (GUARANTEES B14).
+pub const INFLATE_RATIO_FROM_BYTES: usize = 16 * 1024;
+/// See [`INFLATE_RATIO_FROM_BYTES`]. Text shrinks to a tenth, rarely to a fiftieth.
+pub const INFLATE_RATIO_MAX: usize = 200;
+/// Bytes read at a time from a client that may compress: what they inflate to, at most 2.5 MiB in messages of 26, counts
+/// against [`READ_BYTES_PER_TURN`] before more is read.
+pub const COMPRESSED_READ_BYTES: usize = 4 * 1024;

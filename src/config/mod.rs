@@ -88,6 +88,9 @@ pub struct Config {
     pub log_format: LogFormat,
     /// What holds for which channel.
     pub channels: ChannelRules,
+    /// Every message of a client goes back to it and nowhere else: the server that a conformance suite asks for. Set by
+    /// the hidden `serve --echo` alone.
+    pub echo: bool,
 }
 
 impl Config {
@@ -127,6 +130,7 @@ impl Default for Config {
             log_level: "info".to_owned(),
             log_format: LogFormat::Text,
             channels: ChannelRules::default(),
+            echo: false,
         }
     }
 }

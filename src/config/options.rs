@@ -37,6 +37,10 @@ pub enum Key {
     OnLag,
     MaxLagBytes,
     MaxLagAge,
+    Compression,
+    CompressionLevel,
+    CompressionMinSize,
+    CompressionEpoch,
     WriteBudget,
     BatchWindow,
     DrainGrace,
@@ -189,6 +193,7 @@ pub const OPTIONS: &[Definition] = {
     const HISTORY: Kind = Kind::Count { zero: Means("none"), max: limits::HISTORY_MESSAGES_MAX };
     const BATCH: Kind = Kind::Duration { zero: Means("natural batching"), max: limits::BATCH_WINDOW_MAX };
     const ON_LAG: Kind = Kind::Choice(&["disconnect", "skip"]);
+    const DEFLATE_FROM: Kind = Kind::Size { zero: Means("every message"), max: limits::PUBLISH_BYTES_MAX as u64 };
     &[
         Definition::new(K::Listen, "listen", G::Listening, Kind::Addresses, "0.0.0.0:8080",
             "Where clients connect; repeatable"),
@@ -240,6 +245,14 @@ pub const OPTIONS: &[Definition] = {
             "Most bytes a client may be behind").per_channel(),
         Definition::new(K::MaxLagAge, "max-lag-age", G::Channels, duration(Refused), "10s",
             "Longest time a client may be behind").per_channel(),
+        Definition::new(K::Compression, "compression", G::Channels, Kind::Choice(&["off", "on"]), "off",
+            "Deflate messages, once for all clients that offer permessage-deflate").per_channel(),
+        Definition::new(K::CompressionLevel, "compression-level", G::Channels, count(limits::COMPRESSION_LEVEL_MAX), "1",
+            "How hard to try: 1 is fastest, 9 smallest").per_channel(),
+        Definition::new(K::CompressionMinSize, "compression-min-size", G::Channels, DEFLATE_FROM, "32B",
+            "Smallest message that is deflated; 0: every message").per_channel(),
+        Definition::new(K::CompressionEpoch, "compression-epoch", G::Channels, count(limits::COMPRESSION_EPOCH_MAX), "64",
+            "Deflated messages after which the compressor starts afresh, and who joined meanwhile gets them").per_channel(),
         Definition::new(K::WriteBudget, "write-budget", G::FanOut, count(limits::WRITE_BUDGET_MAX), "256",
             "Writes in a row before accepts, reads and timers get their turn"),
         Definition::new(K::BatchWindow, "batch-window", G::FanOut, BATCH, "0s",
@@ -288,6 +301,22 @@ mod tests {
             (option.flag(), option.variable(), option.toml_key()),
             ("--ping-interval".into(), "TIDEGATE_PING_INTERVAL".into(), "ping_interval".into())
         );
+    }
+
+    #[test]
+    fn compression_has_the_levels_of_zlib_and_epochs_of_at_least_one_message() {
+        let takes = |key: Key, text: &str| key.definition().kind.parse(text).is_ok();
+        let numbers = ["0", "1", "9", "10", "65536", "65537"];
+        assert_eq!(
+            numbers.map(|text| takes(Key::CompressionLevel, text)),
+            [false, true, true, false, false, false]
+        );
+        assert_eq!(
+            numbers.map(|text| takes(Key::CompressionEpoch, text)),
+            [false, true, true, true, true, false]
+        );
+        let sizes = ["0", "1B", "1MiB", "1048577B"];
+        assert_eq!(sizes.map(|text| takes(Key::CompressionMinSize, text)), [true, true, true, false]);
     }
 
     #[test]

@@ -149,6 +149,7 @@ impl Settings {
             log_level: text(get(Key::LogLevel)),
             log_format: log_format(get(Key::LogFormat)),
             channels: self.channel_rules(),
+            echo: false,
         }
     }
 
@@ -162,6 +163,10 @@ impl Settings {
             max_lag_bytes: number(get(Key::MaxLagBytes)),
             max_lag_age: duration(get(Key::MaxLagAge)),
             relay: false,
+            compression: is_on(get(Key::Compression)),
+            compression_level: number(get(Key::CompressionLevel)),
+            compression_min_size: number(get(Key::CompressionMinSize)),
+            compression_epoch: number(get(Key::CompressionEpoch)),
         };
         // Relay patterns are part of the base: the tables come after them and win.
         let Value::Patterns(relayed) = get(Key::Relay) else { unreachable!("relay is a list of patterns") };
@@ -186,6 +191,10 @@ impl ChannelTable {
                 Key::OnLag => rule.on_lag = Some(lag_policy(value)),
                 Key::MaxLagBytes => rule.max_lag_bytes = Some(number(value)),
                 Key::MaxLagAge => rule.max_lag_age = Some(duration(value)),
+                Key::Compression => rule.compression = Some(is_on(value)),
+                Key::CompressionLevel => rule.compression_level = Some(number(value)),
+                Key::CompressionMinSize => rule.compression_min_size = Some(number(value)),
+                Key::CompressionEpoch => rule.compression_epoch = Some(number(value)),
                 other => unreachable!("{other:?} is not set per channel"),
             }
         }
@@ -207,6 +216,12 @@ fn number(value: &Value) -> u64 {
 
 fn count(value: &Value) -> usize {
     usize::try_from(number(value)).expect("the ranges of options fit a 64-bit machine")
+}
+
+/// Of an option that is `off` or `on`.
+fn is_on(value: &Value) -> bool {
+    let Value::Choice(word) = value else { unreachable!("{value:?} is not a word") };
+    *word == "on"
 }
 
 fn switch(value: &Value) -> bool {

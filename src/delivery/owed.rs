@@ -10,8 +10,9 @@ use bytes::{Buf, Bytes};
 
 use super::feed::Feeds;
 use super::plan::{Piece, Plan, Progress, SLICES_MAX};
-use crate::config::limits::{OWN_FRAMES_BYTES_MAX, WRITE_BYTES_MAX};
-use crate::journal::Span;
+use crate::config::limits::WRITE_BYTES_MAX;
+use crate::journal::Cursor;
+use crate::model::encoding::last_control_frame;
 use crate::model::{ChannelIndex, Offset, Origin, Time};
 
 /// One channel that a connection reads.
@@ -21,8 +22,8 @@ pub struct Subscription {
     pub channel: ChannelIndex,
     /// Index among its members.
     pub member: u32,
-    /// The next message.
-    pub cursor: Offset,
+    /// The next message, and how it is read.
+    pub cursor: Cursor,
 }
 
 #[derive(Debug, Default)]
@@ -39,6 +40,8 @@ struct Backlog {
     rest: Bytes,
     own: Vec<u8>,
     own_taken: usize,
+    /// A pong that waits until the socket takes more: the newest, or none. Only while blocked.
+    pong: Vec<u8>,
     blocked_since: Option<Time>,
 }
 
@@ -98,20 +101,34 @@ impl Owed {
         }
     }
 
-    /// Queues complete own frames as a unit.
+    /// Queues complete own frames as a unit; at most `bytes_max` bytes of them wait.
     ///
     /// # Errors
-    /// [`OwnFull`] when they would exceed the cap: the peer asks for more replies than it reads; close it.
-    pub fn push_own(&mut self, frames: &[u8]) -> Result<(), OwnFull> {
+    /// [`OwnFull`] when there would be more: the peer asks for more replies than it reads; close it.
+    pub fn push_own(&mut self, frames: &[u8], bytes_max: usize) -> Result<(), OwnFull> {
         if frames.is_empty() {
             return Ok(());
         }
-        let backlog = self.backlog.get_or_insert_default();
-        if backlog.own.len() - backlog.own_taken + frames.len() > OWN_FRAMES_BYTES_MAX {
+        if self.own_bytes() + frames.len() > bytes_max {
             return Err(OwnFull);
+        }
+        let backlog = self.backlog.get_or_insert_default();
+        // What was sent makes room before the buffer grows: it never holds more than twice what waits.
+        if backlog.own_taken >= backlog.own.len() - backlog.own_taken {
+            backlog.own.drain(..backlog.own_taken);
+            backlog.own_taken = 0;
         }
         backlog.own.extend_from_slice(frames);
         Ok(())
+    }
+
+    /// Queues the newest of `pongs`, whole frames, while the socket refuses; it replaces what an earlier call left, as
+    /// RFC 6455 §5.5.3 allows. A peer that pings and does not read costs one pong (GUARANTEES B11).
+    pub fn keep_newest_pong(&mut self, pongs: &[u8]) {
+        debug_assert!(self.is_blocked(), "else all of them go out now");
+        let pong = &mut self.backlog.get_or_insert_default().pong;
+        pong.clear();
+        pong.extend_from_slice(last_control_frame(pongs));
     }
 
     /// Queues the last frame (or HTTP answer) this connection will ever get. It always fits: waiting data is not
@@ -119,7 +136,9 @@ impl Owed {
     pub fn push_last(&mut self, frame: &[u8]) {
         debug_assert!(self.subscriptions().is_empty(), "a close replaces waiting data");
         if !frame.is_empty() {
-            self.backlog.get_or_insert_default().own.extend_from_slice(frame);
+            let backlog = self.backlog.get_or_insert_default();
+            backlog.own.append(&mut backlog.pong);
+            backlog.own.extend_from_slice(frame);
         }
     }
 
@@ -142,10 +161,11 @@ impl Owed {
         self.backlog.as_ref().and_then(|backlog| backlog.blocked_since)
     }
 
-    /// The socket says that it takes more.
+    /// The socket says that it takes more; a pong that waited for that is an own frame from here on.
     pub fn unblock(&mut self) {
         if let Some(backlog) = &mut self.backlog {
             backlog.blocked_since = None;
+            backlog.own.append(&mut backlog.pong);
         }
     }
 
@@ -163,10 +183,9 @@ impl Owed {
 
     /// Bytes of memory held beyond the connection itself.
     pub fn memory_bytes(&self) -> usize {
-        let backlog = self
-            .backlog
-            .as_ref()
-            .map_or(0, |backlog| size_of::<Backlog>() + backlog.rest.len() + backlog.own.capacity());
+        let backlog = self.backlog.as_ref().map_or(0, |backlog| {
+            size_of::<Backlog>() + backlog.rest.len() + backlog.own.capacity() + backlog.pong.capacity()
+        });
         let subscriptions = match &self.subscriptions {
             Subscriptions::Many(many) => many.capacity() * size_of::<Subscription>(),
             _ => 0,
@@ -219,18 +238,19 @@ impl Owed {
         let Some(feed) = feeds.get(subscription.channel) else { return };
         let journal = &feed.journal;
         let mut from = subscription.cursor;
-        if from < journal.first() {
+        if from.offset() < journal.first() {
             plan.overtaken = Some(subscription.channel);
             return;
         }
-        while from < journal.next() {
+        while from.offset() < journal.next() {
             if plan.is_full() || plan.bytes >= WRITE_BYTES_MAX {
                 plan.is_truncated = true;
                 return;
             }
-            let own = me.and_then(|me| journal.next_sent_by(me, from));
-            if own == Some(from) {
-                from = from.next();
+            from = journal.board(from);
+            let own = me.and_then(|me| journal.next_sent_by(me, from.offset()));
+            if own == Some(from.offset()) {
+                from = journal.step_over(from);
                 plan.push(Piece::StepOver { subscription: index, next: from });
                 continue;
             }
@@ -257,17 +277,12 @@ impl Owed {
         }
     }
 
-    /// The plan of a write that was made without [`Owed::gather`]: `span` of the sole subscription, from `from`.
-    pub fn plan_of(channel: ChannelIndex, from: Offset, span: Span<'_>) -> Plan {
+    /// The plan of a write that was made without [`Owed::gather`]: `bytes` of the sole subscription, from `from` up to entry
+    /// `next`.
+    pub fn plan_of(channel: ChannelIndex, from: Cursor, next: Offset, bytes: usize) -> Plan {
         let mut plan = Plan::new();
-        plan.push(Piece::Entries {
-            subscription: 0,
-            channel,
-            from,
-            next: span.next,
-            bytes: span.bytes.len(),
-        });
-        plan.bytes = span.bytes.len();
+        plan.push(Piece::Entries { subscription: 0, channel, from, next: from.sent_to(next), bytes });
+        plan.bytes = bytes;
         plan
     }
 
@@ -320,14 +335,15 @@ impl Owed {
                     let taken = left.min(bytes);
                     left -= taken;
                     if taken == bytes && next != from {
-                        progress.delivered += next.0 - from.0;
+                        progress.delivered += next.offset().0 - from.offset().0;
                         self.move_cursor(subscription, next);
-                        on_delivered(channel, from, next);
+                        on_delivered(channel, from.offset(), next.offset());
                         continue;
                     }
                     let (reached, rest) =
                         feeds.get(channel).map_or((from, None), |feed| feed.journal.interrupted(from, taken));
-                    let whole = Offset(reached.0 - u64::from(rest.is_some()));
+                    let from = from.offset();
+                    let whole = Offset(reached.offset().0 - u64::from(rest.is_some()));
                     progress.delivered += whole.0 - from.0;
                     if whole > from {
                         on_delivered(channel, from, whole);
@@ -359,7 +375,7 @@ impl Owed {
         }
     }
 
-    fn move_cursor(&mut self, subscription: usize, next: Offset) {
+    fn move_cursor(&mut self, subscription: usize, next: Cursor) {
         if let Some(subscription) = self.subscriptions_mut().get_mut(subscription) {
             subscription.cursor = next;
         }

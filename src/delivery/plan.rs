@@ -1,6 +1,7 @@
 //! What one write is made of: pieces in order, and what became of them.
 
-use crate::model::{ChannelIndex, Offset};
+use crate::journal::Cursor;
+use crate::model::ChannelIndex;
 
 /// Slices of one write at most; what does not fit comes with the next one.
 pub const SLICES_MAX: usize = 16;
@@ -12,10 +13,10 @@ pub(super) enum Piece {
     Rest { bytes: usize },
     /// Own frames.
     Own { bytes: usize },
-    /// Entries `from..next` of a subscription; `next == from` when not even one fits whole.
-    Entries { subscription: usize, channel: ChannelIndex, from: Offset, next: Offset, bytes: usize },
+    /// Entries `from..next` of a subscription, of the strip that `from` reads; `next == from` when not even one fits whole.
+    Entries { subscription: usize, channel: ChannelIndex, from: Cursor, next: Cursor, bytes: usize },
     /// The cursor steps over entries that the connection sent itself.
-    StepOver { subscription: usize, next: Offset },
+    StepOver { subscription: usize, next: Cursor },
 }
 
 /// The pieces of one write, in the order of its slices.

@@ -3,6 +3,8 @@
 //! A field that may stand once is refused when it stands twice, equal values too (GUARANTEES A9). Lists are read
 //! over all their lines, element by element, quoted strings kept whole (GUARANTEES A6).
 
+use super::extensions;
+use crate::config::limits::{EXTENSIONS_BYTES_MAX, EXTENSIONS_MAX};
 use crate::model::RejectReason;
 
 /// Longest Content-Length in digits (GUARANTEES A11).
@@ -19,6 +21,8 @@ pub(super) struct Fields<'a> {
     pub key: Option<&'a [u8]>,
     /// `Sec-WebSocket-Version`.
     pub version: Option<&'a [u8]>,
+    /// The first lines of `Sec-WebSocket-Extensions`; empty where there are fewer.
+    pub extensions: [&'a [u8]; extensions::LINES_MAX],
     /// A `Connection` line names `upgrade`.
     pub connection_upgrade: bool,
     /// A `Connection` line names `close`.
@@ -27,6 +31,8 @@ pub(super) struct Fields<'a> {
     pub upgrade_websocket: bool,
     /// There is an `Expect` line.
     pub has_expectation: bool,
+    extension_count: usize,
+    extension_bytes: usize,
     content_length: Option<&'a [u8]>,
     transfer_encoding: Option<&'a [u8]>,
     origin: Option<&'a [u8]>,
@@ -38,7 +44,8 @@ impl<'a> Fields<'a> {
     /// Sorts the header lines of one request.
     ///
     /// # Errors
-    /// `DuplicateHeader` when a field that may stand once stands twice.
+    /// `DuplicateHeader` when a field that may stand once stands twice, `TooManyExtensions` when more are offered than a
+    /// handshake looks at.
     pub(super) fn collect(headers: &[httparse::Header<'a>]) -> Result<Self, RejectReason> {
         let mut fields = Self::default();
         for header in headers {
@@ -61,6 +68,15 @@ impl<'a> Fields<'a> {
             self.upgrade_websocket |= list_names(value, "websocket");
         } else if name.eq_ignore_ascii_case("expect") {
             self.has_expectation = true;
+        } else if name.eq_ignore_ascii_case("sec-websocket-extensions") {
+            if let Some(line) = self.extensions.iter_mut().find(|line| line.is_empty()) {
+                *line = value;
+            }
+            self.extension_count += elements(value).filter(|element| !element.is_empty()).count();
+            self.extension_bytes += value.len();
+            if self.extension_count > EXTENSIONS_MAX || self.extension_bytes > EXTENSIONS_BYTES_MAX {
+                return Err(RejectReason::TooManyExtensions);
+            }
         }
         Ok(())
     }
@@ -108,8 +124,13 @@ fn is_content_length(value: &[u8]) -> bool {
 
 /// Whether an element of the comma separated `list` is `token`, in any case.
 fn list_names(list: &[u8], token: &str) -> bool {
+    elements(list).any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// The elements of a comma separated `list` without the blanks around them; commas in quoted strings separate nothing.
+fn elements(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     let (mut is_quoted, mut is_escaped) = (false, false);
-    list.split(|&byte| {
+    list.split(move |&byte| {
         if is_escaped {
             is_escaped = false;
             return false;
@@ -121,7 +142,7 @@ fn list_names(list: &[u8], token: &str) -> bool {
         }
         byte == b',' && !is_quoted
     })
-    .any(|element| element.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+    .map(<[u8]>::trim_ascii)
 }
 
 /// Whether `host` is a name, an IPv4 address or a bracketed IPv6 address, with or without a port

@@ -3,8 +3,9 @@
 //! Pure: no sockets, clocks, threads or randomness. The shard feeds a connection's first bytes to [`HeadScanner`],
 //! hands the complete head to [`Edge::decide`] and does what the [`Decision`] says; whatever is refused has a status
 //! and a token of `model/close.rs`. Order of reading: `scanner.rs`, `request.rs`, `router.rs`, `upgrade.rs`,
-//! `response.rs`; `page.rs` is the demo page.
+//! `extensions.rs`, `response.rs`; `page.rs` is the demo page.
 
+mod extensions;
 mod field;
 mod page;
 mod request;
@@ -16,14 +17,16 @@ mod upgrade;
 #[cfg(test)]
 mod tests;
 
+pub use extensions::Compression;
 pub use scanner::{HeadScanner, Scan};
 
-use crate::config::Config;
+use crate::config::{ChannelRules, Config};
 use crate::model::{ChannelName, RejectReason};
 use page::Page;
 use request::{Method, Request};
 use response::{Manner, ends_connection, refusal};
 use router::{Route, route};
+use upgrade::Accepted;
 
 /// What becomes of a request.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -43,6 +46,8 @@ pub enum Decision {
         response: Vec<u8>,
         /// 1 to 128 channels, no duplicates, in the order named.
         channels: Vec<ChannelName>,
+        /// What the response agrees to.
+        compression: Compression,
     },
 }
 
@@ -50,6 +55,8 @@ pub enum Decision {
 #[derive(Debug)]
 pub struct Edge {
     default_channel: ChannelName,
+    /// Unless no channel has compression on.
+    compressing: Option<ChannelRules>,
     page: Page,
 }
 
@@ -57,13 +64,19 @@ pub struct Edge {
 enum Answer {
     Page(Option<ChannelName>),
     Asset(page::Asset),
-    Join(Vec<u8>, Vec<ChannelName>),
+    Join(Accepted, Vec<ChannelName>),
 }
 
 impl Edge {
-    /// An edge for the default channel and the relay rules of `config`.
+    /// An edge for the default channel and the channel rules of `config`.
     pub fn new(config: &Config) -> Self {
-        Self { default_channel: config.default_channel.clone(), page: Page::new(config) }
+        let rules = &config.channels;
+        let is_on = rules.base.compression || rules.rules.iter().any(|rule| rule.compression == Some(true));
+        Self {
+            default_channel: config.default_channel.clone(),
+            compressing: is_on.then(|| rules.clone()),
+            page: Page::new(config),
+        }
     }
 
     /// Decides on a request from its `head`, which [`HeadScanner`] found complete. `has_early_bytes`: bytes follow it
@@ -79,7 +92,9 @@ impl Edge {
         };
         let mut manner = Manner { closes: wants_close || is_last, without_body };
         let (bytes, reject) = match answer {
-            Ok(Answer::Join(response, channels)) => return Decision::Join { response, channels },
+            Ok(Answer::Join(Accepted { response, compression }, channels)) => {
+                return Decision::Join { response, channels, compression };
+            }
             Ok(Answer::Page(channel)) => (self.page.respond(channel.as_ref(), manner), None),
             Ok(Answer::Asset(asset)) => (asset.respond(manner), None),
             Err(reason) => {
@@ -117,9 +132,17 @@ impl Edge {
             _ if request.method != Method::Get => Err(RejectReason::NotWebSocket),
             Route::Home(channel) => {
                 let channel = channel.unwrap_or_else(|| self.default_channel.clone());
-                Ok(Answer::Join(request.offer.accept()?, vec![channel]))
+                self.accept(request, vec![channel])
             }
-            Route::Channels(channels) => Ok(Answer::Join(request.offer.accept()?, channels)),
+            Route::Channels(channels) => self.accept(request, channels),
         }
+    }
+
+    fn accept(&self, request: &Request<'_>, channels: Vec<ChannelName>) -> Result<Answer, RejectReason> {
+        let compresses = || {
+            let compresses = |rules: &ChannelRules, name| rules.settings_for(name).compression;
+            self.compressing.as_ref().is_some_and(|rules| channels.iter().any(|name| compresses(rules, name)))
+        };
+        Ok(Answer::Join(request.offer.accept(compresses)?, channels))
     }
 }

@@ -68,6 +68,7 @@ impl<'a> Request<'a> {
             names_websocket: fields.upgrade_websocket,
             key: fields.key,
             version: fields.version,
+            extensions: fields.extensions,
         };
         Ok(Self {
             method: match method {

@@ -1,7 +1,9 @@
 //! The opening handshake of a WebSocket (RFC 6455 §4.2): what is offered, whether it is one, and the 101.
 //!
-//! Subprotocols and extensions are declined by silence, as RFC 6455 §4.2.2 and RFC 7692 §5.1 have it.
+//! Subprotocols are declined by silence, as RFC 6455 §4.2.2 has it, and so are extensions but for permessage-deflate
+//! where a channel has compression on (`extensions.rs`).
 
+use super::extensions::{self, Compression, Offered};
 use super::response::Response;
 use crate::model::RejectReason;
 
@@ -16,6 +18,17 @@ pub(super) struct Offer<'a> {
     pub key: Option<&'a [u8]>,
     /// The value of Sec-WebSocket-Version.
     pub version: Option<&'a [u8]>,
+    /// The values of Sec-WebSocket-Extensions; empty ones say nothing.
+    pub extensions: [&'a [u8]; extensions::LINES_MAX],
+}
+
+/// A WebSocket that is taken.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Accepted {
+    /// The complete 101 response.
+    pub response: Vec<u8>,
+    /// What it agrees to.
+    pub compression: Compression,
 }
 
 impl Offer<'_> {
@@ -30,11 +43,12 @@ impl Offer<'_> {
         self.names_websocket || self.key.is_some() || self.version.is_some()
     }
 
-    /// The complete 101 response. Allocates it and the accept key.
+    /// The complete 101 response, which accepts an offer of compression if one of the channels `compresses`. Allocates it
+    /// and the accept key.
     ///
     /// # Errors
     /// `NotWebSocket`, `WebSocketVersion` or `WebSocketKey`, to be answered.
-    pub(super) fn accept(&self) -> Result<Vec<u8>, RejectReason> {
+    pub(super) fn accept(&self, compresses: impl FnOnce() -> bool) -> Result<Accepted, RejectReason> {
         if !self.is_complete() {
             return Err(RejectReason::NotWebSocket);
         }
@@ -42,11 +56,21 @@ impl Offer<'_> {
             return Err(RejectReason::WebSocketVersion);
         }
         let key = self.key.filter(|key| is_key(key)).ok_or(RejectReason::WebSocketKey)?;
-        Ok(Response::new(101)
+        let has_offers = self.extensions.iter().any(|line| !line.is_empty());
+        let offered = if has_offers && compresses() {
+            extensions::first_acceptable(self.extensions.into_iter())
+        } else {
+            None
+        };
+        let mut response = Response::new(101)
             .header("Connection", "Upgrade")
             .header("Upgrade", "websocket")
-            .header("Sec-WebSocket-Accept", &tungstenite::handshake::derive_accept_key(key))
-            .finish())
+            .header("Sec-WebSocket-Accept", &tungstenite::handshake::derive_accept_key(key));
+        if let Some(offered) = offered {
+            response = response.header("Sec-WebSocket-Extensions", &offered.answer());
+        }
+        let compression = offered.map_or(Compression::Declined, Offered::compression);
+        Ok(Accepted { response: response.finish(), compression })
     }
 }
 

@@ -9,7 +9,10 @@ use std::collections::HashMap;
 
 use slab::Slab;
 
+use super::deflater::Deflater;
 use super::numbering::{InterestOutcome, Numbering};
+use crate::config::ChannelSettings;
+use crate::config::limits::COMPRESSORS_MAX;
 use crate::model::{ChannelIndex, ChannelName, Epoch, ShardId};
 
 /// ```text
@@ -41,10 +44,22 @@ struct Channel {
     name: ChannelName,
     members: Vec<u32>,
     waiting: Vec<u32>,
+    /// Members that read deflated messages.
+    deflating: u32,
     attachment: Attachment,
     numbering: Option<Box<Numbering>>,
+    /// At the home, while some subscriber of the process reads deflated messages.
+    deflater: Option<Box<Deflater>>,
     is_change_listed: bool,
     has_raised_interest: bool,
+}
+
+impl Channel {
+    /// Whether a subscriber anywhere in the process reads deflated messages, as far as the home has heard.
+    fn has_deflating(&self) -> bool {
+        let remote = self.numbering.as_ref().map_or(0, |numbering| numbering.remote_deflating());
+        self.deflating > 0 || remote > 0
+    }
 }
 
 /// A new member's place.
@@ -74,6 +89,8 @@ pub struct InterestChange {
     pub channel: ChannelName,
     /// Members here; 0 withdraws.
     pub members: u32,
+    /// Of those, members that read deflated messages.
+    pub deflating: u32,
     /// Ticket of the interest.
     pub ticket: u64,
 }
@@ -87,6 +104,7 @@ pub struct Hub {
     by_name: HashMap<ChannelName, ChannelIndex>,
     changed: Vec<ChannelIndex>,
     homed: usize,
+    deflaters: usize,
     next_ticket: u64,
     epoch_state: u64,
 }
@@ -101,6 +119,7 @@ impl Hub {
             by_name: HashMap::new(),
             changed: Vec::new(),
             homed: 0,
+            deflaters: 0,
             next_ticket: 1,
             epoch_state: seed,
         }
@@ -144,8 +163,10 @@ impl Hub {
             name: name.clone(),
             members: Vec::new(),
             waiting: Vec::new(),
+            deflating: 0,
             attachment,
             numbering,
+            deflater: None,
             is_change_listed: false,
             has_raised_interest: false,
         }) as u32);
@@ -219,23 +240,72 @@ impl Hub {
             + channel.numbering.as_ref().map_or(0, |numbering| numbering.remote_members())
     }
 
+    /// Members that read deflated messages.
+    pub fn deflating(&self, index: ChannelIndex) -> u32 {
+        self.channels[index.index()].deflating
+    }
+
+    /// A member of `index` reads deflated messages from here on.
+    pub fn begin_deflating(&mut self, index: ChannelIndex) {
+        self.list_change(index);
+        self.channels[index.index()].deflating += 1;
+    }
+
+    /// A member of `index` that did has left.
+    pub fn end_deflating(&mut self, index: ChannelIndex) {
+        self.list_change(index);
+        let channel = &mut self.channels[index.index()];
+        debug_assert!(channel.deflating > 0, "it began to");
+        channel.deflating = channel.deflating.saturating_sub(1);
+        self.drop_idle_deflater(index);
+    }
+
+    /// At the home: the channel's compressor, if some subscriber of the process reads deflated messages. Makes it, after
+    /// `settings`, unless this shard has [`COMPRESSORS_MAX`] of them: then messages go out plain.
+    pub fn deflater_mut(
+        &mut self,
+        index: ChannelIndex,
+        settings: impl FnOnce(&ChannelName) -> ChannelSettings,
+    ) -> Option<&mut Deflater> {
+        let channel = &mut self.channels[index.index()];
+        if channel.deflater.is_none() {
+            if !channel.has_deflating() || self.deflaters >= COMPRESSORS_MAX {
+                return None;
+            }
+            self.deflaters += 1;
+            channel.deflater = Some(Box::new(Deflater::new(&settings(&channel.name))));
+        }
+        channel.deflater.as_deref_mut()
+    }
+
+    fn drop_idle_deflater(&mut self, index: ChannelIndex) {
+        let channel = &mut self.channels[index.index()];
+        if channel.deflater.is_some() && !channel.has_deflating() {
+            channel.deflater = None;
+            self.deflaters -= 1;
+        }
+    }
+
     /// An index that is beyond all channels.
     pub fn place_end(&self) -> u32 {
         self.channels.capacity() as u32
     }
 
-    /// At the home: notes that `from` has `members` subscribers of `name`. Makes the channel if it is new.
+    /// At the home: notes that `from` has `members` subscribers of `name`, `deflating` of which read deflated messages.
+    /// Makes the channel if it is new.
     pub fn note_interest(
         &mut self,
         name: &ChannelName,
         from: ShardId,
         members: u32,
+        deflating: u32,
         ticket: u64,
     ) -> (ChannelIndex, InterestOutcome) {
         let index = self.open(name);
-        let outcome = self
-            .numbering_mut(index)
-            .map_or(InterestOutcome::Noted, |numbering| numbering.note_interest(from, members, ticket));
+        let outcome = self.numbering_mut(index).map_or(InterestOutcome::Noted, |numbering| {
+            numbering.note_interest(from, members, deflating, ticket)
+        });
+        self.drop_idle_deflater(index);
         (index, outcome)
     }
 
@@ -274,7 +344,8 @@ impl Hub {
             } else {
                 channel.has_raised_interest = true;
             }
-            changes.push(InterestChange { channel: channel.name.clone(), members, ticket });
+            let deflating = channel.deflating;
+            changes.push(InterestChange { channel: channel.name.clone(), members, deflating, ticket });
         }
         changes
     }
@@ -291,6 +362,7 @@ impl Hub {
             let channel = self.channels.remove(index.index());
             self.by_name.remove(&channel.name);
             self.homed -= usize::from(channel.numbering.is_some());
+            self.deflaters -= usize::from(channel.deflater.is_some());
         }
         is_idle
     }
@@ -364,15 +436,62 @@ mod tests {
     fn the_home_answers_a_new_ticket_once_and_counts_members() {
         let channel = homed(0);
         let mut home = Hub::new(ShardId(0), 2, 1);
-        let (index, outcome) = home.note_interest(&channel, ShardId(1), 1, 7);
+        let (index, outcome) = home.note_interest(&channel, ShardId(1), 1, 0, 7);
         assert_eq!(outcome, InterestOutcome::Attach);
-        assert_eq!(home.note_interest(&channel, ShardId(1), 3, 7).1, InterestOutcome::Noted);
+        assert_eq!(home.note_interest(&channel, ShardId(1), 3, 0, 7).1, InterestOutcome::Noted);
         assert_eq!(home.subscribers(index), 3);
         assert!(!home.forget_if_idle(index, false));
-        home.note_interest(&channel, ShardId(1), 0, 7);
+        home.note_interest(&channel, ShardId(1), 0, 0, 7);
         assert!(!home.forget_if_idle(index, true));
         assert!(home.forget_if_idle(index, false));
         assert!(home.is_empty());
+    }
+
+    #[test]
+    fn a_compressor_is_there_while_somebody_in_the_process_reads_deflated_messages() {
+        let (channel, settings) = (homed(0), |_: &ChannelName| ChannelSettings::default());
+        let mut home = Hub::new(ShardId(0), 2, 1);
+        let index = home.join(&channel, 5).channel;
+        assert!(home.deflater_mut(index, settings).is_none());
+        home.begin_deflating(index);
+        home.begin_deflating(index);
+        assert!(home.deflater_mut(index, settings).is_some());
+        home.note_interest(&channel, ShardId(1), 1, 1, 7);
+        home.end_deflating(index);
+        home.end_deflating(index);
+        assert_eq!(home.deflating(index), 0);
+        let same = home.deflater_mut(index, |_| unreachable!("it is still there"));
+        assert!(same.is_some(), "somebody reads it on another shard");
+        home.note_interest(&channel, ShardId(1), 1, 0, 7);
+        assert!(home.deflater_mut(index, settings).is_none());
+        assert_eq!(home.deflaters, 0);
+    }
+
+    #[test]
+    fn a_shard_has_a_bounded_number_of_compressors() {
+        let mut hub = Hub::new(ShardId(0), 1, 1);
+        let open = |hub: &mut Hub, number: usize| {
+            let index = hub.join(&name(&format!("c{number}")), 0).channel;
+            hub.begin_deflating(index);
+            let is_deflated = hub.deflater_mut(index, |_| ChannelSettings::default()).is_some();
+            (index, is_deflated)
+        };
+        let first = open(&mut hub, 0).0;
+        assert!((1..COMPRESSORS_MAX).all(|number| open(&mut hub, number).1));
+        assert!(!open(&mut hub, COMPRESSORS_MAX).1);
+        hub.end_deflating(first);
+        assert!(open(&mut hub, COMPRESSORS_MAX + 1).1, "one is free");
+    }
+
+    #[test]
+    fn the_home_learns_how_many_read_deflated_messages() {
+        let mut hub = Hub::new(ShardId(0), 2, 1);
+        let index = hub.join(&homed(1), 1).channel;
+        hub.begin_deflating(index);
+        let [change] = &hub.take_interest_changes()[..] else { panic!("one change") };
+        assert_eq!((change.members, change.deflating), (1, 1));
+        hub.end_deflating(index);
+        assert_eq!(hub.take_interest_changes()[0].deflating, 0);
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub struct Numbering {
 struct Interest {
     shard: ShardId,
     members: u32,
+    deflating: u32,
     ticket: u64,
 }
 
@@ -64,8 +65,20 @@ impl Numbering {
         self.interests.iter().map(|interest| u64::from(interest.members)).sum()
     }
 
-    /// Notes that `shard` has `members` subscribers; 0 withdraws.
-    pub(super) fn note_interest(&mut self, shard: ShardId, members: u32, ticket: u64) -> InterestOutcome {
+    /// Of those, how many read deflated messages.
+    pub fn remote_deflating(&self) -> u64 {
+        self.interests.iter().map(|interest| u64::from(interest.deflating)).sum()
+    }
+
+    /// Notes that `shard` has `members` subscribers, `deflating` of which read deflated messages; 0 members withdraw.
+    pub(super) fn note_interest(
+        &mut self,
+        shard: ShardId,
+        members: u32,
+        deflating: u32,
+        ticket: u64,
+    ) -> InterestOutcome {
+        let interest = Interest { shard, members, deflating, ticket };
         let place = self.interests.iter().position(|interest| interest.shard == shard);
         match (place, members) {
             (Some(index), 0) => {
@@ -74,15 +87,15 @@ impl Numbering {
             }
             (None, 0) => InterestOutcome::Noted,
             (Some(index), _) if self.interests[index].ticket == ticket => {
-                self.interests[index].members = members;
+                self.interests[index] = interest;
                 InterestOutcome::Noted
             }
             (Some(index), _) => {
-                self.interests[index] = Interest { shard, members, ticket };
+                self.interests[index] = interest;
                 InterestOutcome::Attach
             }
             (None, _) => {
-                self.interests.push(Interest { shard, members, ticket });
+                self.interests.push(interest);
                 InterestOutcome::Attach
             }
         }

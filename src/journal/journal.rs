@@ -1,23 +1,25 @@
-//! The index of a channel's strip: messages by offset, and what may be let go.
+//! The index of a channel's strips: messages by offset, and what may be let go.
 //!
 //! Kept is what history promises to those who come later, and what subscribers still need, the latter within a
 //! strict bound: a reader further behind than that is overtaken, and its channel's lag policy acts. Offsets are
-//! consecutive; `first..next` are here.
+//! consecutive; `first..next` are here. Distance and bounds count the bytes of the plain strip for everybody: the
+//! deflated one is in step with it, and no longer but for a few bytes an epoch.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::cursor::{Cursor, Ride};
+use super::deflated::DeflatedStrip;
 use super::strip::Strip;
+use super::track::{Place, Track};
 use crate::model::{Offset, Origin, Publication, Time};
 
 /// One message of a journal.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
-    start: u64,
-    /// Wire bytes.
-    pub bytes: u32,
+    place: Place,
     /// When the gateway took it.
     pub accepted_at: Time,
     /// The connection that sent it, if one did.
@@ -49,8 +51,8 @@ pub struct Need {
 pub struct Span<'a> {
     /// The wire bytes.
     pub bytes: &'a [u8],
-    /// The entry after the last whole one in `bytes`.
-    pub next: Offset,
+    /// Where a subscriber stands that is sent all of it: at the entry after the last whole one in `bytes`.
+    pub next: Cursor,
 }
 
 /// A channel's entries `first..next` and their bytes. Empty, it owns no memory.
@@ -59,12 +61,23 @@ pub struct Journal {
     strip: Strip,
     entries: VecDeque<Entry>,
     next: Offset,
+    /// There while some subscriber reads it.
+    deflated: Option<Box<DeflatedStrip>>,
 }
 
 impl Journal {
     /// An empty journal whose first entry will be `next`.
     pub fn new(next: Offset) -> Self {
-        Self { strip: Strip::default(), entries: VecDeque::new(), next }
+        Self { strip: Strip::default(), entries: VecDeque::new(), next, deflated: None }
+    }
+
+    /// Keeps a deflated strip too, from the next entry on, as long as `is_kept`: some subscriber reads it.
+    pub fn keep_deflated(&mut self, is_kept: bool) {
+        match is_kept {
+            true if self.deflated.is_none() => self.deflated = Some(Box::new(DeflatedStrip::new(self.next))),
+            true => {}
+            false => self.deflated = None,
+        }
     }
 
     /// The oldest entry kept; equals [`Journal::next`] when there is none.
@@ -89,12 +102,14 @@ impl Journal {
 
     /// Wire bytes of the entries kept.
     pub fn bytes(&self) -> u64 {
-        self.entries.front().map_or(0, |entry| self.strip.end() - entry.start)
+        self.entries.front().map_or(0, |entry| self.strip.end() - entry.place.start)
     }
 
     /// Bytes of memory held, index included.
     pub fn memory_bytes(&self) -> usize {
-        self.strip.memory_bytes() + self.entries.capacity() * size_of::<Entry>()
+        self.strip.memory_bytes()
+            + self.entries.capacity() * size_of::<Entry>()
+            + self.deflated.as_ref().map_or(0, |deflated| deflated.memory_bytes())
     }
 
     /// Adds `publication` as entry `offset`. Amortised linear in its bytes.
@@ -105,10 +120,16 @@ impl Journal {
         if offset != self.next {
             self.entries.clear();
             self.strip.trim(self.strip.end());
+            if let Some(deflated) = &mut self.deflated {
+                **deflated = DeflatedStrip::new(offset);
+            }
         }
+        if let Some(deflated) = &mut self.deflated {
+            deflated.append(offset, publication);
+        }
+        let bytes = u32::try_from(publication.frame.len()).unwrap_or(u32::MAX);
         self.entries.push_back(Entry {
-            start: self.strip.end(),
-            bytes: u32::try_from(publication.frame.len()).unwrap_or(u32::MAX),
+            place: Place { start: self.strip.end(), bytes },
             accepted_at: publication.accepted_at,
             origin: publication.origin,
         });
@@ -124,30 +145,55 @@ impl Journal {
     /// Wire bytes from `cursor` to the newest entry; what was let go counts as one byte an entry.
     pub fn bytes_behind(&self, cursor: Offset) -> u64 {
         match self.entry(cursor) {
-            Some(entry) => self.strip.end() - entry.start,
+            Some(entry) => self.strip.end() - entry.place.start,
             None if cursor >= self.next => 0,
             None => self.bytes() + (self.first().0 - cursor.0),
         }
     }
 
-    /// The contiguous bytes from entry `from` on, at most `bytes_max` and not beyond entry `until`.
+    /// The first entry from `from` on that begins an epoch of the deflated strip. Logarithmic in the epochs kept.
+    pub fn next_epoch(&self, from: Offset) -> Option<Offset> {
+        self.deflated.as_ref()?.next_epoch(from)
+    }
+
+    /// Where a subscriber at `cursor` goes on reading: the same, but on the deflated strip if it waits for an epoch and
+    /// its next message begins one.
+    pub fn board(&self, cursor: Cursor) -> Cursor {
+        let next = cursor.offset();
+        match (cursor.ride(), &self.deflated) {
+            (Ride::Waiting, Some(deflated)) if deflated.next_epoch(next) == Some(next) => {
+                Cursor::new(next, Ride::Riding)
+            }
+            (Ride::Riding, Some(deflated)) if deflated.covers(next) => cursor,
+            // Nobody rides what is not there; plain frames are right for everybody.
+            _ => cursor.moved_to(next),
+        }
+    }
+
+    /// The contiguous bytes from `cursor` on, at most `bytes_max`, not beyond entry `until`, and for who waits for an epoch
+    /// not beyond where the next one begins. Of the deflated strip for who rides; [`Journal::board`] says who does.
     ///
     /// Ends at an entry boundary unless not even one entry fits: then it is that entry's first `bytes_max` bytes and
-    /// `next` is still `from`. Empty when `from` is not kept. Constant time unless the bound cuts.
-    pub fn span(&self, from: Offset, until: Offset, bytes_max: usize) -> Span<'_> {
-        let Some(entry) = self.entry(from) else { return Span { bytes: &[], next: from } };
-        let slice = self.strip.slice(entry.start);
-        let segment_end = entry.start + slice.len() as u64;
-        let until_start = self.entry(until).map_or(self.strip.end(), |entry| entry.start);
-        if slice.len() <= bytes_max && segment_end <= until_start {
-            let next = if segment_end == self.strip.end() { self.next } else { self.offset_at(segment_end) };
-            return Span { bytes: slice, next };
-        }
-        let limit = segment_end.min(until_start).min(entry.start + bytes_max as u64);
-        let next = self.offset_at(limit);
-        let end =
-            if next == from { limit } else { self.entry(next).map_or(self.strip.end(), |entry| entry.start) };
-        Span { bytes: slice.get(..(end - entry.start) as usize).unwrap_or(slice), next }
+    /// `next` is still `cursor`. Empty when its entry is not kept. Constant time unless the bound cuts.
+    pub fn span(&self, cursor: Cursor, until: Offset, bytes_max: usize) -> Span<'_> {
+        let from = cursor.offset();
+        let (bytes, next) = match (cursor.ride(), &self.deflated) {
+            (Ride::Riding, Some(deflated)) => deflated.span(from, until, bytes_max),
+            (Ride::Waiting, Some(deflated)) => {
+                let epoch = deflated.next_epoch(from).unwrap_or(until);
+                Track::span(self, from, until.min(epoch), bytes_max)
+            }
+            _ => Track::span(self, from, until, bytes_max),
+        };
+        Span { bytes, next: cursor.sent_to(next) }
+    }
+
+    /// Where a subscriber at `cursor` goes on that is not sent its next message.
+    pub fn step_over(&self, cursor: Cursor) -> Cursor {
+        let stepped_over = cursor.offset();
+        let is_missed = self.deflated.as_ref().is_none_or(|deflated| deflated.is_deflated(stepped_over));
+        let next = stepped_over.next();
+        if is_missed { cursor.moved_to(next) } else { cursor.sent_to(next) }
     }
 
     /// The first entry from `from` on that `origin` sent. Linear in the entries between.
@@ -157,32 +203,28 @@ impl Journal {
         Some(Offset(from.0 + place as u64))
     }
 
-    /// Which entry a write that stopped `taken` bytes after the start of entry `from` got to: the entry that
+    /// Which entry a write that stopped `taken` bytes after the start of the entry at `cursor` got to: the entry that
     /// comes next for the subscriber, and the rest of the one that was cut, if it was.
-    pub fn interrupted(&self, from: Offset, taken: usize) -> (Offset, Option<Bytes>) {
-        let Some(first) = self.entry(from) else { return (from, None) };
-        let place = first.start + taken as u64;
-        let cut = self.offset_at(place);
-        match self.entry(cut) {
-            Some(entry) if entry.start < place => {
-                let rest = (entry.start + u64::from(entry.bytes) - place) as usize;
-                (cut.next(), Some(self.strip.share(place, rest)))
-            }
-            _ => (cut, None),
-        }
+    pub fn interrupted(&self, cursor: Cursor, taken: usize) -> (Cursor, Option<Bytes>) {
+        let from = cursor.offset();
+        let (next, rest) = match (cursor.ride(), &self.deflated) {
+            (Ride::Riding, Some(deflated)) => deflated.interrupted(from, taken),
+            _ => Track::interrupted(self, from, taken),
+        };
+        (cursor.sent_to(next), rest)
     }
 
     /// The complete wire bytes of the entry at `offset`, for sending it on to another shard.
     pub fn frame(&self, offset: Offset) -> Option<Bytes> {
         let entry = self.entry(offset)?;
-        Some(self.strip.share(entry.start, entry.bytes as usize))
+        Some(self.strip.share(entry.place.start, entry.place.bytes as usize))
     }
 
     /// Lets go of what neither history nor the subscribers keep. Linear in what goes.
     pub fn retain(&mut self, window: Window, need: Need, now: Time) {
         while let Some(front) = self.entries.front() {
             let offset = self.first();
-            let bytes_from_here = self.strip.end() - front.start;
+            let bytes_from_here = self.strip.end() - front.place.start;
             let is_history = (self.entries.len() as u64) <= window.messages
                 && bytes_from_here <= window.bytes
                 && now.since(front.accepted_at) <= window.age;
@@ -193,8 +235,11 @@ impl Journal {
             }
             self.entries.pop_front();
         }
+        if let Some(deflated) = &mut self.deflated {
+            deflated.trim(Offset(self.next.0 - self.entries.len() as u64));
+        }
         match self.entries.front() {
-            Some(front) => self.strip.trim(front.start),
+            Some(front) => self.strip.trim(front.place.start),
             None => {
                 self.strip.release();
                 self.entries = VecDeque::new();
@@ -206,13 +251,23 @@ impl Journal {
         let index = offset.0.checked_sub(self.first().0)?;
         usize::try_from(index).ok().filter(|index| *index < self.entries.len())
     }
+}
 
-    /// The entry that `place` lies in or begins.
-    fn offset_at(&self, place: u64) -> Offset {
-        let index = self.entries.partition_point(|entry| entry.start <= place);
-        let is_past_the_end = place >= self.strip.end();
-        let index = if is_past_the_end { self.entries.len() } else { index.saturating_sub(1) };
-        Offset(self.first().0 + index as u64)
+impl Track for Journal {
+    fn strip(&self) -> &Strip {
+        &self.strip
+    }
+
+    fn place(&self, offset: Offset) -> Option<Place> {
+        self.entry(offset).map(|entry| entry.place)
+    }
+
+    fn offset_at(&self, at: u64) -> Offset {
+        if at >= self.strip.end() {
+            return self.next;
+        }
+        let index = self.entries.partition_point(|entry| entry.place.start <= at);
+        Offset(self.first().0 + index.saturating_sub(1) as u64)
     }
 }
 
@@ -240,10 +295,10 @@ mod tests {
     #[test]
     fn one_span_carries_everything_from_the_cursor_to_the_head() {
         let journal = journal(&[10, 20, 30]);
-        let span = journal.span(Offset(2), Offset(99), 1000);
-        assert_eq!((span.bytes.len(), span.next), (22 + 32, Offset(4)));
-        assert!(journal.span(Offset(4), Offset(99), 1000).bytes.is_empty());
-        assert!(journal.span(Offset(0), Offset(99), 1000).bytes.is_empty());
+        let span = journal.span(Cursor::plain(Offset(2)), Offset(99), 1000);
+        assert_eq!((span.bytes.len(), span.next.offset()), (22 + 32, Offset(4)));
+        assert!(journal.span(Cursor::plain(Offset(4)), Offset(99), 1000).bytes.is_empty());
+        assert!(journal.span(Cursor::plain(Offset(0)), Offset(99), 1000).bytes.is_empty());
     }
 
     #[test]
@@ -256,19 +311,19 @@ mod tests {
             (34, 34, Offset(3)),
             (66, 66, Offset(4)),
         ] {
-            let span = journal.span(Offset(1), Offset(99), bytes_max);
-            assert_eq!((span.bytes.len(), span.next), (expected, next), "at most {bytes_max}");
+            let span = journal.span(Cursor::plain(Offset(1)), Offset(99), bytes_max);
+            assert_eq!((span.bytes.len(), span.next.offset()), (expected, next), "at most {bytes_max}");
         }
-        let until = journal.span(Offset(1), Offset(3), 1000);
-        assert_eq!((until.bytes.len(), until.next), (34, Offset(3)));
+        let until = journal.span(Cursor::plain(Offset(1)), Offset(3), 1000);
+        assert_eq!((until.bytes.len(), until.next.offset()), (34, Offset(3)));
     }
 
     #[test]
     fn spans_stop_where_a_large_frame_begins_and_ends() {
         let journal = journal(&[10, 9000, 20]);
-        assert_eq!(journal.span(Offset(1), Offset(99), 1 << 20).next, Offset(2));
-        assert_eq!(journal.span(Offset(2), Offset(99), 1 << 20).next, Offset(3));
-        assert_eq!(journal.span(Offset(3), Offset(99), 1 << 20).next, Offset(4));
+        assert_eq!(journal.span(Cursor::plain(Offset(1)), Offset(99), 1 << 20).next.offset(), Offset(2));
+        assert_eq!(journal.span(Cursor::plain(Offset(2)), Offset(99), 1 << 20).next.offset(), Offset(3));
+        assert_eq!(journal.span(Cursor::plain(Offset(3)), Offset(99), 1 << 20).next.offset(), Offset(4));
     }
 
     #[test]
@@ -276,10 +331,10 @@ mod tests {
         let journal = journal(&[10, 20, 9000]);
         let whole: Vec<u8> = (1..=3).flat_map(|offset| journal.frame(Offset(offset)).unwrap()).collect();
         for taken in 0..=whole.len() {
-            let (next, rest) = journal.interrupted(Offset(1), taken);
+            let (next, rest) = journal.interrupted(Cursor::plain(Offset(1)), taken);
             let mut seen = whole[..taken].to_vec();
             seen.extend_from_slice(&rest.unwrap_or_default());
-            for offset in next.0..4 {
+            for offset in next.offset().0..4 {
                 seen.extend_from_slice(&journal.frame(Offset(offset)).unwrap());
             }
             assert_eq!(seen, whole, "cut after {taken} bytes");

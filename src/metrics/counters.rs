@@ -80,6 +80,12 @@ counters! {
     relayed,
     /// Messages handed completely to a socket.
     delivered,
+    /// Messages that this shard deflated as home, once each.
+    deflated,
+    /// Their frames as they would be plain, in bytes.
+    deflate_bytes_in,
+    /// Their frames deflated, in bytes.
+    deflate_bytes_out,
     /// Bytes read from clients.
     bytes_in,
     /// Bytes the kernel took for clients.

@@ -90,6 +90,11 @@ const COUNTERS: &[(&str, Option<Unit>, &str, Read)] = &[
     ("upgraded", None, "WebSocket upgrades answered with 101", |c| &c.upgraded),
     ("published", None, "Messages numbered", |c| &c.published),
     ("relayed", None, "Of the messages numbered, those that a WebSocket client sent", |c| &c.relayed),
+    ("deflated", None, "Messages deflated, once for all subscribers", |c| &c.deflated),
+    ("deflate_input", Some(Unit::Bytes), "Frames of those messages as they would be plain", |c| {
+        &c.deflate_bytes_in
+    }),
+    ("deflate_output", Some(Unit::Bytes), "Frames of those messages deflated", |c| &c.deflate_bytes_out),
     ("skipped", None, "Messages that slow subscribers were moved past by the skip policy", |c| &c.skipped),
     ("stepped_over", None, "Messages not delivered to their own sender", |c| &c.stepped_over),
     ("received", Some(Unit::Bytes), "Read from clients", |c| &c.bytes_in),

@@ -86,6 +86,8 @@ vocabulary! {
         HeadTooBig = 431, "head_too_big";
         /// The request has too many header lines.
         TooManyHeaders = 431, "too_many_headers";
+        /// More extensions are offered than are looked at.
+        TooManyExtensions = 431, "too_many_extensions";
         /// The gateway holds as many connections as it may.
         ConnectionLimit = 503, "conn_limit";
         /// No descriptor is left for the connection.
@@ -124,14 +126,20 @@ vocabulary! {
         ContinuationState = 1002, "cont_state";
         /// A text message that is not UTF-8.
         Utf8 = 1007, "utf8";
+        /// A compressed message that is not deflated data.
+        Inflate = 1007, "inflate";
         /// The client did what it may not: such as publishing where relay is off.
         Policy = 1008, "policy";
+        /// More empty fragments than a message may have.
+        FragmentOverhead = 1008, "frag_overhead";
         /// More control frames than are answered.
         ControlFlood = 1008, "ctl_flood";
         /// A message that was begun and not finished in time.
         StalledMessage = 1008, "stalled_msg";
         /// A message larger than `--max-message`.
         MessageTooBig = 1009, "msg_too_big";
+        /// A compressed message that inflates to far more than came.
+        InflateTooBig = 1009, "inflate_too_big";
         /// A fault of ours, caught.
         Internal = 1011, "internal";
         /// The gateway is being stopped; the client reconnects after the stated delay.
@@ -181,6 +189,9 @@ impl RejectReason {
             Self::WebSocketVersion => "send `Sec-WebSocket-Version: 13`",
             Self::HeadTooBig => "send a request head of at most 16 KiB with lines of at most 8 KiB",
             Self::TooManyHeaders => "send at most 64 header lines",
+            Self::TooManyExtensions => {
+                "offer at most 8 extensions in at most 1 KiB of Sec-WebSocket-Extensions"
+            }
             Self::ConnectionLimit => {
                 "try again after the stated delay; the operator can raise --max-connections"
             }

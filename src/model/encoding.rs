@@ -1,28 +1,72 @@
 //! How a message looks on a wire. One encoding serves every subscriber that speaks it.
 //!
-//! Server frames carry no mask (RFC 6455 §5.1), so a frame made once can go to everybody.
+//! Server frames carry no mask (RFC 6455 §5.1), so a frame made once can go to everybody. A deflated message is a frame
+//! of the same kind with the bit RSV1 set (RFC 7692 §6).
 
 use super::publication::PayloadKind;
 
 /// Longest header of an unmasked frame: two bytes and a 64-bit length (RFC 6455 §5.2).
 pub const FRAME_HEADER_BYTES_MAX: usize = 10;
 
+const FIN: u8 = 0x80;
+/// "Per-Message Compressed" (RFC 7692 §6).
+const RSV1: u8 = 0x40;
+const OPCODE_TEXT: u8 = 0x1;
+const OPCODE_BINARY: u8 = 0x2;
+
 /// Appends one unmasked, unfragmented data frame that carries `payload` to `out`.
 ///
 /// Uses the shortest length form, as RFC 6455 §5.2 demands. Linear in the payload.
 pub fn append_data_frame(kind: PayloadKind, payload: &[u8], out: &mut Vec<u8>) {
-    let opcode = match kind {
-        PayloadKind::Text => 0x1,
-        PayloadKind::Binary => 0x2,
+    append_frame(FIN | opcode_of(kind), payload, out);
+}
+
+/// Appends the same frame for a payload that is deflated as RFC 7692 §7.2.1 has it.
+pub fn append_deflated_frame(kind: PayloadKind, deflated: &[u8], out: &mut Vec<u8>) {
+    append_frame(FIN | RSV1 | opcode_of(kind), deflated, out);
+}
+
+/// Kind and payload of a frame that [`append_data_frame`] made; `None` for any other bytes. Constant time.
+pub fn data_of(frame: &[u8]) -> Option<(PayloadKind, &[u8])> {
+    let (&first, &length) = (frame.first()?, frame.get(1)?);
+    let kind = match first {
+        first if first == FIN | OPCODE_TEXT => PayloadKind::Text,
+        first if first == FIN | OPCODE_BINARY => PayloadKind::Binary,
+        _ => return None,
     };
-    append_frame(0x80 | opcode, payload, out);
+    let header_bytes = match length {
+        0..=125 => 2,
+        126 => 4,
+        127 => FRAME_HEADER_BYTES_MAX,
+        _ => return None,
+    };
+    Some((kind, frame.get(header_bytes..)?))
+}
+
+const fn opcode_of(kind: PayloadKind) -> u8 {
+    match kind {
+        PayloadKind::Text => OPCODE_TEXT,
+        PayloadKind::Binary => OPCODE_BINARY,
+    }
 }
 
 /// Appends one unmasked control frame: `opcode` 0x8 close, 0x9 ping, 0xA pong (RFC 6455 §5.5).
 ///
 /// `payload` is cut at 125 bytes, the most a control frame holds.
 pub fn append_control_frame(opcode: u8, payload: &[u8], out: &mut Vec<u8>) {
-    append_frame(0x80 | (opcode & 0x0f), payload.get(..125).unwrap_or(payload), out);
+    append_frame(FIN | (opcode & 0x0f), payload.get(..125).unwrap_or(payload), out);
+}
+
+/// The last of `frames`, which are whole control frames as [`append_control_frame`] makes them; empty if there is none.
+/// Linear in their number.
+pub fn last_control_frame(mut frames: &[u8]) -> &[u8] {
+    while let [_, length, ..] = frames
+        && let Some(behind) = frames.get(2 + usize::from(*length)..)
+        && !behind.is_empty()
+    {
+        frames = behind;
+    }
+    frames
 }
 
 fn append_frame(first: u8, payload: &[u8], out: &mut Vec<u8>) {
@@ -58,6 +102,37 @@ mod tests {
             append_data_frame(PayloadKind::Binary, &vec![7; length], &mut frame);
             assert_eq!(&frame[..header.len()], header);
             assert_eq!(frame.len(), header.len() + length);
+        }
+    }
+
+    #[test]
+    fn the_last_of_several_control_frames_is_found() {
+        let mut frames = Vec::new();
+        assert_eq!(last_control_frame(&frames), b"");
+        for payload in [&b""[..], b"a", &[0x89; 125], b""] {
+            let before = frames.len();
+            append_control_frame(0xA, payload, &mut frames);
+            assert_eq!(last_control_frame(&frames), &frames[before..]);
+        }
+    }
+
+    #[test]
+    fn a_frame_gives_back_what_it_was_made_of() {
+        for kind in [PayloadKind::Text, PayloadKind::Binary] {
+            for length in [0, 1, 125, 126, 65_535, 65_536] {
+                let payload = vec![b'x'; length];
+                let mut frame = Vec::new();
+                append_data_frame(kind, &payload, &mut frame);
+                assert_eq!(data_of(&frame), Some((kind, &payload[..])), "{length}");
+            }
+        }
+        let mut ping = Vec::new();
+        append_control_frame(0x9, b"x", &mut ping);
+        let mut deflated = Vec::new();
+        append_deflated_frame(PayloadKind::Text, b"x", &mut deflated);
+        assert_eq!(deflated, [0xc1, 1, b'x']);
+        for other in [&ping[..], &deflated, &[0x81], &[0x81, 0x80, 0, 0, 0, 0], &[0x81, 126, 0]] {
+            assert_eq!(data_of(other), None, "{other:?}");
         }
     }
 

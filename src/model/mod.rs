@@ -20,5 +20,5 @@ pub use end::{Cause, End, Traffic};
 pub use id::{ChannelIndex, ConnectionId, ConnectionName, Origin, ShardId};
 pub use pattern::{Pattern, PatternError};
 pub use position::{Epoch, Offset, Position};
-pub use publication::{PayloadKind, Publication};
+pub use publication::{Deflated, PayloadKind, Publication};
 pub use time::Time;

@@ -1,5 +1,7 @@
 //! One message on its way from a publisher to a channel's home shard and from there to every subscriber.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::channel::ChannelName;
@@ -16,6 +18,16 @@ pub enum PayloadKind {
     Binary,
 }
 
+/// A message as its channel's shared compressor gave it: part of one sequence, of which a subscriber must get every
+/// message since its epoch began (RFC 7692 §7.2.3.2 calls that context takeover).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Deflated {
+    /// The complete wire bytes of its unmasked frame, RSV1 set.
+    pub frame: Bytes,
+    /// It refers to nothing before it: whoever gets this one can inflate those that follow.
+    pub begins_epoch: bool,
+}
+
 /// A message, encoded once before it crosses the bus. Cloning it shares the bytes.
 #[derive(Clone, Debug)]
 pub struct Publication {
@@ -27,6 +39,9 @@ pub struct Publication {
     pub accepted_at: Time,
     /// The client that sent it, if one did: it does not get its own message back.
     pub origin: Option<Origin>,
+    /// Its deflated form, which the channel's home makes when some subscriber reads it so; without it the message
+    /// goes to all of them as `frame`, which leaves their contexts as they are.
+    pub deflated: Option<Arc<Deflated>>,
 }
 
 impl Publication {
@@ -40,6 +55,6 @@ impl Publication {
     ) -> Self {
         let mut frame = Vec::with_capacity(payload.len() + encoding::FRAME_HEADER_BYTES_MAX);
         encoding::append_data_frame(kind, payload, &mut frame);
-        Self { channel, frame: Bytes::from(frame), accepted_at, origin }
+        Self { channel, frame: Bytes::from(frame), accepted_at, origin, deflated: None }
     }
 }

@@ -3,8 +3,11 @@
 //! tungstenite tells neither whether it stands at a message boundary nor refuses everything at the header: it takes
 //! lengths in a longer form than needed, buffers a control frame of any size before it complains, and answers an
 //! illegal close code as if the peer had said 1002. This tracker walks ahead of it over the same bytes in constant
-//! time a frame, so the codec only ever sees frames that may be there. Property tests hold the two together.
+//! time a frame, so the codec only ever sees frames that may be there. Of the payload it looks at a text that comes in
+//! pieces (`utf8.rs`), which the codec checks a frame at a time. Property tests hold the two together.
 
+use super::utf8::Utf8;
+use crate::config::limits::{EMPTY_FRAGMENTS_MAX, FRAGMENT_OVERHEAD_BYTES};
 use crate::model::CloseReason;
 
 const CONTINUATION: u8 = 0x0;
@@ -37,7 +40,21 @@ enum Part {
     Over,
 }
 
-/// A header that breaks a rule.
+/// The message that has begun, if its last frame has not ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Message {
+    /// None.
+    #[default]
+    None,
+    /// A text of which nothing was checked here: if this frame is all of it, and here, the codec does that.
+    Text,
+    /// A text that comes in pieces, checked byte by byte.
+    TextInPieces,
+    /// Binary.
+    Binary,
+}
+
+/// A frame that breaks a rule.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fault {
     /// Which rule.
@@ -51,10 +68,10 @@ pub struct Fault {
 pub struct Boundary {
     /// Within the header the length read so far, then the payload bytes still to come.
     left: u64,
-    /// Payload bytes of the open message, as announced by its headers so far.
+    /// Payload bytes of the open message as announced by its headers so far, and what its fragments are charged.
     message_bytes: u32,
-    /// Beginning of the mask: enough for the close code.
-    mask: [u8; 2],
+    /// That of the next byte of payload first; within a close frame as it came.
+    mask: [u8; 4],
     /// Of a close frame: its code, unmasked.
     code: [u8; 2],
     /// First byte of the frame.
@@ -64,18 +81,25 @@ pub struct Boundary {
     part: Part,
     /// Bytes of this `part` still to come, in `Length` and `Mask`.
     part_left: u8,
-    /// A fragmented message has begun and its last frame has not.
-    message_open: bool,
+    message: Message,
+    /// Fragments of the open message that carried nothing and were not its last.
+    empty_fragments: u8,
 }
 
 impl Boundary {
     /// Follows the stream over `input`. Returns the index after a close frame if one ends here; what stands behind
     /// it is not looked at, now or later. Messages of more than `message_bytes_max` bytes (or 4 GiB) are refused at
-    /// the header that says so. Constant time a frame, whatever its length.
+    /// the header that says so; a fragment counts [`FRAGMENT_OVERHEAD_BYTES`] on top. Constant time a frame, whatever its
+    /// length, but for a text in pieces: that is checked with `utf8`, which belongs to this stream and to it alone.
     ///
     /// # Errors
     /// [`Fault`]: which rule the peer broke and where. The state is then meaningless: drop it.
-    pub fn feed(&mut self, input: &[u8], message_bytes_max: usize) -> Result<Option<usize>, Fault> {
+    pub fn feed(
+        &mut self,
+        input: &[u8],
+        message_bytes_max: usize,
+        utf8: &mut Utf8,
+    ) -> Result<Option<usize>, Fault> {
         let mut at = 0;
         while let Some(&byte) = input.get(at) {
             match self.part {
@@ -86,8 +110,11 @@ impl Boundary {
                 }
                 Part::Payload => {
                     let here = self.left.min((input.len() - at) as u64);
+                    let end = at + here as usize;
+                    self.check_text(&input[at..end], utf8)
+                        .map_err(|bad| Fault { reason: CloseReason::Utf8, at: at + bad })?;
                     self.left -= here;
-                    at += here as usize;
+                    at = end;
                     if self.left == 0 {
                         self.on_frame_end();
                     }
@@ -106,7 +133,12 @@ impl Boundary {
 
     /// Whether the stream stands between two messages.
     pub const fn is_at_rest(&self) -> bool {
-        matches!(self.part, Part::First) && !self.message_open
+        matches!(self.part, Part::First) && !self.is_in_data_message()
+    }
+
+    /// Whether a text or binary message has begun and is not finished; a control frame is none.
+    pub const fn is_in_data_message(&self) -> bool {
+        !matches!(self.message, Message::None)
     }
 
     /// Whether a message or frame has begun and is not finished.
@@ -129,6 +161,11 @@ impl Boundary {
             Part::First => {
                 self.first = byte;
                 self.check_first()?;
+                match self.opcode() {
+                    TEXT => self.message = Message::Text,
+                    BINARY => self.message = Message::Binary,
+                    _ => {}
+                }
                 self.part = Part::Second;
             }
             Part::Second => {
@@ -158,11 +195,7 @@ impl Boundary {
                 }
             }
             Part::Mask => {
-                match self.part_left {
-                    4 => self.mask[0] = byte,
-                    3 => self.mask[1] = byte,
-                    _ => {}
-                }
+                self.mask[usize::from(4 - self.part_left)] = byte;
                 self.part_left -= 1;
                 if self.part_left == 0 && self.left == 0 {
                     self.on_frame_end();
@@ -180,8 +213,8 @@ impl Boundary {
             return Err(CloseReason::ReservedBits);
         }
         match self.opcode() {
-            CONTINUATION if !self.message_open => Err(CloseReason::ContinuationState),
-            TEXT | BINARY if self.message_open => Err(CloseReason::ContinuationState),
+            CONTINUATION if !self.is_in_data_message() => Err(CloseReason::ContinuationState),
+            TEXT | BINARY if self.is_in_data_message() => Err(CloseReason::ContinuationState),
             CONTINUATION | TEXT | BINARY => Ok(()),
             CLOSE..=PONG if !self.is_final() => Err(CloseReason::ControlFragmented),
             CLOSE..=PONG => Ok(()),
@@ -210,7 +243,15 @@ impl Boundary {
 
     fn on_length_known(&mut self, message_bytes_max: usize) -> Result<(), CloseReason> {
         if !self.is_control() {
-            let total = u64::from(self.message_bytes).saturating_add(self.left);
+            let is_fragment = !self.is_final() || self.opcode() == CONTINUATION;
+            if !self.is_final() && self.left == 0 {
+                self.empty_fragments += 1;
+                if self.empty_fragments > EMPTY_FRAGMENTS_MAX {
+                    return Err(CloseReason::FragmentOverhead);
+                }
+            }
+            let charged = self.left.saturating_add(if is_fragment { FRAGMENT_OVERHEAD_BYTES } else { 0 });
+            let total = u64::from(self.message_bytes).saturating_add(charged);
             self.message_bytes = u32::try_from(total)
                 .ok()
                 .filter(|_| total <= message_bytes_max as u64)
@@ -240,13 +281,32 @@ impl Boundary {
         Ok(())
     }
 
+    /// Checks payload of a text that does not stand in this input as one frame. The index of a bad byte is the error.
+    fn check_text(&mut self, payload: &[u8], utf8: &mut Utf8) -> Result<(), usize> {
+        if self.is_control() {
+            return Ok(());
+        }
+        match self.message {
+            Message::None | Message::Binary => return Ok(()),
+            Message::Text if self.is_final() && payload.len() as u64 == self.left => return Ok(()),
+            Message::Text => {
+                self.message = Message::TextInPieces;
+                *utf8 = Utf8::default();
+            }
+            Message::TextInPieces => {}
+        }
+        utf8.feed(payload, self.mask)?;
+        self.mask.rotate_left(payload.len() % 4);
+        Ok(())
+    }
+
     fn on_frame_end(&mut self) {
         self.part = if self.opcode() == CLOSE { Part::Over } else { Part::First };
-        if !self.is_control() {
-            self.message_open = !self.is_final();
-            if self.is_final() {
-                self.message_bytes = 0;
-            }
+        self.mask = [0; 4];
+        if !self.is_control() && self.is_final() {
+            self.message = Message::None;
+            self.message_bytes = 0;
+            self.empty_fragments = 0;
         }
     }
 
@@ -415,9 +475,9 @@ pub(super) mod tests {
             let bytes = frame(0x82, &vec![7; length]);
             let mut boundary = Boundary::default();
             assert!(boundary.is_at_rest());
-            assert_eq!(boundary.feed(&bytes[..bytes.len() - 1], 70_000), Ok(None));
+            assert_eq!(boundary.feed(&bytes[..bytes.len() - 1], 70_000, &mut Utf8::default()), Ok(None));
             assert!(!boundary.is_at_rest() && boundary.is_mid_message());
-            assert_eq!(boundary.feed(&bytes[bytes.len() - 1..], 70_000), Ok(None));
+            assert_eq!(boundary.feed(&bytes[bytes.len() - 1..], 70_000, &mut Utf8::default()), Ok(None));
             assert!(boundary.is_at_rest() && !boundary.is_mid_message());
         }
     }
@@ -428,8 +488,8 @@ pub(super) mod tests {
         let end = bytes.len();
         bytes.extend([0xff; 20]);
         let mut boundary = Boundary::default();
-        assert_eq!(boundary.feed(&bytes, 100), Ok(Some(end)));
-        assert_eq!(boundary.feed(&[0xff; 20], 100), Ok(None));
+        assert_eq!(boundary.feed(&bytes, 100, &mut Utf8::default()), Ok(Some(end)));
+        assert_eq!(boundary.feed(&[0xff; 20], 100, &mut Utf8::default()), Ok(None));
         assert!(boundary.is_over() && !boundary.is_at_rest() && !boundary.is_mid_message());
         assert_eq!(boundary.close_code(), Some(4000));
     }
@@ -438,7 +498,7 @@ pub(super) mod tests {
     fn a_message_of_four_gigabytes_is_refused_whatever_the_limit() {
         let mut bytes = frame(0x02, b"a");
         bytes.extend(header(0x80, 127, u64::from(u32::MAX)));
-        let fault = Boundary::default().feed(&bytes, usize::MAX).unwrap_err();
+        let fault = Boundary::default().feed(&bytes, usize::MAX, &mut Utf8::default()).unwrap_err();
         assert_eq!(fault, Fault { reason: CloseReason::MessageTooBig, at: bytes.len() - 5 });
     }
 
@@ -455,7 +515,7 @@ pub(super) mod tests {
                 for (index, byte) in frame.iter().enumerate() {
                     let is_last = index + 1 == frame.len();
                     is_open = if is_data && is_last { !is_final } else { is_open };
-                    prop_assert_eq!(boundary.feed(&[*byte], 100_000), Ok(None));
+                    prop_assert_eq!(boundary.feed(&[*byte], 100_000, &mut Utf8::default()), Ok(None));
                     prop_assert_eq!(boundary.is_at_rest(), is_last && !is_open);
                     let events = codec.feed(&[*byte]).unwrap();
                     prop_assert_eq!(events, usize::from(is_last && is_final));
@@ -466,18 +526,24 @@ pub(super) mod tests {
         #[test]
         fn splits_change_nothing(bytes in noise(), cuts in vec(1..40_usize, 1..5), limit in 0..700_usize) {
             let mut whole = Boundary::default();
-            let expected = whole.feed(&bytes, limit);
-            let mut split = Boundary::default();
+            let expected = whole.feed(&bytes, limit, &mut Utf8::default());
+            let (mut split, mut utf8) = (Boundary::default(), Utf8::default());
             let mut before = 0;
             let mut got = Ok(None);
             for piece in pieces(&bytes, &cuts) {
-                got = split.feed(piece, limit)
+                got = split.feed(piece, limit, &mut utf8)
                     .map(|end| end.map(|end| before + end))
                     .map_err(|fault| Fault { at: before + fault.at, ..fault });
                 before += piece.len();
                 if got != Ok(None) {
                     break;
                 }
+            }
+            if let Err(Fault { reason: CloseReason::Utf8, at }) = got && got != expected {
+                // A text that came whole is left to the codec, which says the same of it.
+                let taken = Codec::new(usize::MAX).feed(&bytes);
+                prop_assert!(matches!(taken, Err(Error::Utf8(_))), "{:?} at {}", taken, at);
+                return Ok(());
             }
             prop_assert_eq!(got, expected);
             if got.is_ok() {
@@ -488,7 +554,7 @@ pub(super) mod tests {
         /// Both ways: what the tracker lets pass tungstenite takes, and what tungstenite refuses the tracker refused.
         #[test]
         fn tungstenite_never_disagrees(bytes in noise(), limit in 0..700_usize) {
-            let verdict = Boundary::default().feed(&bytes, limit);
+            let verdict = Boundary::default().feed(&bytes, limit, &mut Utf8::default());
             let passed = match verdict {
                 Ok(end) => end.unwrap_or(bytes.len()),
                 Err(fault) => fault.at,

@@ -63,7 +63,7 @@ pub struct Liveness {
     /// When the last ping was sent, in milliseconds of which the low 32 bits are kept: it is at most 1.2 ping
     /// intervals after `heard` while it is waited for, so the rest follows from that.
     pinged: u32,
-    /// When a byte last arrived.
+    /// When a sign of life last arrived.
     heard: Stamp,
     /// When an application message last went either way.
     message: Stamp,
@@ -85,7 +85,8 @@ impl Liveness {
         Self { pinged: 0, heard: now, message: now, phase_and_stage: phase & !STAGE_MASK }
     }
 
-    /// Any byte arrived.
+    /// A sign of life arrived: anything but a pong that we did not ask for, which a peer can send without reading what
+    /// it is sent (GUARANTEES B12).
     pub fn on_heard(&mut self, now: Time) {
         self.heard = Stamp::at_or_after(now);
         if self.stage() == Stage::Waiting {
@@ -98,16 +99,16 @@ impl Liveness {
         self.message = Stamp::at_or_after(now);
     }
 
-    /// A pong arrived, which is also a sign of life. Gives the round trip if it answers our last ping, once.
+    /// A pong arrived. Gives the round trip if it answers our last ping, once; then it is a sign of life as well.
     pub fn on_pong(&mut self, payload: &[u8], now: Time) -> Option<Duration> {
-        self.on_heard(now);
-        if self.stage() != Stage::Heard {
+        if !matches!(self.stage(), Stage::Waiting | Stage::Heard) {
             return None;
         }
         let sent = self.open(payload).filter(|sent| *sent <= now)?;
         if Stamp::at_or_after(sent).low() != self.pinged {
             return None;
         }
+        self.on_heard(now);
         self.set_stage(Stage::Answered);
         Some(now.since(sent))
     }
@@ -138,7 +139,7 @@ impl Liveness {
         Verdict::Ping { payload: self.seal(now), next: self.next_look(now, rules) }
     }
 
-    /// How long nothing has arrived.
+    /// How long no sign of life has arrived.
     pub fn silent_for(&self, now: Time) -> Duration {
         now.since(self.heard.time())
     }
@@ -402,11 +403,30 @@ mod tests {
     }
 
     #[test]
-    fn a_pong_before_any_ping_is_no_round_trip() {
+    fn b12_a_pong_before_any_ping_is_no_round_trip_and_no_sign_of_life() {
         let mut liveness = Liveness::new(at(5), 9);
         let payload = liveness.seal(at(0));
         assert_eq!(liveness.on_pong(&payload, at(7)), None);
-        assert_eq!(liveness.silent_for(at(9)), Duration::from_millis(2));
+        assert_eq!(liveness.silent_for(at(9)), Duration::from_millis(4));
+    }
+
+    #[test]
+    fn b12_pongs_that_echo_nothing_keep_nobody_alive_and_a_late_echo_does() {
+        let mut liveness = Liveness::new(at(0), 77);
+        let (pinged, payload) = next_ping(&mut liveness, &RULES);
+        let deadline = pinged.after(RULES.pong_timeout);
+        for foreign in [&b""[..], b"12345678", &[0; 8], &payload[..7], &[0xff; 125]] {
+            assert_eq!(liveness.on_pong(foreign, pinged.after(Duration::from_secs(5))), None);
+            assert_eq!(liveness.next_deadline(&RULES), deadline);
+        }
+        let mut late = liveness;
+        assert_eq!(liveness.check(deadline, &RULES), Verdict::Dead(CloseReason::PingTimeout));
+        let just_before = Time::from_nanos(deadline.as_nanos() - 1_000_000);
+        assert!(late.on_pong(&payload, just_before).is_some());
+        assert!(matches!(late.check(deadline, &RULES), Verdict::Wait(_)));
+        // The same once more says nothing new.
+        assert_eq!(late.on_pong(&payload, deadline), None);
+        assert_eq!(late.silent_for(deadline), Duration::from_millis(1));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Error, Message};
 
 use super::boundary::{Boundary, Fault};
+use super::utf8::Utf8;
 use crate::model::{CloseReason, PayloadKind, encoding};
 
 const OPCODE_CLOSE: u8 = 0x8;
@@ -34,6 +35,8 @@ pub struct SessionLimits {
     /// Bytes of own frames that may wait. Pongs stop short of it by one control frame, so that a close always fits;
     /// of the pings that came meanwhile the newest is answered.
     pub own_frames_bytes_max: usize,
+    /// Every message is answered with itself, as a conformance suite wants it of a server.
+    pub echoes: bool,
 }
 
 /// Something a client said.
@@ -77,6 +80,7 @@ enum Stage {
 pub struct WebSocket {
     context: WebSocketContext,
     boundary: Boundary,
+    utf8: Utf8,
     limits: SessionLimits,
     stage: Stage,
     /// A pong waits in `context` for room among the own frames.
@@ -96,6 +100,7 @@ impl WebSocket {
         Self {
             context: WebSocketContext::new(Role::Server, Some(config)),
             boundary: Boundary::default(),
+            utf8: Utf8::default(),
             limits,
             stage: Stage::Open,
             reply_waits: false,
@@ -128,7 +133,7 @@ impl WebSocket {
         if self.stage == Stage::Over {
             return Ok(());
         }
-        let outcome = match self.boundary.feed(input, self.limits.max_message) {
+        let outcome = match self.boundary.feed(input, self.limits.max_message, &mut self.utf8) {
             Ok(None) => self.decode(input, own, events),
             Ok(Some(end)) => self.decode_to_close(input.get(..end).unwrap_or(input), own, events),
             Err(Fault { reason, at }) => {
@@ -150,6 +155,11 @@ impl WebSocket {
     /// Whether a message or frame has begun and is not finished: the message deadline runs (GUARANTEES B9).
     pub fn is_mid_message(&self) -> bool {
         self.stage != Stage::Over && self.boundary.is_mid_message()
+    }
+
+    /// Whether a text or binary message has begun and is not finished.
+    pub fn is_in_data_message(&self) -> bool {
+        self.stage != Stage::Over && self.boundary.is_in_data_message()
     }
 
     /// Decodes `input`, whose last byte completes a close frame, and replies to that with its own code.
@@ -200,10 +210,10 @@ impl WebSocket {
             pipe.is_blocked = false;
             match self.context.read(&mut pipe) {
                 Ok(Message::Text(text)) => {
-                    events.push(Event::Message { kind: PayloadKind::Text, payload: text.into() });
+                    events.push(pipe.on_message(PayloadKind::Text, text.into(), self.limits));
                 }
                 Ok(Message::Binary(payload)) => {
-                    events.push(Event::Message { kind: PayloadKind::Binary, payload });
+                    events.push(pipe.on_message(PayloadKind::Binary, payload, self.limits));
                 }
                 Ok(Message::Ping(_)) => events.push(Event::Ping),
                 Ok(Message::Pong(payload)) => events.push(Event::Pong { payload }),
@@ -256,6 +266,16 @@ struct Pipe<'a> {
     is_mute: bool,
     /// A reply found no room.
     is_blocked: bool,
+}
+
+impl Pipe<'_> {
+    /// Echoes a message where that is asked for, in its place among the replies.
+    fn on_message(&mut self, kind: PayloadKind, payload: Bytes, limits: SessionLimits) -> Event {
+        if limits.echoes && !self.is_mute {
+            encoding::append_data_frame(kind, &payload, self.own);
+        }
+        Event::Message { kind, payload }
+    }
 }
 
 impl Read for Pipe<'_> {
@@ -356,7 +376,8 @@ mod tests {
     use proptest::prelude::*;
     use tungstenite::protocol::CloseFrame;
 
-    const LIMITS: SessionLimits = SessionLimits { max_message: 700, own_frames_bytes_max: 64 * 1024 };
+    const LIMITS: SessionLimits =
+        SessionLimits { max_message: 700, own_frames_bytes_max: 64 * 1024, echoes: false };
 
     /// What a session made of some input.
     #[derive(PartialEq, Debug, Default)]
@@ -425,6 +446,35 @@ mod tests {
             ]
         );
         assert_eq!((heard.own, heard.fault), (ours(0x8a, b"are you there"), None));
+    }
+
+    #[test]
+    fn an_echo_takes_its_place_among_the_replies_until_our_close() {
+        let limits = SessionLimits { echoes: true, ..LIMITS };
+        let bytes = [
+            frame(0x01, b"one "),
+            frame(0x89, b"?"),
+            frame(0x80, b"text"),
+            frame(0x82, b"\xff"),
+            frame(0x89, b"!"),
+            frame(0x81, b""),
+            frame(0x88, b"\x03\xe8"),
+        ];
+        let heard = hear(limits, &[&bytes.concat()]);
+        let expected = [
+            ours(0x8a, b"?"),
+            ours(0x81, b"one text"),
+            ours(0x82, b"\xff"),
+            ours(0x8a, b"!"),
+            ours(0x81, b""),
+            ours(0x88, b"\x03\xe8"),
+        ];
+        assert_eq!(heard.own, expected.concat());
+        let mut websocket = WebSocket::new(limits);
+        websocket.on_close_sent();
+        let (mut own, mut events) = (Vec::new(), Vec::new());
+        assert_eq!(websocket.handle_bytes(&frame(0x81, b"late"), &mut own, &mut events), Ok(()));
+        assert_eq!((own, events), (vec![], vec![text("late")]));
     }
 
     #[test]
@@ -526,11 +576,79 @@ mod tests {
 
     #[test]
     fn b7_a_message_over_the_limit_is_refused_at_the_fragment_that_crosses_it() {
-        let mut bytes = frame(0x02, &[1; 400]);
+        // 64 bytes for each of the three fragments.
+        let mut bytes = frame(0x02, &[1; 300]);
         bytes.extend(frame(0x89, &[2; 125]));
-        bytes.extend(frame(0x00, &[1; 300]));
+        bytes.extend(frame(0x00, &[1; 208]));
         assert_eq!(fault(&[&bytes[..], &frame(0x80, b"")].concat()), None);
         assert_eq!(fault(&[&bytes[..], &header(0x80, 1, 1)[..2]].concat()), Some(CloseReason::MessageTooBig));
+    }
+
+    #[test]
+    fn b8_tiny_fragments_count_sixty_four_bytes_each_and_nine_empty_ones_are_too_many() {
+        let message = |count: usize, payload: &[u8]| {
+            let between = frame(0x00, payload).repeat(count - 2);
+            [frame(0x02, payload), between, frame(0x80, payload)].concat()
+        };
+        // Ten times 64 and one: 650 of 700; one more is 715.
+        assert_eq!(hear(LIMITS, &[&message(10, b"x")]).events, [binary(vec![b'x'; 10])]);
+        assert_eq!(fault(&message(11, b"x")), Some(CloseReason::MessageTooBig));
+        // The last one ends the message, empty or not.
+        assert_eq!(hear(LIMITS, &[&message(9, b"")]).events, [binary("")]);
+        let limits = SessionLimits { max_message: 100_000, ..LIMITS };
+        let bytes = message(10, b"");
+        let heard = hear(limits, &[&bytes]);
+        assert_eq!((heard.fault, heard.events), (Some(CloseReason::FragmentOverhead), vec![]));
+        // At the header of the ninth, whatever stands between them; the count begins anew with each message.
+        let ninth = 8 * 6 + 2;
+        assert_eq!(hear(limits, &[&bytes[..ninth]]).fault, Some(CloseReason::FragmentOverhead));
+        assert_eq!(hear(limits, &[&bytes[..ninth - 1]]).fault, None);
+        let between =
+            [frame(0x02, b""), [frame(0x00, b"a"), frame(0x89, b"?"), frame(0x00, b"")].concat().repeat(8)];
+        assert_eq!(hear(limits, &[&between.concat()]).fault, Some(CloseReason::FragmentOverhead));
+        assert_eq!(hear(limits, &[&message(9, b"").repeat(5)]).events.len(), 5);
+    }
+
+    #[test]
+    fn b8_fragments_grow_one_buffer() {
+        let limits = SessionLimits { max_message: 64 * 1024, ..LIMITS };
+        let counted = |bytes: &[u8]| {
+            allocation_counter::measure(|| {
+                let heard = hear(limits, &[bytes]);
+                assert_eq!(heard.fault, None);
+            })
+        };
+        // As many as the limit takes: 1008 fragments of a byte; their payload is 1 KiB.
+        let tiny = [frame(0x02, b"x"), frame(0x00, b"x").repeat(1007)].concat();
+        let held = counted(&tiny).bytes_max;
+        assert!(held <= 2 * 64 * 1024, "{held} bytes");
+    }
+
+    #[test]
+    fn b10_text_in_pieces_is_refused_at_its_first_impossible_byte() {
+        let bad = b"\xce\xba\xe1\xbd\xb9\xf4\x90\x80\x80edited";
+        let impossible = 6;
+        for bytes in [
+            frame(0x81, bad),
+            [frame(0x01, &bad[..2]), frame(0x80, &bad[2..])].concat(),
+            [frame(0x01, &bad[..6]), frame(0x89, b"\xff"), frame(0x00, b""), frame(0x80, &bad[6..])].concat(),
+        ] {
+            let rest = bad.len() - impossible;
+            let at = bytes.len() - rest;
+            // Split before each byte: what comes up to the impossible one is taken, whatever follows.
+            for cut in 1..at {
+                let taken = hear(LIMITS, &[&bytes[..cut], &bytes[cut..at]]);
+                assert_eq!((taken.fault, taken.events.len()), (None, usize::from(bytes.len() > 30)), "{cut}");
+                let refused = hear(LIMITS, &[&bytes[..cut], &bytes[cut..=at]]);
+                assert_eq!(refused.fault, Some(CloseReason::Utf8), "{cut}");
+            }
+        }
+        // Binary is not looked at, and a text after it begins anew.
+        let other =
+            [frame(0x02, bad), frame(0x80, b"\xff"), frame(0x01, b"\xce"), frame(0x80, b"\xba")].concat();
+        for pieces in [vec![&other[..]], pieces(&other, &[1])] {
+            assert_eq!(hear(LIMITS, &pieces).events[1..], [text("\u{3ba}")]);
+        }
     }
 
     #[test]
@@ -789,7 +907,8 @@ mod tests {
             }
             let heard = hear(SessionLimits { max_message: limit, ..LIMITS }, &[&bytes]);
             let sum: usize = lengths.iter().sum();
-            if sum <= limit {
+            let overhead = if lengths.len() > 1 { 64 * lengths.len() } else { 0 };
+            if sum + overhead <= limit {
                 prop_assert_eq!(heard.events, [binary(vec![9; sum])]);
             } else {
                 prop_assert_eq!(heard.fault, Some(CloseReason::MessageTooBig));

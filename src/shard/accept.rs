@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
-use super::connection::{Connection, Http, Phase};
+use super::connection::{Connection, Http, Mark, Phase};
 use super::reactor::Reactor;
 use super::turn::Shard;
 use crate::model::{Blame, CloseReason, ConnectionId, RejectReason, Time};
@@ -202,7 +202,9 @@ impl<R: Reactor> Shard<R> {
             queue.push_back(id);
         }
         let Some(connection) = self.slots.get_mut(id.slot) else { return };
-        connection.is_counted = is_within_limit;
+        if !is_within_limit {
+            connection.marks.set(Mark::OverLimit);
+        }
         if let Err(error) = self.reactor.register(&mut connection.socket, id) {
             tracing::warn!(event = "register_failed", shard = self.id.0, %error);
             return self.end(id.slot, CloseReason::Internal, Blame::Us);

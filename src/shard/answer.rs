@@ -48,7 +48,7 @@ impl<R: Reactor> Shard<R> {
         let connection = self.slots.get(slot)?;
         let subscriptions = connection.owed.subscriptions();
         let lag = subscriptions.iter().filter_map(|subscription| {
-            Some(self.feeds.get(subscription.channel)?.journal.bytes_behind(subscription.cursor))
+            Some(self.feeds.get(subscription.channel)?.journal.bytes_behind(subscription.cursor.offset()))
         });
         Some(ConnectionRow {
             shard: self.id,

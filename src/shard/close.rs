@@ -1,11 +1,11 @@
 //! How connections end: every end has a reason, is counted once, logged, and gives its slot back in *reap*.
 
-use super::connection::{Awaits, Closing, LINGER, Phase};
+use super::connection::{Awaits, Closing, LINGER, Mark, Phase};
 use super::reactor::Reactor;
 use super::turn::Shard;
 use crate::model::{Blame, Cause, CloseReason, End, RejectReason, Traffic};
 use crate::net::Transport;
-use crate::session::{WebSocket, append_close_frame};
+use crate::session::{Inbound, append_close_frame};
 
 /// The last bytes a connection gets, and what is waited for after them.
 pub(super) enum Farewell {
@@ -16,7 +16,7 @@ pub(super) enum Farewell {
     /// The reply to the peer's close frame; then it is over.
     CloseReply(Vec<u8>),
     /// Our close frame; then the peer's is awaited.
-    CloseFrame(Vec<u8>, Box<WebSocket>),
+    CloseFrame(Vec<u8>, Box<Inbound>),
     /// Our close frame to a peer that broke the protocol; nothing it sends is looked at any more.
     LastWord(Vec<u8>),
 }
@@ -26,15 +26,15 @@ impl<R: Reactor> Shard<R> {
     pub(super) fn close(&mut self, slot: u32, reason: CloseReason, detail: Option<&str>) {
         let limits = self.session_limits;
         let Some(connection) = self.slots.get_mut(slot) else { return };
+        let may_compress = connection.may_compress();
         match &mut connection.phase {
             Phase::Open(open) => {
-                let mut websocket = open
-                    .take()
-                    .map_or_else(|| Box::new(WebSocket::new(limits)), |open| Box::new(open.websocket));
-                websocket.on_close_sent();
+                let inbound = open.take().map(|open| open.inbound);
+                let mut inbound = Box::new(inbound.unwrap_or_else(|| Inbound::new(limits, may_compress)));
+                inbound.on_close_sent();
                 let mut frame = Vec::new();
                 append_close_frame(reason, detail, &mut frame);
-                self.bid_farewell(slot, reason, Blame::Us, Farewell::CloseFrame(frame, websocket));
+                self.bid_farewell(slot, reason, Blame::Us, Farewell::CloseFrame(frame, inbound));
             }
             Phase::Http(_) | Phase::Joining(_) => self.end(slot, reason, Blame::Us),
             Phase::Closing(_) | Phase::Ended { .. } => {}
@@ -63,7 +63,7 @@ impl<R: Reactor> Shard<R> {
             Farewell::Answer(bytes) | Farewell::LastWord(bytes) => (bytes, Awaits::EndOfInput),
             Farewell::Rest => (Vec::new(), Awaits::Flush),
             Farewell::CloseReply(bytes) => (bytes, Awaits::Flush),
-            Farewell::CloseFrame(bytes, websocket) => (bytes, Awaits::PeerClose(websocket)),
+            Farewell::CloseFrame(bytes, inbound) => (bytes, Awaits::PeerClose(inbound)),
         };
         connection.owed.push_last(&bytes);
         let peer = connection.socket.peer();
@@ -84,7 +84,7 @@ impl<R: Reactor> Shard<R> {
                 if !std::mem::replace(&mut closing.is_shut_down, true) {
                     closing.deadline = self.now.after(LINGER);
                     connection.socket.shutdown_write();
-                    let is_over_limit = !connection.is_counted;
+                    let is_over_limit = connection.marks.has(Mark::OverLimit);
                     self.arm(slot);
                     if is_over_limit {
                         self.resume_accepting();

@@ -16,7 +16,7 @@ use crate::delivery::{Feeds, Owed};
 use crate::edge::HeadScanner;
 use crate::model::{Blame, CloseReason, Time, Traffic};
 use crate::net::Transport;
-use crate::session::{Liveness, LivenessRules, WebSocket};
+use crate::session::{ControlAllowance, Inbound, Liveness, LivenessRules};
 
 /// How long a refused or failed peer may go on sending, once it has our answer, before it is reset.
 pub const LINGER: Duration = Duration::from_secs(1);
@@ -38,18 +38,43 @@ pub struct Connection<S> {
     pub armed_tick: u32,
     /// Messages of its own that wait for room on the bus: it is not read meanwhile.
     pub unpublished: u16,
+    /// Control frames it sent unasked.
+    pub control_allowance: ControlAllowance,
     /// Bytes may wait in the socket that no event will report again: it was readable, and not read dry since.
     pub may_have_input: bool,
     /// On the list of those to read.
     pub is_read_listed: bool,
     /// On the list of those to write.
     pub is_write_listed: bool,
+    /// What has become of it for good.
+    pub marks: Marks,
+}
+
+/// Something that happens to a connection once and holds to its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mark {
     /// The peer has ended its side: read on to the end, whatever a short read says.
-    pub is_read_closed: bool,
+    ReadClosed = 1,
     /// Has sent messages itself: its cursor steps over them.
-    pub has_relayed: bool,
-    /// Counts against the connection limit; one that is only told that the limit is reached does not.
-    pub is_counted: bool,
+    Relayed = 2,
+    /// Is only told that the connection limit is reached, and does not count against it.
+    OverLimit = 4,
+}
+
+/// A set of [`Mark`]s, in one byte.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Marks(u8);
+
+impl Marks {
+    /// Whether `mark` is set.
+    pub const fn has(self, mark: Mark) -> bool {
+        self.0 & mark as u8 != 0
+    }
+
+    /// Sets `mark`.
+    pub const fn set(&mut self, mark: Mark) {
+        self.0 |= mark as u8;
+    }
 }
 
 /// See the diagram in the file's header.
@@ -100,7 +125,7 @@ pub struct Joining {
 #[derive(Debug)]
 pub struct Open {
     /// The codec.
-    pub websocket: WebSocket,
+    pub inbound: Inbound,
     /// For the message that has begun, if one has.
     pub message_deadline: Time,
 }
@@ -111,7 +136,7 @@ pub enum Awaits {
     /// That its bytes are out; then it is over.
     Flush,
     /// The peer's close frame, in answer to ours.
-    PeerClose(Box<WebSocket>),
+    PeerClose(Box<Inbound>),
     /// The end of what the peer sends, which nobody looks at.
     EndOfInput,
 }
@@ -173,10 +198,9 @@ impl<S> Connection<S> {
             unpublished: 0,
             is_read_listed: false,
             is_write_listed: false,
+            control_allowance: ControlAllowance::default(),
             may_have_input: false,
-            is_read_closed: false,
-            has_relayed: false,
-            is_counted: true,
+            marks: Marks::default(),
         }
     }
 
@@ -192,6 +216,17 @@ impl<S> Connection<S> {
                 self.liveness.next_deadline(rules).min(message).min(self.stall_deadline(feeds))
             }
         }
+    }
+
+    /// Whether the client agreed to compression, so that it may compress too. An open connection's cursors know, and of
+    /// one that closes what still listens to it.
+    pub fn may_compress(&self) -> bool {
+        if let Phase::Closing(closing) = &self.phase
+            && let Awaits::PeerClose(inbound) = &closing.awaits
+        {
+            return inbound.may_compress();
+        }
+        self.owed.subscriptions().first().is_some_and(|subscription| subscription.cursor.has_agreed())
     }
 
     /// When a socket that takes nothing has been patient long enough: the strictest of its channels.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::connection::Phase;
 use super::reactor::Reactor;
 use super::turn::Shard;
-use crate::config::limits::{MESSAGE_TIMEOUT, TIMERS_PER_TURN};
+use crate::config::limits::{MESSAGE_TIMEOUT, OWN_FRAMES_BYTES_MAX, TIMERS_PER_TURN};
 use crate::model::{Blame, CloseReason, RejectReason, Time};
 use crate::net::Transport;
 use crate::session::{Verdict, append_ping};
@@ -92,6 +92,7 @@ impl<R: Reactor> Shard<R> {
         {
             return self.fail(slot, CloseReason::StalledMessage);
         }
+        connection.control_allowance.settle(self.now);
         match connection.liveness.check(self.now, &self.liveness_rules) {
             Verdict::Wait(_) => {}
             Verdict::Dead(reason) => self.close(slot, reason, None),
@@ -99,7 +100,7 @@ impl<R: Reactor> Shard<R> {
                 self.replies.clear();
                 append_ping(&payload, &mut self.replies);
                 self.counters.pings.add(1);
-                if connection.owed.push_own(&self.replies).is_err() {
+                if connection.owed.push_own(&self.replies, OWN_FRAMES_BYTES_MAX).is_err() {
                     return self.fail(slot, CloseReason::ControlFlood);
                 }
                 self.list_write(slot);

@@ -6,7 +6,7 @@
 
 use std::io::{self, IoSlice};
 
-use super::connection::Phase;
+use super::connection::{Mark, Phase};
 use super::reactor::Reactor;
 use super::runs::Run;
 use super::turn::Shard;
@@ -94,7 +94,7 @@ impl<R: Reactor> Shard<R> {
     fn write(&mut self, slot: u32) {
         let origin = self.origin_of(slot);
         let Some(connection) = self.slots.get_mut(slot) else { return };
-        let me = connection.has_relayed.then_some(origin);
+        let me = connection.marks.has(Mark::Relayed).then_some(origin);
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let plan = connection.owed.gather(&self.feeds, me, &mut slices);
         let has_overtaken = plan.overtaken.is_some();
@@ -156,10 +156,10 @@ impl<R: Reactor> Shard<R> {
         let mut must_disconnect = false;
         for subscription in connection.owed.subscriptions_mut() {
             let Some(feed) = self.feeds.get(subscription.channel) else { continue };
-            match feed.judge(subscription.cursor, self.now) {
+            match feed.judge(subscription.cursor.offset(), self.now) {
                 LagVerdict::Keep => {}
                 LagVerdict::Skip { missed, next } => {
-                    subscription.cursor = next;
+                    subscription.cursor = subscription.cursor.moved_to(next);
                     self.counters.skipped.add(missed);
                     tracing::debug!(event = "lag_skip", shard = self.id.0, conn = %name, missed);
                 }

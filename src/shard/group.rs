@@ -6,47 +6,88 @@
 
 use std::io::IoSlice;
 
-use super::connection::{Connection, Phase};
+use super::connection::{Connection, Mark, Phase};
 use super::reactor::Reactor;
 use super::runs::Run;
 use super::turn::Shard;
 use crate::config::limits::WRITE_BYTES_MAX;
 use crate::delivery::Owed;
+use crate::journal::{Cursor, Journal, Ride};
 use crate::model::{ChannelIndex, Offset};
 use crate::net::Transport;
 
 /// Subscribers written to in one go at most.
 const GROUP_MAX: usize = 32;
 
-/// Subscribers of one channel whose next message is the same, and one that is not like them.
+/// Subscribers of one channel whose next message is the same, read from the same strip.
 struct Group {
     slots: [u32; GROUP_MAX],
     count: usize,
     /// The next message of all of them.
     from: Offset,
-    /// The member that ended the search: it is visited alone.
+}
+
+impl Group {
+    const EMPTY: Self = Self { slots: [0; GROUP_MAX], count: 0, from: Offset(0) };
+
+    /// Whether one whose next message is `next` gets the same bytes.
+    fn takes(&self, next: Offset) -> bool {
+        self.count == 0 || self.from == next
+    }
+
+    fn push(&mut self, slot: u32, next: Offset) {
+        self.from = next;
+        self.slots[self.count] = slot;
+        self.count += 1;
+    }
+}
+
+/// Members taken off a pass: those who read the plain strip, those who ride the deflated one, and one that is not like
+/// the others of its strip.
+struct Found {
+    plain: Group,
+    riding: Group,
+    /// It ended the search and is visited alone.
     odd: Option<u32>,
+}
+
+impl Found {
+    /// The group that one at `cursor` belongs to, unless it is to be visited alone.
+    fn group_of(&mut self, cursor: Cursor, journal: &Journal) -> Option<&mut Group> {
+        let group = match cursor.ride() {
+            Ride::Plain | Ride::Barred => &mut self.plain,
+            Ride::Riding => &mut self.riding,
+            // It changes strips on the way to the head, unless no epoch begins there.
+            Ride::Waiting if journal.next_epoch(cursor.offset()).is_some() => return None,
+            Ride::Waiting => &mut self.plain,
+        };
+        group.takes(cursor.offset()).then_some(group)
+    }
 }
 
 impl<S> Connection<S> {
     /// The cursor of an open connection that reads one channel and is owed nothing but its messages.
-    fn plain_cursor(&mut self) -> Option<Offset> {
-        let is_plain = matches!(self.phase, Phase::Open(_)) && !self.has_relayed;
-        self.owed.sole_mut().filter(|_| is_plain).map(|subscription| subscription.cursor)
+    fn lone_cursor(&mut self) -> Option<Cursor> {
+        let is_lone = matches!(self.phase, Phase::Open(_)) && !self.marks.has(Mark::Relayed);
+        self.owed.sole_mut().filter(|_| is_lone).map(|subscription| subscription.cursor)
     }
 }
 
 impl<R: Reactor> Shard<R> {
     /// Visits the next members of `channel`'s pass, `visits` at most; says how many. 0: the pass is over.
     pub(super) fn visit_group(&mut self, channel: ChannelIndex, visits: usize) -> usize {
-        let Some(group) = self.find_group(channel, visits.min(GROUP_MAX)) else { return 0 };
-        let slots = &group.slots[..group.count];
-        if !self.write_group(channel, group.from, slots) {
-            for slot in slots {
-                self.visit_member(*slot, channel);
+        let Some(Found { plain, riding, odd }) = self.find_groups(channel, visits.min(GROUP_MAX)) else {
+            return 0;
+        };
+        for (group, is_riding) in [(&plain, false), (&riding, true)] {
+            let slots = &group.slots[..group.count];
+            if !slots.is_empty() && !self.write_group(channel, group.from, is_riding, slots) {
+                for slot in slots {
+                    self.visit_member(*slot, channel);
+                }
             }
         }
-        if let Some(slot) = group.odd {
+        if let Some(slot) = odd {
             self.visit_member(slot, channel);
         }
         if self.hub.contains(channel)
@@ -54,42 +95,42 @@ impl<R: Reactor> Shard<R> {
         {
             feed.end_round(self.hub.members(channel).len() as u32, self.now);
         }
-        group.count + usize::from(group.odd.is_some())
+        plain.count + riding.count + usize::from(odd.is_some())
     }
 
-    /// Takes members off the pass while they are like the first.
-    fn find_group(&mut self, channel: ChannelIndex, limit: usize) -> Option<Group> {
+    /// Takes members off the pass while they are like the first of their strip.
+    fn find_groups(&mut self, channel: ChannelIndex, limit: usize) -> Option<Found> {
         let members = self.hub.members(channel);
-        let pass = &mut self.feeds.get_mut(channel)?.pass;
-        let mut group = Group { slots: [0; GROUP_MAX], count: 0, from: Offset(0), odd: None };
-        while group.count < limit {
+        let feed = self.feeds.get_mut(channel)?;
+        let (pass, journal) = (&mut feed.pass, &feed.journal);
+        let mut found = Found { plain: Group::EMPTY, riding: Group::EMPTY, odd: None };
+        while found.plain.count + found.riding.count < limit {
             let Some(slot) =
                 pass.next_member(members.len() as u32).and_then(|index| members.get(index as usize))
             else {
                 break;
             };
-            match self.slots.get_mut(*slot).and_then(Connection::plain_cursor) {
-                Some(cursor) if (group.count == 0 || cursor == group.from) && !pass.is_out_of_turn() => {
-                    group.from = cursor;
-                    group.slots[group.count] = *slot;
-                    group.count += 1;
-                }
-                _ => {
-                    group.odd = Some(*slot);
+            let cursor = self.slots.get_mut(*slot).and_then(Connection::lone_cursor);
+            let cursor = cursor.filter(|_| !pass.is_out_of_turn()).map(|cursor| journal.board(cursor));
+            match cursor.and_then(|cursor| Some((cursor, found.group_of(cursor, journal)?))) {
+                Some((cursor, group)) => group.push(*slot, cursor.offset()),
+                None => {
+                    found.odd = Some(*slot);
                     break;
                 }
             }
         }
-        (group.count > 0 || group.odd.is_some()).then_some(group)
+        (found.plain.count + found.riding.count > 0 || found.odd.is_some()).then_some(found)
     }
 
     /// Writes everything from `from` to the head to each of `slots`. False when that is nothing, or more than one
     /// contiguous write: nobody was written to.
-    fn write_group(&mut self, channel: ChannelIndex, from: Offset, slots: &[u32]) -> bool {
+    fn write_group(&mut self, channel: ChannelIndex, from: Offset, is_riding: bool, slots: &[u32]) -> bool {
         let Some(feed) = self.feeds.get(channel) else { return false };
         let next = feed.journal.next();
-        let span = feed.journal.span(from, next, WRITE_BYTES_MAX);
-        if span.bytes.is_empty() || span.next != next {
+        let ride = if is_riding { Ride::Riding } else { Ride::Plain };
+        let span = feed.journal.span(Cursor::new(from, ride), next, WRITE_BYTES_MAX);
+        if span.bytes.is_empty() || span.next.offset() != next {
             return false;
         }
         let bytes = [IoSlice::new(span.bytes)];
@@ -101,7 +142,6 @@ impl<R: Reactor> Shard<R> {
                 *written = connection.socket.write(&bytes).unwrap_or(0);
             }
         }
-        let plan = Owed::plan_of(channel, from, span);
         let complete = written.iter().filter(|written| **written == length).count() as u64;
         if complete > 0 {
             let run = Run { channel, from, next };
@@ -112,8 +152,11 @@ impl<R: Reactor> Shard<R> {
         }
         for (slot, written) in slots.iter().zip(written) {
             if written == length {
-                self.note_complete(*slot, channel, next, length);
+                self.note_complete(*slot, channel, next, is_riding, length);
             } else if written > 0 {
+                let cursor = self.slots.get_mut(*slot).and_then(Connection::lone_cursor);
+                let cursor = cursor.filter(|_| !is_riding).unwrap_or(Cursor::new(from, ride));
+                let plan = Owed::plan_of(channel, cursor, next, length);
                 self.settle(*slot, &plan, written);
                 self.note_member(*slot, channel);
             } else {
@@ -123,15 +166,23 @@ impl<R: Reactor> Shard<R> {
         true
     }
 
-    /// The socket in `slot` took everything up to `next`: `length` bytes.
-    fn note_complete(&mut self, slot: u32, channel: ChannelIndex, next: Offset, length: usize) {
+    /// The socket in `slot` took everything up to `next`: `length` bytes, of the deflated strip if it `is_riding`.
+    fn note_complete(
+        &mut self,
+        slot: u32,
+        channel: ChannelIndex,
+        next: Offset,
+        is_riding: bool,
+        length: usize,
+    ) {
         let Some(connection) = self.slots.get_mut(slot) else { return };
         connection.traffic.bytes_out += length as u64;
         if !self.liveness_rules.idle_timeout.is_zero() {
             connection.liveness.on_message(self.now);
         }
         let Some(subscription) = connection.owed.subscription_mut(channel) else { return };
-        subscription.cursor = next;
+        let cursor = subscription.cursor;
+        subscription.cursor = if is_riding { Cursor::new(next, Ride::Riding) } else { cursor.sent_to(next) };
         let members = self.hub.members(channel).len() as u32;
         if let Some(feed) = self.feeds.get_mut(channel) {
             feed.note_visit(next, true, members, self.now);
@@ -150,7 +201,7 @@ impl<R: Reactor> Shard<R> {
         let Some(connection) = self.slots.get_mut(slot) else { return };
         let is_ready = !matches!(connection.phase, Phase::Joining(_)) && !connection.owed.is_blocked();
         let Some(subscription) = connection.owed.subscription_mut(channel) else { return };
-        let cursor = subscription.cursor;
+        let cursor = subscription.cursor.offset();
         let members = self.hub.members(channel).len() as u32;
         if let Some(feed) = self.feeds.get_mut(channel) {
             feed.note_visit(cursor, is_ready, members, self.now);

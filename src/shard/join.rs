@@ -4,18 +4,38 @@ use super::connection::{Joining, Open, Phase};
 use super::reactor::Reactor;
 use super::turn::Shard;
 use crate::bus::Order;
+use crate::config::limits::OWN_FRAMES_BYTES_MAX;
 use crate::delivery::{Feed, Subscription};
+use crate::edge::Compression;
 use crate::hub::Attachment;
+use crate::journal::{Cursor, Ride};
 use crate::model::{Blame, ChannelIndex, ChannelName, CloseReason, Offset, ShardId};
 use crate::session::Liveness;
 
 impl<R: Reactor> Shard<R> {
     /// The client in `slot` joins `channels`; `response` is sent once all of them are live, so that nothing accepted
     /// after it is missed (GUARANTEES E10).
-    pub(super) fn join(&mut self, slot: u32, response: Vec<u8>, channels: &[ChannelName]) {
+    pub(super) fn join(
+        &mut self,
+        slot: u32,
+        response: Vec<u8>,
+        channels: &[ChannelName],
+        compression: Compression,
+    ) {
         let mut awaiting = 0;
+        let mut has_context = compression == Compression::Shared;
         for name in channels {
             let joined = self.hub.join(name, slot);
+            // A connection has one context for all its messages: one of its channels can fill it.
+            let ride = match compression {
+                Compression::Declined => Ride::Plain,
+                _ if has_context && self.config.channels.settings_for(name).compression => {
+                    has_context = false;
+                    self.hub.begin_deflating(joined.channel);
+                    Ride::Waiting
+                }
+                Compression::Shared | Compression::Unshared => Ride::Barred,
+            };
             let cursor = if joined.is_live {
                 self.enter(joined.channel, name)
             } else {
@@ -26,7 +46,7 @@ impl<R: Reactor> Shard<R> {
             connection.owed.subscribe(Subscription {
                 channel: joined.channel,
                 member: joined.member,
-                cursor,
+                cursor: Cursor::new(cursor, ride),
             });
             self.counters.subscriptions.add(1);
         }
@@ -51,6 +71,7 @@ impl<R: Reactor> Shard<R> {
         let Some(feed) = self.feeds.get_mut(channel) else { return Offset(0) };
         let cursor = feed.journal.next();
         feed.on_join(cursor, members);
+        feed.journal.keep_deflated(self.hub.deflating(channel) > 0);
         cursor
     }
 
@@ -60,7 +81,7 @@ impl<R: Reactor> Shard<R> {
         let cursor = self.enter(channel, &name);
         let Some(connection) = self.slots.get_mut(slot) else { return };
         if let Some(subscription) = connection.owed.subscription_mut(channel) {
-            subscription.cursor = cursor;
+            subscription.cursor = subscription.cursor.moved_to(cursor);
         }
         let Phase::Joining(joining) = &mut connection.phase else { return };
         joining.awaiting -= 1;
@@ -74,7 +95,7 @@ impl<R: Reactor> Shard<R> {
     fn open(&mut self, slot: u32, response: &[u8]) {
         let phase = self.phases.next_phase();
         let Some(connection) = self.slots.get_mut(slot) else { return };
-        if connection.owed.push_own(response).is_err() {
+        if connection.owed.push_own(response, OWN_FRAMES_BYTES_MAX).is_err() {
             // More answers wait than are kept: it reads nothing of what it asks for.
             return self.end(slot, CloseReason::HttpDone, Blame::Us);
         }
@@ -83,7 +104,7 @@ impl<R: Reactor> Shard<R> {
         // its 101, and must not count as lag.
         for subscription in connection.owed.subscriptions_mut() {
             if let Some(feed) = self.feeds.get(subscription.channel) {
-                subscription.cursor = feed.journal.next();
+                subscription.cursor = subscription.cursor.moved_to(feed.journal.next());
             }
         }
         connection.liveness = Liveness::new(self.now, phase);
@@ -104,11 +125,16 @@ impl<R: Reactor> Shard<R> {
     }
 
     fn leave(&mut self, subscription: Subscription) {
-        let Subscription { channel, member, .. } = subscription;
+        let Subscription { channel, member, cursor } = subscription;
         let left = self.hub.leave(channel, member);
+        if cursor.wants_deflated() {
+            self.hub.end_deflating(channel);
+        }
+        let is_deflated = self.hub.deflating(channel) > 0;
         self.counters.subscriptions.sub(1);
         if let Some(feed) = self.feeds.get_mut(channel) {
             feed.on_leave(member, left.members, self.now);
+            feed.journal.keep_deflated(is_deflated);
         }
         if let Some(moved) = left.moved
             && let Some(place) =
@@ -129,6 +155,7 @@ impl<R: Reactor> Shard<R> {
                 channel: change.channel,
                 from: self.id,
                 members: change.members,
+                deflating: change.deflating,
                 ticket: change.ticket,
             };
             self.outbox.send(&self.bus, home, order);

@@ -6,14 +6,18 @@
 use std::io;
 
 use super::close::Farewell;
-use super::connection::{Awaits, Open, Phase};
+use super::connection::{Awaits, Mark, Open, Phase};
 use super::reactor::Reactor;
 use super::turn::Shard;
-use crate::config::limits::{MESSAGE_TIMEOUT, READ_BYTES_PER_TURN, REQUESTS_PER_CONNECTION_MAX};
+use crate::config::limits::{
+    COMPRESSED_READ_BYTES, MESSAGE_TIMEOUT, OWN_FRAMES_BYTES_MAX, READ_BYTES_PER_TURN,
+    REQUESTS_PER_CONNECTION_MAX,
+};
+use crate::delivery::OwnFull;
 use crate::edge::{Decision, Scan};
 use crate::model::{Blame, CloseReason, RejectReason, Time};
 use crate::net::Transport;
-use crate::session::{Event, WebSocket};
+use crate::session::{Event, Inbound, Inflater};
 
 impl<R: Reactor> Shard<R> {
     pub(super) fn read(&mut self) {
@@ -37,16 +41,20 @@ impl<R: Reactor> Shard<R> {
             if is_paused || matches!(connection.phase, Phase::Joining(_) | Phase::Ended { .. }) {
                 return;
             }
-            let room = buffer.len().min(left);
+            // What is compressed may become far more: less is read at a time, and what it became counts.
+            let most = if connection.may_compress() { COMPRESSED_READ_BYTES } else { buffer.len() };
+            let room = most.min(left);
             match connection.socket.read(&mut buffer[..room]) {
                 Ok(0) => return self.handle_end_of_file(slot),
                 Ok(length) => {
                     self.counters.bytes_in.add(length as u64);
-                    connection.liveness.on_heard(self.now);
+                    if !matches!(connection.phase, Phase::Open(_)) {
+                        connection.liveness.on_heard(self.now);
+                    }
                     connection.traffic.bytes_in += length as u64;
-                    let is_drained = length < room && !connection.is_read_closed;
+                    let is_drained = length < room && !connection.marks.has(Mark::ReadClosed);
                     self.handle_bytes(slot, &buffer[..length]);
-                    left -= length;
+                    left = left.saturating_sub(length + self.inflater.take_bytes());
                     if is_drained {
                         return self.note_read_dry(slot);
                     }
@@ -88,7 +96,9 @@ impl<R: Reactor> Shard<R> {
             Phase::Open(_) => self.handle_frame_bytes(slot, input),
             Phase::Closing(closing) => {
                 let is_answered = match &mut closing.awaits {
-                    Awaits::PeerClose(websocket) => is_close_answered(websocket, input, &mut self.events),
+                    Awaits::PeerClose(inbound) => {
+                        is_close_answered(inbound, input, &mut self.inflater, &mut self.events)
+                    }
                     Awaits::Flush | Awaits::EndOfInput => false,
                 };
                 if is_answered {
@@ -136,7 +146,9 @@ impl<R: Reactor> Shard<R> {
                     let retry_after_s = self.retry_after_seconds();
                     return self.refuse(slot, RejectReason::Draining, Some(retry_after_s));
                 }
-                Decision::Join { response, channels } => return self.join(slot, response, &channels),
+                Decision::Join { response, channels, compression } => {
+                    return self.join(slot, response, &channels, compression);
+                }
             }
         }
     }
@@ -148,7 +160,7 @@ impl<R: Reactor> Shard<R> {
             return self.bid_farewell(slot, CloseReason::HttpDone, Blame::Peer, Farewell::Answer(bytes));
         }
         let Some(connection) = self.slots.get_mut(slot) else { return };
-        if connection.owed.push_own(&bytes).is_err() {
+        if connection.owed.push_own(&bytes, OWN_FRAMES_BYTES_MAX).is_err() {
             // More requests in flight than are answered: it reads nothing of what it asks for.
             return self.end(slot, CloseReason::HttpDone, Blame::Us);
         }
@@ -161,17 +173,21 @@ impl<R: Reactor> Shard<R> {
     fn handle_frame_bytes(&mut self, slot: u32, input: &[u8]) {
         let limits = self.session_limits;
         let Some(connection) = self.slots.get_mut(slot) else { return };
+        let may_compress = connection.may_compress();
         let Phase::Open(place) = &mut connection.phase else { return };
         let open = place.get_or_insert_with(|| {
-            Box::new(Open { websocket: WebSocket::new(limits), message_deadline: Time::NEVER })
+            Box::new(Open { inbound: Inbound::new(limits, may_compress), message_deadline: Time::NEVER })
         });
         let mut events = std::mem::take(&mut self.events);
         events.clear();
         self.replies.clear();
-        let result = open.websocket.handle_bytes(input, &mut self.replies, &mut events);
-        let is_mid_message = open.websocket.is_mid_message();
+        let result = open.inbound.handle_bytes(input, &mut self.inflater, &mut self.replies, &mut events);
+        let is_mid_message = open.inbound.is_mid_message();
+        if open.inbound.is_in_data_message() {
+            connection.liveness.on_heard(self.now);
+        }
         let has_ended_message = events.iter().any(|event| matches!(event, Event::Message { .. }));
-        if open.websocket.is_at_rest() {
+        if open.inbound.is_at_rest() {
             *place = None;
         } else if !is_mid_message {
             open.message_deadline = Time::NEVER;
@@ -181,8 +197,9 @@ impl<R: Reactor> Shard<R> {
         }
         let has_begun_message = is_mid_message;
         let has_closed = events.iter().any(|event| matches!(event, Event::Closed { .. }));
+        let mut unasked = 0;
         for event in events.drain(..) {
-            self.handle_event(slot, event);
+            unasked += usize::from(self.handle_event(slot, event));
         }
         self.events = events;
         let is_closing =
@@ -191,45 +208,70 @@ impl<R: Reactor> Shard<R> {
             // Closed for what it said before, and its own end came in the same breath.
             return self.finish_closing(slot);
         }
-        if let Err(reason) = result {
-            return self.fail(slot, reason);
-        }
         if has_closed {
             let reply = std::mem::take(&mut self.replies);
             return self.bid_farewell(slot, CloseReason::Normal, Blame::Peer, Farewell::CloseReply(reply));
         }
-        if !self.replies.is_empty() {
-            let Some(connection) = self.slots.get_mut(slot) else { return };
-            if matches!(connection.phase, Phase::Open(_)) {
-                if connection.owed.push_own(&self.replies).is_err() {
-                    return self.fail(slot, CloseReason::ControlFlood);
-                }
-                self.list_write(slot);
-            }
+        let Some(connection) = self.slots.get_mut(slot) else { return };
+        if unasked > 0 && !connection.control_allowance.take(unasked, self.now) {
+            return self.fail(slot, CloseReason::ControlFlood);
+        }
+        // What was said before a fault is answered before the close.
+        let outcome = self.queue_replies(slot).and(result);
+        if let Err(reason) = outcome {
+            return self.fail(slot, reason);
         }
         if has_begun_message {
             self.arm(slot);
         }
     }
 
-    fn handle_event(&mut self, slot: u32, event: Event) {
-        let Some(connection) = self.slots.get_mut(slot) else { return };
+    /// Queues what the codec answered; to a socket that takes nothing, no more than the newest pong.
+    fn queue_replies(&mut self, slot: u32) -> Result<(), CloseReason> {
+        let Some(connection) = self.slots.get_mut(slot) else { return Ok(()) };
+        if self.replies.is_empty() || !matches!(connection.phase, Phase::Open(_)) {
+            return Ok(());
+        }
+        let limits = self.session_limits;
+        if connection.owed.is_blocked() && !limits.echoes {
+            connection.owed.keep_newest_pong(&self.replies);
+            return Ok(());
+        }
+        let queued = connection.owed.push_own(&self.replies, limits.own_frames_bytes_max);
+        self.list_write(slot);
+        queued.map_err(|OwnFull| CloseReason::ControlFlood)
+    }
+
+    /// Does what `event` asks for. Says whether it was a control frame that nobody asked the client for: a ping, or a pong
+    /// that answers none of ours.
+    fn handle_event(&mut self, slot: u32, event: Event) -> bool {
+        let Some(connection) = self.slots.get_mut(slot) else { return false };
         if !matches!(connection.phase, Phase::Open(_)) {
-            return;
+            return false;
         }
         match event {
             Event::Message { kind, payload } => {
                 self.counters.messages_in.add(1);
+                connection.liveness.on_heard(self.now);
                 connection.liveness.on_message(self.now);
-                self.relay(slot, kind, &payload);
+                if !self.session_limits.echoes {
+                    self.relay(slot, kind, &payload);
+                }
+                false
+            }
+            Event::Ping => {
+                connection.liveness.on_heard(self.now);
+                true
             }
             Event::Pong { payload } => {
                 self.counters.pongs.add(1);
-                if let Some(round_trip) = connection.liveness.on_pong(&payload, self.now) {
+                let round_trip = connection.liveness.on_pong(&payload, self.now);
+                if let Some(round_trip) = round_trip {
                     crate::metrics::report::record(&mut self.histograms.ping_round_trip, round_trip, 1);
                 }
+                round_trip.is_none()
             }
-            Event::Ping | Event::Closed { .. } => {}
+            Event::Closed { .. } => false,
         }
     }
 
@@ -241,11 +283,16 @@ impl<R: Reactor> Shard<R> {
     }
 }
 
-fn is_close_answered(websocket: &mut WebSocket, input: &[u8], events: &mut Vec<Event>) -> bool {
+fn is_close_answered(
+    inbound: &mut Inbound,
+    input: &[u8],
+    inflater: &mut Inflater,
+    events: &mut Vec<Event>,
+) -> bool {
     events.clear();
     // Our close is on its way: whatever the codec wants to say is not said any more (GUARANTEES B18).
     let mut unsaid = Vec::new();
-    let result = websocket.handle_bytes(input, &mut unsaid, events);
+    let result = inbound.handle_bytes(input, inflater, &mut unsaid, events);
     let is_answered = events.iter().any(|event| matches!(event, Event::Closed { .. }));
     events.clear();
     is_answered || result.is_err()

@@ -1,6 +1,6 @@
 //! Phase 7, *reap*: close what is over and give slots back. The only place that frees a slot.
 
-use super::connection::Phase;
+use super::connection::{Mark, Phase};
 use super::reactor::Reactor;
 use super::turn::Shard;
 use crate::model::{Blame, Cause, CloseReason, End};
@@ -20,7 +20,7 @@ impl<R: Reactor> Shard<R> {
         for (slot, peer) in std::mem::take(&mut self.ended) {
             let id = self.slots.id(slot);
             let Some(connection) = self.slots.remove(slot) else { continue };
-            if connection.is_counted {
+            if !connection.marks.has(Mark::OverLimit) {
                 self.budget.give_back();
             } else {
                 self.accepting.refused -= 1;

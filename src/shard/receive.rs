@@ -1,18 +1,21 @@
 //! Phase 2, *receive*: publications and orders from the bus into journals; at the home, numbers for publications.
 //!
-//! Bounded by counts, and by congestion: while a channel holds more than its healthy subscribers have had, nothing
+//! Bounded by counts, by bytes that are deflated, and by congestion: while a channel holds more than its healthy subscribers have had, nothing
 //! is taken, so that no subscriber is overtaken because the gateway itself is behind.
+
+use std::sync::Arc;
 
 use super::reactor::Reactor;
 use super::turn::Shard;
 use crate::bus::{Attach, Numbered, OnReceipt, Order, Publish, Receipt};
-use crate::config::limits::{ORDERS_PER_TURN, PUBLISHES_PER_TURN};
+use crate::config::limits::{DEFLATED_BYTES_PER_TURN, ORDERS_PER_TURN, PUBLISHES_PER_TURN};
 use crate::delivery::Feed;
 use crate::hub::{Attachment, InterestOutcome};
-use crate::model::{ChannelIndex, ChannelName, Epoch, Offset, Publication, ShardId};
+use crate::model::{ChannelIndex, ChannelName, Epoch, Offset, Publication, ShardId, encoding};
 
 impl<R: Reactor> Shard<R> {
     pub(super) fn receive(&mut self) {
+        self.deflated_bytes = 0;
         for _ in 0..ORDERS_PER_TURN {
             if self.is_congested() {
                 break;
@@ -23,7 +26,7 @@ impl<R: Reactor> Shard<R> {
         self.outbox.flush(&self.bus);
         self.retry_paused();
         for _ in 0..PUBLISHES_PER_TURN {
-            if !self.takes_publishes() || self.is_congested() {
+            if !self.takes_publishes() || self.is_congested() || self.has_deflated_enough() {
                 break;
             }
             let Some(Publish { publication, on_receipt }) = self.receiver.next_publish() else { break };
@@ -35,6 +38,11 @@ impl<R: Reactor> Shard<R> {
     /// Whether publishes are taken: not while this shard's own orders find no room.
     pub(super) fn takes_publishes(&self) -> bool {
         !self.outbox.is_backed_up()
+    }
+
+    /// Whether so much was deflated in this turn that what else is to be numbered waits for the next.
+    pub(super) fn has_deflated_enough(&self) -> bool {
+        self.deflated_bytes >= DEFLATED_BYTES_PER_TURN
     }
 
     /// Whether some channel is so far ahead of its healthy subscribers that nothing may be added.
@@ -50,8 +58,8 @@ impl<R: Reactor> Shard<R> {
     fn handle_order(&mut self, order: Order) {
         match order {
             Order::Deliver(numbered) => self.handle_delivery(&numbered),
-            Order::Interest { channel, from, members, ticket } => {
-                self.handle_interest(&channel, from, members, ticket)
+            Order::Interest { channel, from, members, deflating, ticket } => {
+                self.handle_interest(&channel, from, members, deflating, ticket)
             }
             Order::Attach(attach) => self.handle_attach(&attach),
             Order::Ask(question, on_answer) => self.answer(question, on_answer),
@@ -60,9 +68,11 @@ impl<R: Reactor> Shard<R> {
         }
     }
 
-    /// At the home: gives the message its number and sends it to every shard that wants it.
-    pub(super) fn number(&mut self, publication: Publication, on_receipt: Option<OnReceipt>) {
+    /// At the home: gives the message its number, deflates it if somebody reads it so, and sends it to every shard that
+    /// wants it.
+    pub(super) fn number(&mut self, mut publication: Publication, on_receipt: Option<OnReceipt>) {
         let channel = self.hub.open(&publication.channel);
+        self.deflate(channel, &mut publication);
         let subscribers = self.hub.subscribers(channel);
         let Some(numbering) = self.hub.numbering_mut(channel) else { return };
         let position = numbering.take_next();
@@ -75,6 +85,20 @@ impl<R: Reactor> Shard<R> {
         self.append(channel, position.epoch, position.offset, &publication);
         if let Some(on_receipt) = on_receipt {
             on_receipt(Receipt { position, subscribers });
+        }
+    }
+
+    /// Deflates a message once for every subscriber of the process that reads it so.
+    fn deflate(&mut self, channel: ChannelIndex, publication: &mut Publication) {
+        let rules = &self.config.channels;
+        let Some(deflater) = self.hub.deflater_mut(channel, |name| rules.settings_for(name)) else { return };
+        let Some((kind, payload)) = encoding::data_of(&publication.frame) else { return };
+        self.deflated_bytes += payload.len();
+        publication.deflated = deflater.deflate(kind, payload).map(Arc::new);
+        if let Some(deflated) = &publication.deflated {
+            self.counters.deflated.add(1);
+            self.counters.deflate_bytes_in.add(publication.frame.len() as u64);
+            self.counters.deflate_bytes_out.add(deflated.frame.len() as u64);
         }
     }
 
@@ -126,8 +150,15 @@ impl<R: Reactor> Shard<R> {
         }
     }
 
-    fn handle_interest(&mut self, name: &ChannelName, from: ShardId, members: u32, ticket: u64) {
-        let (channel, outcome) = self.hub.note_interest(name, from, members, ticket);
+    fn handle_interest(
+        &mut self,
+        name: &ChannelName,
+        from: ShardId,
+        members: u32,
+        deflating: u32,
+        ticket: u64,
+    ) {
+        let (channel, outcome) = self.hub.note_interest(name, from, members, deflating, ticket);
         if members == 0 {
             self.maybe_idle.push(channel);
         }
@@ -153,7 +184,14 @@ impl<R: Reactor> Shard<R> {
                 let (accepted_at, origin) = (entry.accepted_at, entry.origin);
                 Some(Numbered {
                     offset,
-                    publication: Publication { channel: name.clone(), frame, accepted_at, origin },
+                    publication: Publication {
+                        channel: name.clone(),
+                        frame,
+                        accepted_at,
+                        origin,
+                        // Who joins waits for the next epoch: it needs no older deflated form.
+                        deflated: None,
+                    },
                 })
             })
             .collect()

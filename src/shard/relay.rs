@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use super::connection::Mark;
 use super::reactor::Reactor;
 use super::turn::Shard;
 use crate::bus::{Full, Publish};
@@ -40,7 +41,7 @@ impl<R: Reactor> Shard<R> {
         if !self.feeds.get(channel).is_some_and(|feed| feed.settings.relay) {
             return self.close(slot, CloseReason::Policy, Some(" publishing is off for this channel"));
         }
-        connection.has_relayed = true;
+        connection.marks.set(Mark::Relayed);
         let name = self.hub.name(channel).clone();
         let publication = Publication::encode(name, kind, payload, self.now, Some(origin));
         let must_wait = self.slots.get(slot).is_some_and(|connection| connection.unpublished > 0);
@@ -98,7 +99,7 @@ impl<R: Reactor> Shard<R> {
             let publish = Publish { publication, on_receipt: None };
             return self.bus.publish(publish).err().map(|Full(back)| back.publication);
         }
-        if !self.takes_publishes() || self.is_congested() {
+        if !self.takes_publishes() || self.is_congested() || self.has_deflated_enough() {
             return Some(publication);
         }
         self.number(publication, None);

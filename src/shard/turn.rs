@@ -29,7 +29,7 @@ use crate::hub::Hub;
 use crate::metrics::{Histograms, ShardCounters};
 use crate::model::{ChannelIndex, ConnectionId, Origin, ShardId, Time};
 use crate::net::ConnectionBudget;
-use crate::session::{Event, LivenessRules, Phases, SessionLimits};
+use crate::session::{Event, Inflater, LivenessRules, Phases, SessionLimits};
 
 /// Slots that are reserved at the start, as address space: a hundred thousand connections, about 11 MiB.
 const SLOTS_RESERVED_MAX: usize = 100_000;
@@ -83,6 +83,8 @@ pub struct Shard<R: Reactor> {
     pub(super) maybe_idle: Vec<ChannelIndex>,
     /// Connections that ended in this turn, and their peers as far as they are known.
     pub(super) ended: Vec<(u32, Option<SocketAddr>)>,
+    /// Payload bytes that were deflated in this turn.
+    pub(super) deflated_bytes: usize,
     pub(super) outbox: Outbox,
     pub(super) paused: Paused,
     pub(super) accepting: AcceptState,
@@ -95,6 +97,8 @@ pub struct Shard<R: Reactor> {
     // Buffers that every turn uses again.
     pub(super) read_buffer: Vec<u8>,
     pub(super) replies: Vec<u8>,
+    /// For what clients compress, a message at a time.
+    pub(super) inflater: Inflater,
     pub(super) events: Vec<Event>,
     pub(super) readiness: Vec<Readiness>,
     pub(super) timers: Vec<Timer>,
@@ -126,7 +130,12 @@ impl<R: Reactor> Shard<R> {
             phases: Phases::starting_at(seed as u16),
             session_limits: SessionLimits {
                 max_message: config.max_message,
-                own_frames_bytes_max: OWN_FRAMES_BYTES_MAX,
+                own_frames_bytes_max: if config.echo {
+                    config.max_message.saturating_add(OWN_FRAMES_BYTES_MAX)
+                } else {
+                    OWN_FRAMES_BYTES_MAX
+                },
+                echoes: config.echo,
             },
             read_list: ReadyList::default(),
             write_list: ReadyList::default(),
@@ -135,6 +144,7 @@ impl<R: Reactor> Shard<R> {
             congested: Vec::new(),
             maybe_idle: Vec::new(),
             ended: Vec::new(),
+            deflated_bytes: 0,
             outbox: Outbox::new(bus.shard_count()),
             paused: Paused::new(bus.shard_count()),
             accepting: AcceptState::default(),
@@ -146,6 +156,7 @@ impl<R: Reactor> Shard<R> {
             has_timers_left: false,
             read_buffer: vec![0; READ_BYTES_PER_TURN],
             replies: Vec::new(),
+            inflater: Inflater::default(),
             events: Vec::new(),
             readiness: Vec::new(),
             timers: Vec::new(),

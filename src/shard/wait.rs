@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use super::connection::Mark;
 use super::reactor::{Reactor, Readiness};
 use super::turn::Shard;
 use crate::metrics::report::record;
@@ -71,7 +72,9 @@ impl<R: Reactor> Shard<R> {
         }
         let slot = ready.connection.slot;
         let Some(connection) = self.slots.get_mut(slot) else { return };
-        connection.is_read_closed |= ready.is_read_closed;
+        if ready.is_read_closed {
+            connection.marks.set(Mark::ReadClosed);
+        }
         if ready.is_readable || ready.is_read_closed {
             connection.may_have_input = true;
             self.read_list.push(slot, &mut connection.is_read_listed);

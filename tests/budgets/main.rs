@@ -8,6 +8,7 @@
 mod kit;
 
 mod allocations;
+mod compression;
 mod memory;
 mod writes;
 

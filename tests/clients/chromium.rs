@@ -40,6 +40,17 @@ fn chromium_shows_in_one_window_what_is_typed_in_the_other() {
 }
 
 #[test]
+fn chromium_shows_what_both_sides_compress() {
+    let mut gateway = Gateway::start(&["--relay", "lobby", "--compression", "on"]);
+    let oracles = Oracles::before(&gateway);
+
+    expect_success(script(&gateway, "chat"));
+
+    assert!(gateway.metric("tidegate_deflated_total") > 0.0);
+    oracles.check(&mut gateway);
+}
+
+#[test]
 fn chromium_shows_text_of_either_direction_and_long_names_on_screens_of_any_size() {
     let mut gateway = Gateway::start(&["--relay", ">"]);
     let oracles = Oracles::before(&gateway);

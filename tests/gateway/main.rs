@@ -8,8 +8,12 @@
 mod accept;
 mod burst;
 mod close;
+mod compression;
 mod drain;
 mod ends;
+mod frames;
+#[path = "../simulation/inflater.rs"]
+mod inflater;
 mod kit;
 mod liveness;
 mod order;

@@ -257,9 +257,12 @@ fn c14_a_hot_channel_does_not_starve_a_quiet_one() {
         for round in 0..30_u8 {
             standing.publish("quiet", &format!("{round}"));
             assert_eq!(quiet.next_text(), round.to_string());
-            quiet.raw.send(&masked_frame(Opcode::Ping, &[round]));
-            let frame = quiet.next_frame();
-            assert_eq!((frame.opcode, frame.payload.as_slice()), (Opcode::Pong, [round].as_slice()));
+            // Not in every one: a burst is 20.
+            if round % 2 == 0 {
+                quiet.raw.send(&masked_frame(Opcode::Ping, &[round]));
+                let frame = quiet.next_frame();
+                assert_eq!((frame.opcode, frame.payload.as_slice()), (Opcode::Pong, [round].as_slice()));
+            }
             // The feed is hot indeed: it gets on in every round.
             let end = Instant::now() + PATIENCE;
             while published.load(Ordering::Relaxed) == feed_at {

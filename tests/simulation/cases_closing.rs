@@ -1,4 +1,4 @@
-//! Cases B18, B22, D2, G1: control frames, deadlines, and how connections end from our side.
+//! Cases B11, B12, B18, B22, D2, G1: control frames, deadlines, and how connections end from our side.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use tidegate::bus::{DrainSchedule, Order};
 use tidegate::model::{CloseReason, ShardId, Time};
 
 use super::client::Reader;
-use super::protocol::{CLOSE, close_payload};
+use super::protocol::{CLOSE, PONG, close_payload};
 use super::wire::Closed;
 use super::world::{Setup, World};
 
@@ -102,6 +102,99 @@ fn b22_the_close_reaches_a_stalled_reader_that_reads_again_in_time() {
     let close = world.clients[slow].close.clone();
     assert_eq!(close, Some((4101, "slow_consumer".to_owned())));
     assert!(world.clients[slow].received[0].len() <= 3, "waiting data is replaced by the close");
+    world.expect_all_well();
+}
+
+#[test]
+fn b11_who_pings_within_the_allowance_and_does_not_read_is_kept_and_owed_one_pong() {
+    let mut setup = Setup::new(11);
+    setup.channels[0].1.max_lag_age = second(3600);
+    let mut world = World::new(setup);
+    let mute = world.connect(0, &[0], Reader::Stalled, 400);
+    world.settle();
+    let now = world.now();
+    world.clients[mute].read(usize::MAX, now, &mut world.ledger);
+    // Ten a second for five minutes: 24 KiB of pongs, and a send buffer that takes some thirty.
+    for _ in 0..3000 {
+        world.clients[mute].ping();
+        world.run_for(Duration::from_millis(100));
+    }
+    assert!(world.clients[mute].is_open());
+    assert_eq!(world.closed(CloseReason::ControlFlood), 0);
+    while world.clients[mute].pongs.last() != world.clients[mute].pings_sent.last() {
+        let (now, before) = (world.now(), world.clients[mute].pongs.len());
+        world.clients[mute].read(usize::MAX, now, &mut world.ledger);
+        world.settle();
+        assert!(world.clients[mute].pongs.len() > before, "the newest ping is answered");
+    }
+    let pongs = &world.clients[mute].pongs;
+    assert!(pongs.len() < 60, "{} pongs waited", pongs.len());
+    let answered_in_full = pongs.iter().zip(&world.clients[mute].pings_sent);
+    let kept = answered_in_full.take_while(|(pong, ping)| pong == ping).count();
+    assert!(kept >= pongs.len() - 2, "of those that found no room the newest alone is kept: {kept}");
+    world.expect_all_well();
+}
+
+#[test]
+fn b11_pings_beyond_the_allowance_end_the_connection_and_its_alone() {
+    let mut world = World::new(Setup::new(11));
+    let canary = world.join(0, &[0]);
+    let patient = world.join(0, &[0]);
+    let flooding = world.join(0, &[0]);
+    for number in 0..21 {
+        world.clients[flooding].ping();
+        if number < 20 {
+            world.clients[patient].ping();
+        }
+    }
+    world.clients[flooding].has_misbehaved = true;
+    world.settle();
+    assert_eq!(world.clients[flooding].close, Some((1008, "ctl_flood".to_owned())));
+    assert_eq!(world.clients[patient].pongs.len(), 20, "a burst is answered in full");
+    // A second gives ten back.
+    world.run_for(second(1));
+    (0..10).for_each(|_| world.clients[patient].ping());
+    world.settle();
+    assert_eq!(world.clients[patient].pongs.len(), 30);
+    world.publish(0, 10);
+    assert_eq!(world.clients[canary].received[0].len(), 1);
+    assert_eq!(world.closed(CloseReason::ControlFlood), 1);
+    world.clients[flooding].pings_sent.clear();
+    world.expect_all_well();
+}
+
+#[test]
+fn b12_who_sends_pongs_and_never_echoes_is_closed_at_the_pong_deadline() {
+    let mut world = World::new(Setup::new(12));
+    let pretender = world.join(0, &[0]);
+    world.clients[pretender].answers_pings = false;
+    let honest = world.join(0, &[0]);
+    let talker = world.join(0, &[0]);
+    world.clients[talker].answers_pings = false;
+    for _ in 0..45 {
+        world.clients[pretender].send_frame(PONG, b"12345678");
+        world.clients[honest].send_frame(PONG, b"");
+        // Anything else is a sign of life.
+        world.clients[talker].ping();
+        world.run_for(second(1));
+    }
+    assert_eq!(world.clients[pretender].close, Some((4105, "ping_timeout".to_owned())));
+    let pinged = world.clients[pretender].pings_seen[0];
+    let closed = world.clients[pretender].seen_end.as_ref().expect("closed").0;
+    assert!((second(10)..second(10) + Duration::from_millis(40)).contains(&closed.since(pinged)));
+    assert!(world.clients[honest].is_open() && world.clients[talker].is_open());
+    assert_eq!(world.closed(CloseReason::PingTimeout), 1);
+    world.expect_all_well();
+}
+
+#[test]
+fn b12_pongs_that_nobody_asked_for_count_against_the_allowance() {
+    let mut world = World::new(Setup::new(12));
+    let flooding = world.join(0, &[0]);
+    world.clients[flooding].has_misbehaved = true;
+    (0..21).for_each(|_| world.clients[flooding].send_frame(PONG, b"12345678"));
+    world.settle();
+    assert_eq!(world.clients[flooding].close, Some((1008, "ctl_flood".to_owned())));
     world.expect_all_well();
 }
 

@@ -92,10 +92,16 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that has sent its upgrade request.
-    pub fn new(number: usize, wire: WireRef, channels: Vec<usize>, ledger: &Ledger) -> Self {
+    /// A client that has sent its upgrade request, perhaps with an offer of permessage-deflate.
+    pub fn new(
+        number: usize,
+        wire: WireRef,
+        channels: Vec<usize>,
+        offer: Option<&str>,
+        ledger: &Ledger,
+    ) -> Self {
         let names: Vec<&str> = channels.iter().map(|index| ledger.channels[*index].name.as_str()).collect();
-        wire.borrow_mut().flight.extend(protocol::upgrade_request(&names));
+        wire.borrow_mut().flight.extend(protocol::upgrade_request(&names, offer));
         Self {
             number,
             wire,
@@ -104,7 +110,7 @@ impl Client {
             answers_pings: true,
             tamper: None,
             witnesses: Vec::new(),
-            stream: Stream::new(),
+            stream: Stream::new(offer.is_some()),
             status: None,
             retry_after: None,
             connected: ledger.channels.iter().map(|log| log.order.len()).collect(),
@@ -130,6 +136,11 @@ impl Client {
     /// Whether it is upgraded and nobody has ended anything.
     pub fn is_open(&self) -> bool {
         self.status == Some(101) && self.end.is_none() && self.close.is_none() && !self.has_left
+    }
+
+    /// Messages that came deflated.
+    pub fn deflated(&self) -> usize {
+        self.stream.deflated
     }
 
     /// One step of its own accord.

@@ -7,9 +7,11 @@
 mod cases_accept;
 mod cases_alarm;
 mod cases_closing;
+mod cases_compression;
 mod cases_order;
 mod cases_transport;
 mod client;
+mod inflater;
 mod ledger;
 mod oracle;
 mod protocol;
@@ -41,12 +43,14 @@ fn every_seed_holds() {
         Some(seed) => seed..seed + 1,
         None => 0..number_from_environment("SIM_SEEDS").unwrap_or(SEEDS),
     };
-    let mut failed = Vec::new();
+    let (mut failed, mut deflated) = (Vec::new(), 0);
     for seed in seeds.clone() {
-        let outcome =
-            catch_unwind(AssertUnwindSafe(|| random::run(seed, replayed.is_some(), None).map(drop)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| random::run(seed, replayed.is_some(), None)));
         let fault = match outcome {
-            Ok(Ok(())) => continue,
+            Ok(Ok(world)) => {
+                deflated += world.clients.iter().map(client::Client::deflated).sum::<usize>();
+                continue;
+            }
             Ok(Err(fault)) => fault,
             Err(panic) => panic_text(&*panic),
         };
@@ -55,5 +59,6 @@ fn every_seed_holds() {
         );
         failed.push(seed);
     }
+    assert!(replayed.is_some() || deflated > 0, "no message came deflated");
     assert!(failed.is_empty(), "{} of {seeds:?} seeds failed: {failed:?}", failed.len());
 }

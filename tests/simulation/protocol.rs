@@ -3,9 +3,14 @@
 //! `Stream` takes bytes in any pieces and gives the 101 (or another status), then frames; it refuses whatever a
 //! server may not send. The writers give an upgrade request and masked frames.
 
+use super::inflater::Inflater;
+
 /// RFC 6455 §1.3 works this key out.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+/// Of a compressed message (RFC 7692 §6).
+const RSV1: u8 = 0x40;
 
 pub const TEXT: u8 = 0x1;
 pub const BINARY: u8 = 0x2;
@@ -13,15 +18,16 @@ pub const CLOSE: u8 = 0x8;
 pub const PING: u8 = 0x9;
 pub const PONG: u8 = 0xa;
 
-/// An upgrade request that joins `channels`.
-pub fn upgrade_request(channels: &[&str]) -> Vec<u8> {
+/// An upgrade request that joins `channels`, with an offer of extensions perhaps.
+pub fn upgrade_request(channels: &[&str], offer: Option<&str>) -> Vec<u8> {
     let target = match channels {
         [one] => format!("/ws/{one}"),
         many => format!("/ws?channels={}", many.join(",")),
     };
+    let offer = offer.map_or(String::new(), |offer| format!("Sec-WebSocket-Extensions: {offer}\r\n"));
     format!(
         "GET {target} HTTP/1.1\r\nHost: feed.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+         Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n"
     )
     .into_bytes()
 }
@@ -80,12 +86,17 @@ enum Stage {
 pub struct Stream {
     bytes: Vec<u8>,
     stage: Stage,
+    offers: bool,
+    /// There once permessage-deflate is agreed.
+    inflater: Option<Inflater>,
+    /// Messages that came deflated.
+    pub deflated: usize,
 }
 
 impl Stream {
-    /// Before the first response.
-    pub fn new() -> Self {
-        Self { bytes: Vec::new(), stage: Stage::Head }
+    /// Before the first response; whether the client `offers` permessage-deflate.
+    pub fn new(offers: bool) -> Self {
+        Self { bytes: Vec::new(), stage: Stage::Head, offers, inflater: None, deflated: 0 }
     }
 
     /// Adds `bytes` and gives what they complete.
@@ -99,9 +110,19 @@ impl Stream {
         while at < self.bytes.len() {
             let rest = &self.bytes[at..];
             let step = match self.stage {
-                Stage::Head => head(rest)?,
+                Stage::Head => {
+                    let answer = head(rest)?;
+                    if answer.is_some() {
+                        self.inflater = extension(rest, self.offers)?.then(Inflater::new);
+                    }
+                    answer
+                }
                 Stage::Body => Some((Item::Body(rest.to_vec()), rest.len())),
-                Stage::Frames => server_frame(rest)?,
+                Stage::Frames => {
+                    let item = server_frame(rest, self.inflater.as_mut())?;
+                    self.deflated += usize::from(item.is_some() && rest[0] & RSV1 != 0);
+                    item
+                }
                 Stage::Over => return Err(format!("{} bytes after the close frame", rest.len())),
             };
             let Some((item, length)) = step else { break };
@@ -139,9 +160,25 @@ fn head(bytes: &[u8]) -> Result<Option<(Item, usize)>, String> {
     Ok(Some((Item::Head { status, retry_after }, end + 4)))
 }
 
-fn server_frame(bytes: &[u8]) -> Result<Option<(Item, usize)>, String> {
+/// Whether a response agrees to permessage-deflate; anything else that it agrees to, or that was not offered, is a fault.
+fn extension(bytes: &[u8], offers: bool) -> Result<bool, String> {
+    let text = String::from_utf8_lossy(bytes);
+    let head = text.split("\r\n\r\n").next().unwrap_or_default();
+    let Some((_, rest)) = head.split_once("Sec-WebSocket-Extensions: ") else { return Ok(false) };
+    let answer = rest.split("\r\n").next().unwrap_or_default();
+    if !offers || !answer.starts_with("permessage-deflate; client_no_context_takeover") {
+        return Err(format!("agrees to {answer:?}"));
+    }
+    Ok(true)
+}
+
+fn server_frame(bytes: &[u8], inflater: Option<&mut Inflater>) -> Result<Option<(Item, usize)>, String> {
     let [first, second, ..] = *bytes else { return Ok(None) };
-    if first & 0x70 != 0 || first & 0x80 == 0 || second & 0x80 != 0 {
+    let is_deflated = first & RSV1 != 0;
+    if is_deflated && (inflater.is_none() || !matches!(first & 0x0f, TEXT | BINARY)) {
+        return Err(format!("RSV1 on a frame that begins with {first:02x}"));
+    }
+    if first & 0x30 != 0 || first & 0x80 == 0 || second & 0x80 != 0 {
         return Err(format!("a frame that begins with {first:02x} {second:02x}"));
     }
     let (length, header) = match second {
@@ -168,7 +205,10 @@ fn server_frame(bytes: &[u8]) -> Result<Option<(Item, usize)>, String> {
     if opcode >= CLOSE && length > 125 {
         return Err(format!("a control frame of {length} bytes"));
     }
-    let payload = payload.to_vec();
+    let payload = match inflater {
+        Some(inflater) if is_deflated => inflater.inflate(payload)?,
+        _ => payload.to_vec(),
+    };
     let item = match opcode {
         TEXT if std::str::from_utf8(&payload).is_err() => return Err("text that is not UTF-8".to_owned()),
         TEXT | BINARY => Item::Data { opcode, payload },

@@ -24,6 +24,10 @@ fn settings(random: &mut SmallRng) -> ChannelSettings {
         max_lag_bytes: one_of(random, &[600, 5000, 5000, 100_000, 1 << 20]),
         max_lag_age: Duration::from_secs(10),
         relay: random.random_bool(0.4),
+        compression: random.random_bool(0.5),
+        compression_level: random.random_range(1..=9),
+        compression_min_size: one_of(random, &[0, 32, 200]),
+        compression_epoch: one_of(random, &[1, 2, 5, 64]),
     }
 }
 
@@ -69,7 +73,17 @@ fn connect(world: &mut World, random: &mut SmallRng) {
         _ => (Reader::Dead, one_of(random, &[200, 1000])),
     };
     let shard = random.random_range(0..world.shards.len());
-    let number = world.connect(shard, &channels, reader, capacity);
+    let offer = one_of(
+        random,
+        &[
+            None,
+            Some("permessage-deflate"),
+            Some("permessage-deflate; client_max_window_bits"),
+            Some("permessage-deflate; server_no_context_takeover"),
+            Some("permessage-deflate; server_max_window_bits=10"),
+        ],
+    );
+    let number = world.connect_offering(shard, &channels, reader, capacity, offer);
     if random.random_bool(0.2) && reader != Reader::Healthy {
         world.clients[number].wire.borrow_mut().write_max = one_of(random, &[1, 7, 100]);
     }

@@ -110,6 +110,10 @@ impl World {
             rule.max_lag_bytes = Some(settings.max_lag_bytes);
             rule.max_lag_age = Some(settings.max_lag_age);
             rule.relay = Some(settings.relay);
+            rule.compression = Some(settings.compression);
+            rule.compression_level = Some(settings.compression_level);
+            rule.compression_min_size = Some(settings.compression_min_size);
+            rule.compression_epoch = Some(settings.compression_epoch);
             config.channels.rules.push(rule);
             ledger.add_channel(ChannelName::parse(&name).expect("a valid name"), settings);
         }
@@ -165,15 +169,29 @@ impl World {
 
     /// A client of `channels` connects to `shard`; `capacity` is its send buffer.
     pub fn connect(&mut self, shard: usize, channels: &[usize], reader: Reader, capacity: usize) -> usize {
+        self.connect_offering(shard, channels, reader, capacity, None)
+    }
+
+    /// The same with an offer of extensions.
+    pub fn connect_offering(
+        &mut self,
+        shard: usize,
+        channels: &[usize],
+        reader: Reader,
+        capacity: usize,
+        offer: Option<&str>,
+    ) -> usize {
         let number = self.clients.len();
         let wire = Wire::new(number, capacity);
-        let mut client = Client::new(number, Rc::clone(&wire), channels.to_vec(), &self.ledger);
+        let mut client = Client::new(number, Rc::clone(&wire), channels.to_vec(), offer, &self.ledger);
         client.reader = reader;
         self.shards[shard].host.borrow_mut().connect(wire);
         self.clients.push(client);
         self.joining.push(number);
         self.trace(|| {
-            format!("client {number} connects to shard {shard}, {channels:?}, {reader:?}, {capacity}")
+            format!(
+                "client {number} connects to shard {shard}, {channels:?}, {reader:?}, {capacity}, {offer:?}"
+            )
         });
         number
     }
@@ -181,6 +199,15 @@ impl World {
     /// A healthy client, upgraded and settled.
     pub fn join(&mut self, shard: usize, channels: &[usize]) -> usize {
         let number = self.connect(shard, channels, Reader::Healthy, usize::MAX);
+        self.settle();
+        assert_eq!(self.clients[number].status, Some(101));
+        number
+    }
+
+    /// A healthy client that offers permessage-deflate with `parameters`, upgraded and settled.
+    pub fn join_offering(&mut self, shard: usize, channels: &[usize], parameters: &str) -> usize {
+        let offer = format!("permessage-deflate{parameters}");
+        let number = self.connect_offering(shard, channels, Reader::Healthy, usize::MAX, Some(&offer));
         self.settle();
         assert_eq!(self.clients[number].status, Some(101));
         number

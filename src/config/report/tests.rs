@@ -31,6 +31,7 @@ const FILE: &str = r#"
     pattern = "chat.admin"
     relay = false
     max_lag_bytes = "10MB"
+    compression = "on"
 "#;
 
 #[test]
@@ -86,6 +87,10 @@ history_age = \"1m30s\"                   # file {path}:7
 on_lag = \"skip\"                         # file {path}:8
 max_lag_bytes = \"10MB\"                  # file {path}:12
 max_lag_age = \"3s\"                      # flag --max-lag-age
+compression = \"on\"                      # file {path}:13
+compression_level = 1                   # default
+compression_min_size = \"32B\"            # default
+compression_epoch = 64                  # default
 "
     );
     assert_eq!(for_channel(&loaded, &ChannelName::parse("chat.admin").unwrap()), expected);

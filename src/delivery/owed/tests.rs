@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::ChannelSettings;
+use crate::config::limits::OWN_FRAMES_BYTES_MAX;
 use crate::delivery::Feed;
 use crate::model::encoding::append_control_frame;
 use crate::model::{ChannelName, ConnectionId, Epoch, PayloadKind, Publication, ShardId};
@@ -28,7 +29,7 @@ fn publish(feeds: &mut Feeds, payload: &[u8], origin: Option<Origin>) {
 
 fn subscribed() -> Owed {
     let mut owed = Owed::default();
-    owed.subscribe(Subscription { channel: CHANNEL, member: 0, cursor: Offset(1) });
+    owed.subscribe(Subscription { channel: CHANNEL, member: 0, cursor: Cursor::plain(Offset(1)) });
     owed
 }
 
@@ -96,7 +97,7 @@ fn own_frames_go_out_at_the_next_entry_boundary() {
     write(&mut owed, &feeds, None, 30, &mut wire);
     let mut pong = Vec::new();
     append_control_frame(0xA, b"hi", &mut pong);
-    owed.push_own(&pong).unwrap();
+    owed.push_own(&pong, OWN_FRAMES_BYTES_MAX).unwrap();
     let (_, progress) = write(&mut owed, &feeds, None, usize::MAX, &mut wire);
     assert_eq!(progress.delivered, 2);
     let opcodes: Vec<u8> = frames(&wire).iter().map(|(first, _)| *first).collect();
@@ -106,10 +107,64 @@ fn own_frames_go_out_at_the_next_entry_boundary() {
 #[test]
 fn c9_own_frames_are_refused_as_a_unit_at_the_cap() {
     let mut owed = Owed::default();
-    owed.push_own(&vec![0; OWN_FRAMES_BYTES_MAX - 10]).unwrap();
-    assert_eq!(owed.push_own(&[0; 11]), Err(OwnFull));
-    owed.push_own(&[0; 10]).unwrap();
-    assert_eq!(owed.push_own(&[0]), Err(OwnFull));
+    owed.push_own(&vec![0; OWN_FRAMES_BYTES_MAX - 10], OWN_FRAMES_BYTES_MAX).unwrap();
+    assert_eq!(owed.push_own(&[0; 11], OWN_FRAMES_BYTES_MAX), Err(OwnFull));
+    owed.push_own(&[0; 10], OWN_FRAMES_BYTES_MAX).unwrap();
+    assert_eq!(owed.push_own(&[0], OWN_FRAMES_BYTES_MAX), Err(OwnFull));
+}
+
+/// A peer that reads, but never all of it.
+#[test]
+fn c9_what_was_sent_is_not_kept_while_more_waits() {
+    let feeds = Feeds::default();
+    let mut owed = Owed::default();
+    let (mut wire, mut expected) = (Vec::new(), Vec::new());
+    owed.push_own(&[0x8A, 1, 0].repeat(10), OWN_FRAMES_BYTES_MAX).unwrap();
+    expected.extend([0x8A, 1, 0].repeat(10));
+    for step in 0..10_000_u32 {
+        let pong = [0x8A, 1, step as u8];
+        owed.push_own(&pong, OWN_FRAMES_BYTES_MAX).unwrap();
+        expected.extend(pong);
+        write(&mut owed, &feeds, None, 3, &mut wire);
+        assert!(owed.own_bytes() == 30 && owed.memory_bytes() < 400, "{}", owed.memory_bytes());
+    }
+    write(&mut owed, &feeds, None, usize::MAX, &mut wire);
+    assert!(wire == expected, "a byte was lost or changed");
+}
+
+#[test]
+fn b11_pongs_replace_each_other_while_the_socket_refuses() {
+    let pong = |number: u8| {
+        let mut frame = Vec::new();
+        append_control_frame(0xA, &[number; 100], &mut frame);
+        frame
+    };
+    let feeds = Feeds::default();
+    let mut owed = Owed::default();
+    let mut wire = Vec::new();
+    owed.push_own(&pong(0), OWN_FRAMES_BYTES_MAX).unwrap();
+    write(&mut owed, &feeds, None, 50, &mut wire);
+    assert!(owed.is_blocked());
+    for number in 1..=250 {
+        owed.keep_newest_pong(&[pong(number), pong(number + 1)].concat());
+        assert!(owed.memory_bytes() < 1000, "{}", owed.memory_bytes());
+    }
+    let mut closing = Owed::default();
+    closing.push_own(&pong(0), OWN_FRAMES_BYTES_MAX).unwrap();
+    let mut close_wire = Vec::new();
+    write(&mut closing, &feeds, None, 50, &mut close_wire);
+    closing.keep_newest_pong(&pong(7));
+
+    owed.unblock();
+    write(&mut owed, &feeds, None, usize::MAX, &mut wire);
+    assert_eq!(frames(&wire), [(0x8A, vec![0; 100]), (0x8A, vec![251; 100])]);
+    assert_eq!(owed.memory_bytes(), 0);
+
+    // Nothing follows a close.
+    closing.push_last(&[0x88, 0]);
+    closing.unblock();
+    write(&mut closing, &feeds, None, usize::MAX, &mut close_wire);
+    assert_eq!(frames(&close_wire), [(0x8A, vec![0; 100]), (0x8A, vec![7; 100]), (0x88, vec![])]);
 }
 
 #[test]
@@ -123,7 +178,7 @@ fn a_sender_does_not_get_its_own_messages_back() {
     let (_, progress) = write(&mut owed, &feeds, Some(ME), usize::MAX, &mut wire);
     assert_eq!((progress.delivered, progress.stepped_over), (2, 2));
     assert_eq!(frames(&wire), [(0x82, b"a".to_vec()), (0x82, b"c".to_vec())]);
-    assert_eq!(owed.subscriptions()[0].cursor, Offset(5));
+    assert_eq!(owed.subscriptions()[0].cursor, Cursor::plain(Offset(5)));
 }
 
 #[test]
@@ -143,7 +198,7 @@ fn an_overtaken_cursor_is_reported_and_never_jumped_silently() {
     let mut slices = [IoSlice::new(&[]); SLICES_MAX];
     let plan = owed.gather(&feeds, None, &mut slices);
     assert_eq!((plan.overtaken, plan.bytes), (Some(CHANNEL), 0));
-    owed.subscription_mut(CHANNEL).unwrap().cursor = Offset(6);
+    owed.subscription_mut(CHANNEL).unwrap().cursor = Cursor::plain(Offset(6));
     let mut slices = [IoSlice::new(&[]); SLICES_MAX];
     assert!(owed.gather(&feeds, None, &mut slices).is_empty());
 }
@@ -157,7 +212,7 @@ fn large_messages_are_cut_at_the_write_bound_and_pongs_pass_at_the_boundary() {
     let mut wire = Vec::new();
     let (plan, progress) = write(&mut owed, &feeds, None, usize::MAX, &mut wire);
     assert_eq!((plan.bytes, progress.delivered, progress.has_more), (WRITE_BYTES_MAX, 0, true));
-    owed.push_own(&[0x8A, 0]).unwrap();
+    owed.push_own(&[0x8A, 0], OWN_FRAMES_BYTES_MAX).unwrap();
     while write(&mut owed, &feeds, None, usize::MAX, &mut wire).1.has_more {}
     let opcodes: Vec<(u8, usize)> =
         frames(&wire).iter().map(|(first, payload)| (*first, payload.len())).collect();
@@ -180,13 +235,16 @@ fn any_sequence_of_short_writes_gives_whole_frames_in_order() {
                     published.push(payload);
                 }
                 1 => {
-                    owed.push_own(&[0x8A, 1, step as u8]).unwrap();
+                    owed.push_own(&[0x8A, 1, step as u8], OWN_FRAMES_BYTES_MAX).unwrap();
                     pongs += 1;
                 }
                 _ => {
                     let accepted = [0, 1, 7, 300, 5_000, usize::MAX][random.random_range(0..6)];
-                    let lag =
-                        feeds.get(CHANNEL).unwrap().journal.bytes_behind(owed.subscriptions()[0].cursor);
+                    let lag = feeds
+                        .get(CHANNEL)
+                        .unwrap()
+                        .journal
+                        .bytes_behind(owed.subscriptions()[0].cursor.offset());
                     if lag < 500_000 {
                         write(&mut owed, &feeds, None, accepted, &mut wire);
                     } else {
@@ -194,7 +252,7 @@ fn any_sequence_of_short_writes_gives_whole_frames_in_order() {
                     }
                 }
             }
-            let cursor = owed.subscriptions()[0].cursor;
+            let cursor = owed.subscriptions()[0].cursor.offset();
             feeds.get_mut(CHANNEL).unwrap().note_visit(cursor, true, 1, Time::ZERO);
         }
         while write(&mut owed, &feeds, None, usize::MAX, &mut wire).1.has_more {}

@@ -1,5 +1,6 @@
 //! The cases A of docs/GUARANTEES.md, by their ids; every request takes the way that the shard takes.
 
+mod extensions;
 mod heads;
 mod oracle;
 mod pages;
@@ -47,7 +48,7 @@ enum Outcome {
 fn outcome(bytes: &[u8]) -> Outcome {
     let said = String::from_utf8_lossy(bytes);
     match decide(bytes) {
-        Decision::Join { response, channels } => {
+        Decision::Join { response, channels, .. } => {
             assert!(response.starts_with(b"HTTP/1.1 101 Switching Protocols\r\n"), "{said:?}");
             Outcome::Joins(channels.iter().map(ToString::to_string).collect())
         }

@@ -98,6 +98,66 @@ fn the_101_is_complete_and_ours() {
     assert_eq!(String::from_utf8(response).unwrap(), expected);
 }
 
+/// An otherwise valid upgrade with these lines of `Sec-WebSocket-Extensions`.
+fn offering(lines: &[String]) -> Vec<u8> {
+    let lines: String = lines.iter().map(|line| format!("Sec-WebSocket-Extensions: {line}\r\n")).collect();
+    upgrade("/", &lines)
+}
+
+#[test]
+fn a20_whatever_is_offered_is_declined_and_the_handshake_succeeds() {
+    let Decision::Join { response: plain, .. } = decide(&offering(&[])) else { panic!() };
+    let bits = (0..=20).flat_map(|bits| {
+        ["server_max_window_bits", "client_max_window_bits"]
+            .map(|name| format!("permessage-deflate; {name}={bits}"))
+    });
+    let odd = [
+        "permessage-deflate",
+        "permessage-deflate; client_max_window_bits",
+        "permessage-deflate; server_no_context_takeover; server_no_context_takeover",
+        "permessage-deflate; server_max_window_bits",
+        "permessage-deflate; server_max_window_bits=",
+        "permessage-deflate; server_max_window_bits=\"10\"",
+        "permessage-deflate; server_max_window_bits=\"10",
+        "permessage-deflate; server_max_window_bits=-1",
+        "permessage-deflate; server_max_window_bits=99999999999999999999",
+        "permessage-deflate; unknown=\"a, b; c\"",
+        "permessage-deflate;",
+        "permessage-deflate, permessage-deflate; client_max_window_bits, x-webkit-deflate-frame",
+        "; ; ;",
+        ", , ,",
+        "",
+        "\"",
+        "=",
+        "permessage-deflate; =",
+        "__proto__; constructor=1",
+    ];
+    for line in bits.chain(odd.map(str::to_owned)) {
+        let Decision::Join { response, .. } = decide(&offering(std::slice::from_ref(&line))) else {
+            panic!("{line}")
+        };
+        assert_eq!(response, plain, "{line}");
+    }
+}
+
+#[test]
+fn a20_more_than_eight_offers_or_a_kibibyte_are_refused() {
+    let offers = |count: usize| vec!["a; b=\"1, 2, \\\", 3\""; count].join(" ,, ");
+    let refused = Outcome::Refused(R::TooManyExtensions);
+    for (lines, expected) in [
+        (vec![offers(8)], joins_lobby()),
+        (vec![offers(9)], refused.clone()),
+        (vec![offers(3), offers(5)], joins_lobby()),
+        (vec![offers(4), offers(5)], refused.clone()),
+        (vec![",".repeat(500)], joins_lobby()),
+        (vec!["a".repeat(1024)], joins_lobby()),
+        (vec!["a".repeat(1025)], refused.clone()),
+        (vec!["a".repeat(512), "b".repeat(513)], refused),
+    ] {
+        assert_eq!(outcome(&offering(&lines)), expected, "{lines:?}");
+    }
+}
+
 #[test]
 fn a7_any_version_but_one_13_is_told_the_right_one() {
     for version in [

@@ -1,0 +1,335 @@
+//! What a client deflates (permessage-deflate, RFC 7692), in front of the protocol of `websocket.rs`.
+//!
+//! The unpacker walks over the client's frames for `inbound.rs`. What is not compressed goes on as it came, control frames between the
+//! fragments of a compressed message included. A compressed message is gathered, inflated within its bounds, and goes on as
+//! one ordinary frame: nothing behind this file knows of compression. A client never refers to its earlier messages
+//! (`client_no_context_takeover` is in every answer), so one [`Inflater`] serves a shard, and a connection keeps nothing.
+
+use flate2::{Decompress, FlushDecompress, Status};
+
+use crate::config::limits::{INFLATE_RATIO_FROM_BYTES, INFLATE_RATIO_MAX};
+use crate::model::CloseReason;
+
+pub(super) const FIN: u8 = 0x80;
+const RSV1: u8 = 0x40;
+/// All three reserved bits.
+const RESERVED: u8 = 0x70;
+const MASKED: u8 = 0x80;
+const CONTINUATION: u8 = 0x0;
+const TEXT: u8 = 0x1;
+const BINARY: u8 = 0x2;
+/// First and second byte, eight of length, four of mask.
+pub(super) const HEADER_BYTES_MAX: usize = 14;
+/// What a compressed message leaves out at its end (RFC 7692 §7.2.2).
+const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
+/// Bytes inflated between two looks at the bounds.
+const STEP_BYTES: usize = 4096;
+
+/// log2 of the window: the largest, so that a client may choose its own.
+const WINDOW_BITS: u8 = 15;
+
+/// Inflates one message at a time. 48 KiB from the first one on.
+#[derive(Default)]
+pub struct Inflater {
+    context: Option<Box<Decompress>>,
+    /// Bytes given since [`Inflater::take_bytes`].
+    bytes: usize,
+}
+
+impl Inflater {
+    /// Bytes inflated since the last call.
+    pub fn take_bytes(&mut self) -> usize {
+        std::mem::take(&mut self.bytes)
+    }
+
+    /// Appends the payload of a compressed message to `out`: at most `bytes_max`, checked every 4 KiB. `compressed` is what
+    /// its frames carried, unmasked.
+    ///
+    /// # Errors
+    /// `MessageTooBig` beyond `bytes_max`, `InflateTooBig` beyond [`INFLATE_RATIO_MAX`] times what came, `Inflate` for bytes
+    /// that are not deflated data. What `out` got is meaningless then.
+    pub(super) fn inflate(
+        &mut self,
+        compressed: &[u8],
+        bytes_max: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CloseReason> {
+        let context = self
+            .context
+            .get_or_insert_with(|| Box::new(Decompress::new_with_window_bits(false, WINDOW_BITS)));
+        context.reset(false);
+        let before = out.len();
+        let mut step = [0; STEP_BYTES];
+        for mut input in [compressed, &TAIL[..]] {
+            loop {
+                let (taken, given) = (context.total_in(), context.total_out());
+                let status = context.decompress(input, &mut step, FlushDecompress::Sync);
+                let taken = (context.total_in() - taken) as usize;
+                let given = (context.total_out() - given) as usize;
+                input = input.get(taken..).unwrap_or_default();
+                out.extend_from_slice(step.get(..given).unwrap_or_default());
+                self.bytes += given;
+                let inflated = out.len() - before;
+                if inflated > bytes_max {
+                    return Err(CloseReason::MessageTooBig);
+                }
+                if inflated > INFLATE_RATIO_FROM_BYTES && inflated / INFLATE_RATIO_MAX > compressed.len() {
+                    return Err(CloseReason::InflateTooBig);
+                }
+                match status {
+                    // A block may say that it is the last (RFC 7692 §7.2.3.4); another stream begins behind it.
+                    Ok(Status::StreamEnd) => context.reset(false),
+                    Ok(Status::Ok | Status::BufError) if taken == 0 && given == 0 && !input.is_empty() => {
+                        return Err(CloseReason::Inflate);
+                    }
+                    Ok(Status::Ok | Status::BufError) => {}
+                    Err(_) => return Err(CloseReason::Inflate),
+                }
+                if input.is_empty() && given < STEP_BYTES {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Inflater {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inflater").field("has_context", &self.context.is_some()).finish()
+    }
+}
+
+/// What the next byte is part of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Part {
+    /// FIN, reserved bits, opcode.
+    #[default]
+    First,
+    /// The rest of the header.
+    Header,
+    /// The payload.
+    Payload,
+}
+
+/// A compressed message under way.
+#[derive(Debug)]
+pub(super) struct Compressed {
+    pub(super) opcode: u8,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// Follows the frames of one client and gathers what is compressed.
+#[derive(Debug, Default)]
+pub(super) struct Unpacker {
+    header: [u8; HEADER_BYTES_MAX],
+    header_bytes: usize,
+    part: Part,
+    /// The present frame is part of a compressed message.
+    is_gathered: bool,
+    /// Payload bytes of the frame still to come.
+    left: u64,
+    /// Payload bytes of the frame so far, as far as the mask has to know.
+    mask_place: usize,
+    compressed: Option<Compressed>,
+    /// A fragmented message that is not compressed has begun and its last frame has not.
+    is_plain_open: bool,
+}
+
+impl Unpacker {
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.part == Part::First && self.compressed.is_none()
+    }
+
+    /// Whether what comes next goes on as it came, as far as is known yet.
+    pub(super) fn passes_on(&self) -> bool {
+        self.part == Part::First || !self.is_gathered
+    }
+
+    /// Whether a compressed message has begun and is not finished.
+    pub(super) fn is_in_message(&self) -> bool {
+        self.compressed.is_some()
+    }
+
+    /// Whether the frame that begins with `first` is to be gathered rather than to go on.
+    fn gathers(&self, first: u8) -> bool {
+        let opcode = first & 0x0f;
+        match self.compressed {
+            Some(_) => matches!(opcode, CONTINUATION | TEXT | BINARY),
+            None => first & RSV1 != 0 && matches!(opcode, TEXT | BINARY) && !self.is_plain_open,
+        }
+    }
+
+    /// Walks over frames that go on as they are; gives the index of the first byte that does not, or the end.
+    pub(super) fn pass(&mut self, input: &[u8]) -> usize {
+        let mut at = 0;
+        while let Some(&byte) = input.get(at) {
+            match self.part {
+                Part::First if self.gathers(byte) => break,
+                Part::First => {
+                    self.on_first(byte, false);
+                    if matches!(byte & 0x0f, CONTINUATION | TEXT | BINARY) {
+                        self.is_plain_open = byte & FIN == 0;
+                    }
+                    at += 1;
+                }
+                Part::Header => {
+                    self.on_header(byte);
+                    at += 1;
+                }
+                Part::Payload => {
+                    let here = self.left.min((input.len() - at) as u64);
+                    self.on_payload(here);
+                    at += here as usize;
+                }
+            }
+        }
+        at
+    }
+
+    /// Gathers from a frame of a compressed message, at most to its end; gives the bytes taken, and the message once its
+    /// last frame is complete.
+    pub(super) fn gather(
+        &mut self,
+        input: &[u8],
+        compressed_max: usize,
+    ) -> Result<(usize, Option<Compressed>), CloseReason> {
+        let mut at = 0;
+        while let Some(&byte) = input.get(at) {
+            match self.part {
+                Part::First => {
+                    self.begin(byte)?;
+                    at += 1;
+                }
+                Part::Header => {
+                    self.on_header(byte);
+                    at += 1;
+                    self.check_header(compressed_max)?;
+                }
+                Part::Payload => {
+                    let here = self.left.min((input.len() - at) as u64) as usize;
+                    self.unmask(input.get(at..at + here).unwrap_or_default());
+                    self.on_payload(here as u64);
+                    at += here;
+                }
+            }
+            if self.part == Part::First {
+                let is_final = self.header[0] & FIN != 0;
+                return Ok((at, if is_final { self.compressed.take() } else { None }));
+            }
+        }
+        Ok((at, None))
+    }
+
+    fn begin(&mut self, first: u8) -> Result<(), CloseReason> {
+        let (reserved, opcode) = (first & RESERVED, first & 0x0f);
+        match self.compressed {
+            // RFC 7692 §6: only the first frame of a message has the bit.
+            Some(_) if reserved != 0 => return Err(CloseReason::ReservedBits),
+            Some(_) if opcode != CONTINUATION => return Err(CloseReason::ContinuationState),
+            Some(_) => {}
+            None if reserved != RSV1 => return Err(CloseReason::ReservedBits),
+            None => self.compressed = Some(Compressed { opcode, bytes: Vec::new() }),
+        }
+        self.on_first(first, true);
+        Ok(())
+    }
+
+    /// What `boundary.rs` checks of the frames that go on (RFC 6455 §5.1, §5.2), as soon as the header says it.
+    fn check_header(&self, compressed_max: usize) -> Result<(), CloseReason> {
+        if self.header[1] & MASKED == 0 {
+            return Err(CloseReason::Unmasked);
+        }
+        let Some(length) = self.length().filter(|_| self.header_bytes == self.mask_start()) else {
+            return Ok(());
+        };
+        let shortest = match self.header[1] & !MASKED {
+            126 => 126,
+            127 => 0x1_0000,
+            _ => 0,
+        };
+        if length < shortest || length >> 63 != 0 {
+            return Err(CloseReason::LengthForm);
+        }
+        let before = self.compressed.as_ref().map_or(0, |compressed| compressed.bytes.len() as u64);
+        if before.saturating_add(length) > compressed_max as u64 {
+            return Err(CloseReason::MessageTooBig);
+        }
+        Ok(())
+    }
+
+    fn on_first(&mut self, first: u8, is_gathered: bool) {
+        self.header[0] = first;
+        self.is_gathered = is_gathered;
+        (self.header_bytes, self.mask_place, self.part) = (1, 0, Part::Header);
+    }
+
+    fn on_header(&mut self, byte: u8) {
+        if let Some(place) = self.header.get_mut(self.header_bytes) {
+            *place = byte;
+            self.header_bytes += 1;
+        }
+        let mask_bytes = if self.header[1] & MASKED == 0 { 0 } else { 4 };
+        if self.header_bytes == self.mask_start() + mask_bytes {
+            self.left = self.length().unwrap_or_default();
+            self.part = if self.left == 0 { Part::First } else { Part::Payload };
+        }
+    }
+
+    fn on_payload(&mut self, bytes: u64) {
+        self.left -= bytes;
+        if self.left == 0 {
+            self.part = Part::First;
+        }
+    }
+
+    /// Where the mask begins, once the second byte is known.
+    fn mask_start(&self) -> usize {
+        match self.header[1] & !MASKED {
+            126 => 4,
+            127 => 10,
+            _ => 2,
+        }
+    }
+
+    /// The payload's length, once it is known.
+    fn length(&self) -> Option<u64> {
+        let extended = self.header.get(2..self.mask_start())?;
+        if self.header_bytes < self.mask_start() {
+            return None;
+        }
+        match extended {
+            [] => Some(u64::from(self.header[1] & !MASKED)),
+            bytes => Some(bytes.iter().fold(0, |length, byte| length << 8 | u64::from(*byte))),
+        }
+    }
+
+    fn unmask(&mut self, payload: &[u8]) {
+        let start = self.mask_start();
+        let mask =
+            self.header.get(start..start + 4).unwrap_or(&[0; 4]).iter().cycle().skip(self.mask_place % 4);
+        if let Some(compressed) = &mut self.compressed {
+            compressed.bytes.extend(payload.iter().zip(mask).map(|(byte, mask)| byte ^ mask));
+        }
+        self.mask_place = (self.mask_place + payload.len()) % 4;
+    }
+}
+
+/// Writes the header of a frame masked with zeros in front of its payload, which begins at [`HEADER_BYTES_MAX`]; gives where
+/// it begins.
+pub(super) fn put_header(first: u8, frame: &mut [u8]) -> usize {
+    let length = (frame.len() - HEADER_BYTES_MAX) as u64;
+    let (short, extended_bytes) = match length {
+        0..=125 => (length as u8, 0),
+        126..=0xffff => (126, 2),
+        _ => (127, 8),
+    };
+    let start = HEADER_BYTES_MAX - 6 - extended_bytes;
+    frame[start] = first;
+    frame[start + 1] = MASKED | short;
+    frame[start + 2..start + 2 + extended_bytes].copy_from_slice(&length.to_be_bytes()[8 - extended_bytes..]);
+    start
+}
+
+#[cfg(test)]
+mod tests;
