@@ -78,7 +78,7 @@ impl Cursor {
     /// At `next`, everything in between sent: the ride goes on.
     #[must_use]
     pub const fn sent_to(self, next: Offset) -> Self {
-        Self::new(next, self.ride())
+        Self((self.0 & !OFFSET_MASK) | (next.0 & OFFSET_MASK))
     }
 
     /// At `next`, something in between not sent: who rode waits for the next epoch.

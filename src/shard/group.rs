@@ -23,20 +23,19 @@ const GROUP_MAX: usize = 32;
 struct Group {
     slots: [u32; GROUP_MAX],
     count: usize,
-    /// The next message of all of them.
-    from: Offset,
+    /// The cursor of the first of them: who stands there too is like them without a further look.
+    first: Cursor,
 }
 
 impl Group {
-    const EMPTY: Self = Self { slots: [0; GROUP_MAX], count: 0, from: Offset(0) };
+    const EMPTY: Self = Self { slots: [0; GROUP_MAX], count: 0, first: Cursor::plain(Offset(0)) };
 
-    /// Whether one whose next message is `next` gets the same bytes.
-    fn takes(&self, next: Offset) -> bool {
-        self.count == 0 || self.from == next
+    /// The next message of all of them.
+    fn from(&self) -> Offset {
+        self.first.offset()
     }
 
-    fn push(&mut self, slot: u32, next: Offset) {
-        self.from = next;
+    fn push(&mut self, slot: u32) {
         self.slots[self.count] = slot;
         self.count += 1;
     }
@@ -54,6 +53,7 @@ struct Found {
 impl Found {
     /// The group that one at `cursor` belongs to, unless it is to be visited alone.
     fn group_of(&mut self, cursor: Cursor, journal: &Journal) -> Option<&mut Group> {
+        let cursor = journal.board(cursor);
         let group = match cursor.ride() {
             Ride::Plain | Ride::Barred => &mut self.plain,
             Ride::Riding => &mut self.riding,
@@ -61,7 +61,10 @@ impl Found {
             Ride::Waiting if journal.next_epoch(cursor.offset()).is_some() => return None,
             Ride::Waiting => &mut self.plain,
         };
-        group.takes(cursor.offset()).then_some(group)
+        if group.count == 0 {
+            group.first = cursor;
+        }
+        (group.from() == cursor.offset()).then_some(group)
     }
 }
 
@@ -81,7 +84,7 @@ impl<R: Reactor> Shard<R> {
         };
         for (group, is_riding) in [(&plain, false), (&riding, true)] {
             let slots = &group.slots[..group.count];
-            if !slots.is_empty() && !self.write_group(channel, group.from, is_riding, slots) {
+            if !slots.is_empty() && !self.write_group(channel, group.from(), is_riding, slots) {
                 for slot in slots {
                     self.visit_member(*slot, channel);
                 }
@@ -111,14 +114,18 @@ impl<R: Reactor> Shard<R> {
                 break;
             };
             let cursor = self.slots.get_mut(*slot).and_then(Connection::lone_cursor);
-            let cursor = cursor.filter(|_| !pass.is_out_of_turn()).map(|cursor| journal.board(cursor));
-            match cursor.and_then(|cursor| Some((cursor, found.group_of(cursor, journal)?))) {
-                Some((cursor, group)) => group.push(*slot, cursor.offset()),
-                None => {
-                    found.odd = Some(*slot);
-                    break;
+            let group = match cursor.filter(|_| !pass.is_out_of_turn()) {
+                Some(cursor) if found.plain.count > 0 && cursor == found.plain.first => {
+                    Some(&mut found.plain)
                 }
-            }
+                Some(cursor) => found.group_of(cursor, journal),
+                None => None,
+            };
+            let Some(group) = group else {
+                found.odd = Some(*slot);
+                break;
+            };
+            group.push(*slot);
         }
         (found.plain.count + found.riding.count > 0 || found.odd.is_some()).then_some(found)
     }
