@@ -54,7 +54,7 @@ impl<R: Reactor> Shard<R> {
                     connection.traffic.bytes_in += length as u64;
                     let is_drained = length < room && !connection.marks.has(Mark::ReadClosed);
                     self.handle_bytes(slot, &buffer[..length]);
-                    left = left.saturating_sub(length + self.inflater.take_bytes());
+                    left = left.saturating_sub(length + self.inflater.take_work());
                     if is_drained {
                         return self.note_read_dry(slot);
                     }
