@@ -9,6 +9,7 @@ mod answer;
 mod close;
 mod connection;
 mod drain;
+mod echo;
 mod ends;
 mod expire;
 mod flush;

@@ -228,6 +228,9 @@ impl<R: Reactor> Shard<R> {
 
     /// Queues what the codec answered; to a socket that takes nothing, no more than the newest pong.
     fn queue_replies(&mut self, slot: u32) -> Result<(), CloseReason> {
+        if self.session_limits.echoes {
+            self.deflate_echoes(slot);
+        }
         let Some(connection) = self.slots.get_mut(slot) else { return Ok(()) };
         if self.replies.is_empty() || !matches!(connection.phase, Phase::Open(_)) {
             return Ok(());

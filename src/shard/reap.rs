@@ -20,6 +20,7 @@ impl<R: Reactor> Shard<R> {
         for (slot, peer) in std::mem::take(&mut self.ended) {
             let id = self.slots.id(slot);
             let Some(connection) = self.slots.remove(slot) else { continue };
+            self.echoes.forget(slot);
             if !connection.marks.has(Mark::OverLimit) {
                 self.budget.give_back();
             } else {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::accept::AcceptState;
 use super::connection::Connection;
 use super::drain::Drain;
+use super::echo::Echoes;
 use super::ends::Ends;
 use super::expire::Sweep;
 use super::outbox::Outbox;
@@ -92,6 +93,7 @@ pub struct Shard<R: Reactor> {
     pub(super) sweep: Sweep,
     pub(super) runs: Runs,
     pub(super) ends: Ends,
+    pub(super) echoes: Echoes,
     pub(super) is_stopped: bool,
     pub(super) has_timers_left: bool,
     // Buffers that every turn uses again.
@@ -152,6 +154,7 @@ impl<R: Reactor> Shard<R> {
             sweep: Sweep::default(),
             runs: Runs::default(),
             ends: Ends::default(),
+            echoes: Echoes::default(),
             is_stopped: false,
             has_timers_left: false,
             read_buffer: vec![0; READ_BYTES_PER_TURN],

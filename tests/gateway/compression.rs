@@ -147,3 +147,24 @@ fn b14_bombs_and_misused_bits_end_the_connection_with_their_reason() {
     declined.raw.wait_end(PATIENCE);
     oracles.check(&mut gateway);
 }
+
+#[test]
+fn what_the_conformance_suite_hears_is_deflated_by_the_compressor_of_channels() {
+    let mut gateway = Gateway::start(&["--echo", "--compression", "on", "--compression-epoch", "8"]);
+    let oracles = Oracles::before(&gateway);
+    let wide = "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover";
+    for (extra, deflated) in [(&[OFFER][..], 40), (&[OFFER][..], 40), (&[wide][..], 0), (&[][..], 0)] {
+        let mut client = Reader::join(&gateway, "/ws/echo", extra);
+        for number in 0..40 {
+            if extra.is_empty() {
+                client.client.send_text(&tick(number));
+            } else {
+                client.client.raw.send(&compressed_frame(Opcode::Text, tick(number).as_bytes()));
+            }
+            assert_eq!(client.next_text(), tick(number));
+        }
+        assert_eq!(client.deflated, deflated, "{extra:?}");
+        client.client.close();
+    }
+    oracles.check(&mut gateway);
+}
