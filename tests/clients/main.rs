@@ -1,5 +1,5 @@
 //! The gateway against clients that we did not write: Chromium on the demo page, `ws` and `wscat` from npm,
-//! `websockets` from PyPI, curl, and the Autobahn testsuite. Their scripts lie beside this file; each test starts a gateway of its own.
+//! `websockets` and `wsproto` from PyPI, curl, and the Autobahn testsuite. Their scripts lie beside this file; each test starts a gateway of its own.
 //!
 //! A client that is not installed fails its tests with one line that names the installer; `make test` installs them,
 //! and skips by name what a machine cannot install.
@@ -14,6 +14,7 @@ mod conformance;
 mod curl;
 mod npm_ws;
 mod pypi_websockets;
+mod pypi_wsproto;
 mod script;
 #[path = "../gateway/support/mod.rs"]
 mod support;
