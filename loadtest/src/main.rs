@@ -22,6 +22,7 @@ mod stage;
 mod stats;
 mod sys;
 mod target;
+mod tick;
 mod tls;
 mod verify;
 mod watch;

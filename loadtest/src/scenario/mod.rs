@@ -25,6 +25,14 @@ use crate::stage::{Stage, stalled_count};
 /// # Errors
 /// Why it could not be completed.
 pub fn run(scenario: &Scenario) -> Result<Option<Report>, Failure> {
+    if let Some((common, size)) = scenario.common().zip(scenario.size())
+        && size < common.payload.size_min()
+    {
+        let least = common.payload.size_min();
+        return Err(Failure::Usage(format!(
+            "a message of this --payload has {least} bytes or more: give --size"
+        )));
+    }
     match scenario {
         Scenario::Connect(options) => {
             on_stage(&options.common, false, |stage, report| connect::run(stage, report, options))

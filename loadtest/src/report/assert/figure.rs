@@ -99,6 +99,10 @@ pub enum Origin {
     Rate,
     /// Cores that this tool kept busy.
     GeneratorCores,
+    /// Bytes on the wire for each delivery.
+    WirePerDelivery,
+    /// Deliveries of a series that came compressed, and all of them.
+    Compressed,
     /// Counts of a server's subscribers, and the whole that they are a part of.
     Counts(fn(&Stats) -> u64, fn(&Stats) -> u64),
     /// Connections that are still there, of those that were asked for.
@@ -162,6 +166,8 @@ pub const KNOWN: &[Known] = &[
     known("missing", Dimension::Plain, Origin::Missing),
     known("connections", Dimension::Count, Origin::Connections),
     known("generator_cores", Dimension::Cores, Origin::GeneratorCores),
+    known("wire_per_delivery", Dimension::Bytes, Origin::WirePerDelivery),
+    known("compressed", Dimension::Count, Origin::Compressed),
     known("rss_per_connection", Dimension::Bytes, Origin::RssPerConnection),
 ];
 
@@ -217,6 +223,8 @@ impl Figure {
                     | Origin::UserCpu
                     | Origin::Rate
                     | Origin::GeneratorCores
+                    | Origin::WirePerDelivery
+                    | Origin::Compressed
             )
         )
     }
@@ -230,6 +238,7 @@ impl Figure {
             })),
             Origin::Cpu(_) => Some(Box::new(Round::cpu_per_unit)),
             Origin::Rate => Some(Box::new(|round| Some(round.rate()))),
+            Origin::WirePerDelivery => Some(Box::new(Round::wire_per_delivery)),
             _ => None,
         }
     }
@@ -259,6 +268,14 @@ impl Figure {
             Some(Origin::UserCpu) => cpu_of(series?)?.user_us * 1e3,
             Some(Origin::Rate) => Total::of(series?).rate_median,
             Some(Origin::GeneratorCores) => Total::of(series?).generator_cores,
+            Some(Origin::WirePerDelivery) => {
+                Total::of(series?).wire.ok_or("nothing was delivered")?.per_delivery
+            }
+            Some(Origin::Compressed) => {
+                let rounds = &series?.rounds;
+                let sum = |count: fn(&Round) -> u64| rounds.iter().map(count).sum::<u64>() as f64;
+                return Ok((sum(|round| round.wire.deflated), sum(|round| round.units)));
+            }
             Some(Origin::Counts(part, whole)) => {
                 let (part, whole) = (part(stats?), whole(stats?));
                 if whole == 0 {
