@@ -17,8 +17,8 @@ use crate::server::bare::BareOptions;
 use crate::sources::Sources;
 use crate::wire::url::Url;
 pub use scenarios::{
-    ChurnOptions, ConnectOptions, FanoutOptions, HoldOptions, IdleOptions, LatencyOptions, SlowOptions,
-    SoakOptions, StormOptions,
+    ChurnOptions, ConnectOptions, FanoutOptions, HoldOptions, HostileKind, HostileOptions, IdleOptions,
+    LatencyOptions, SlowOptions, SoakOptions, StormOptions,
 };
 use values::{byte_rate, duration, publish_by, thread_count};
 
@@ -53,6 +53,8 @@ pub enum Scenario {
     Storm(StormOptions),
     /// Churn, storms and slow readers for hours: the slope of the server's memory
     Soak(SoakOptions),
+    /// Connections that do what no client should, beside --connections canaries: what these notice, and the server's memory
+    Hostile(HostileOptions),
     /// The built-in bare server (started by --limit)
     #[command(hide = true)]
     BareServer(BareOptions),
@@ -133,8 +135,8 @@ pub struct Common {
     #[command(flatten, next_help_heading = "Target")]
     pub bare: BareOptions,
 
-    /// Connections to each server
-    #[arg(long, short = 'n', default_value_t = 1000, help_heading = "Load")]
+    /// Connections to each server; canaries in `hostile`
+    #[arg(long, short = 'n', alias = "canaries", default_value_t = 1000, help_heading = "Load")]
     pub connections: usize,
     /// Source addresses A-B,C; by itself, on loopback 59 from 127.0.0.2 on, and more beyond a third of their ports
     #[arg(long, value_parser = Sources::parse, help_heading = "Load")]
@@ -232,6 +234,7 @@ impl Scenario {
             Self::Churn(options) => options.size,
             Self::Storm(options) => options.size,
             Self::Soak(options) => options.size,
+            Self::Hostile(options) => options.size,
             Self::Connect(_) | Self::Idle(_) | Self::BareServer(_) => return None,
         })
     }
@@ -248,6 +251,7 @@ impl Scenario {
             Self::Churn(options) => &options.common,
             Self::Storm(options) => &options.common,
             Self::Soak(options) => &options.common,
+            Self::Hostile(options) => &options.common,
             Self::BareServer(_) => return None,
         })
     }

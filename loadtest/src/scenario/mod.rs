@@ -5,9 +5,11 @@ mod churn;
 mod connect;
 mod fanout;
 mod hold;
+mod hostile;
 mod latency;
 mod load;
 mod rounds;
+mod shortage;
 mod slow;
 mod soak;
 mod storm;
@@ -62,6 +64,9 @@ pub fn run(scenario: &Scenario) -> Result<Option<Report>, Failure> {
         }
         Scenario::Soak(options) => {
             on_stage(&soak::common(options), true, |stage, report| soak::run(stage, report, options))
+        }
+        Scenario::Hostile(options) => {
+            on_stage(&hostile::common(options)?, true, |stage, report| hostile::run(stage, report, options))
         }
         Scenario::BareServer(options) => {
             bare::serve(options).map_err(|error| Failure::Unavailable(format!("bare server: {error}")))?;

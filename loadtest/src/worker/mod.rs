@@ -27,7 +27,7 @@ use crate::sys;
 use crate::target::Target;
 use crate::verify::{Gaps, owed};
 use connection::{Connection, Detour};
-pub use opening::Opening;
+pub use opening::{Opening, connect, reset_on_close};
 use receive::{Desk, Ended};
 use sipping::Sipping;
 
@@ -316,7 +316,7 @@ impl Worker {
                     }
             });
             if chosen && let Some(connection) = self.remove(index) {
-                opening::reset_on_close(connection.stream.socket());
+                reset_on_close(connection.stream.socket());
                 left -= 1;
                 self.next_victim = index + 1;
             }

@@ -10,18 +10,20 @@ use crate::stats::Stats;
 /// Facts of a whole run. Those of one server begin with its name instead.
 const FACTS: &[&str] =
     &["connect_seconds", "kernel_slab_per_connection", "available_per_connection", "tcp_buffer_bytes"];
+/// Beginning of the facts of an attack, of which there are as many as ways to end.
+const ATTACK: &str = "hostile_";
 /// Beginnings of the facts of one server.
 const SERVERS: &[&str] = &["server_", "versus_", "limit_", "limit-"];
 
 /// Whether a key can be that of a fact.
 pub fn is_fact(key: &str) -> bool {
-    FACTS.contains(&key) || SERVERS.iter().any(|name| key.starts_with(name))
+    FACTS.contains(&key) || key.starts_with(ATTACK) || SERVERS.iter().any(|name| key.starts_with(name))
 }
 
 /// Whether a fact is one of the whole run, or of one of these servers.
 pub fn belongs(key: &str, servers: &[String]) -> bool {
     let is_of = |server: &String| key.strip_prefix(server.as_str()).is_some_and(|rest| rest.starts_with('_'));
-    FACTS.contains(&key) || servers.iter().any(is_of)
+    FACTS.contains(&key) || key.starts_with(ATTACK) || servers.iter().any(is_of)
 }
 
 /// What a number counts, and so which units it may have. Time is in nanoseconds inside.
