@@ -28,6 +28,8 @@ enum Manner {
     Changes,
     /// One message comes twice to the first subscriber.
     Repeats,
+    /// Two messages come in the wrong order to the first subscriber.
+    Swaps,
     /// A compressed ping.
     CompressesPing,
     /// It does not compress.
@@ -41,6 +43,7 @@ struct Hall {
     subscribers: Vec<TcpStream>,
     context: Compress,
     published: usize,
+    last: Vec<u8>,
 }
 
 impl Hall {
@@ -63,22 +66,29 @@ impl Hall {
             let is_planted = index == 0 && number == PLANTED_AT;
             let bytes = match self.manner {
                 Manner::Drops if is_planted => Vec::new(),
-                Manner::Repeats if is_planted => {
-                    // Once more, in a way that refers to nothing.
-                    let again = deflated(&mut Compress::new(Compression::new(1), false), message);
-                    [usual.clone(), frame(0xC1, &again)].concat()
+                // Once more, in a way that refers to nothing.
+                Manner::Repeats if is_planted => [usual.clone(), alone(message)].concat(),
+                Manner::Swaps if is_planted => Vec::new(),
+                Manner::Swaps if index == 0 && number == PLANTED_AT + 1 => {
+                    [alone(message), alone(&self.last)].concat()
                 }
                 Manner::Changes if is_planted => {
                     let mut changed = message.to_vec();
                     changed[30] ^= 1;
-                    frame(0xC1, &deflated(&mut Compress::new(Compression::new(1), false), &changed))
+                    alone(&changed)
                 }
                 Manner::CompressesPing if is_planted => [usual.clone(), frame(0xC9, b"x")].concat(),
                 _ => usual.clone(),
             };
             let _ = subscriber.write_all(&bytes);
         }
+        self.last = message.to_vec();
     }
+}
+
+/// A message that refers to nothing.
+fn alone(message: &[u8]) -> Vec<u8> {
+    frame(0xC1, &deflated(&mut Compress::new(Compression::new(1), false), message))
 }
 
 fn deflated(context: &mut Compress, message: &[u8]) -> Vec<u8> {
@@ -101,7 +111,13 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 /// Starts it; subscribers and publishers use the same port.
 fn serve(manner: Manner) -> u16 {
     let context = Compress::new(Compression::new(1), false);
-    let hall = Arc::new(Mutex::new(Hall { manner, subscribers: Vec::new(), context, published: 0 }));
+    let hall = Arc::new(Mutex::new(Hall {
+        manner,
+        subscribers: Vec::new(),
+        context,
+        published: 0,
+        last: Vec::new(),
+    }));
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = listener.local_addr().expect("bound").port();
     std::thread::spawn(move || {
@@ -211,6 +227,8 @@ fn what_is_wrong_inside_of_compressed_messages_is_caught() {
     assert!(code == 1 && report["verification"]["server"]["corrupted"].as_u64() >= Some(1), "{said}");
     let (code, report, said) = run("repeated", Manner::Repeats, &[]);
     assert_eq!((code, &report["verification"]["server"]["duplicated"]), (1, &Value::from(1)), "{said}");
+    let (code, report, said) = run("swapped", Manner::Swaps, &[]);
+    assert_eq!((code, &report["verification"]["server"]["reordered"]), (1, &Value::from(1)), "{said}");
     let (code, report, said) = run("dropped", Manner::Drops, &[]);
     let counts = &report["verification"]["server"];
     let wrong = ["lost", "corrupted", "closed"].map(|name| counts[name].as_u64().unwrap_or_default());

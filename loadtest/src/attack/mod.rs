@@ -30,6 +30,8 @@ pub struct Orders {
     pub sources: Sources,
     /// What each connection does, and how many do.
     pub scripts: Vec<(Script, usize)>,
+    /// How many come a second: more than this tool and the server can both handle would measure this tool.
+    pub per_second: f64,
 }
 
 /// How far the attack is.
@@ -81,13 +83,14 @@ impl Squad {
             threads: Vec::new(),
             total: scripts.len() as u64,
         };
+        let pace_ns = (1e9 * scripts.len().div_ceil(room) as f64 / orders.per_second) as u64;
         for (index, part) in scripts.chunks(room).enumerate() {
             let (stop, progress) = (Arc::clone(&squad.stop), Arc::clone(&squad.progress));
             let (orders, part, first) = (orders.clone(), part.to_vec(), index * room);
             let core: Vec<usize> = cores.get(index % cores.len().max(1)).copied().into_iter().collect();
             let thread = std::thread::Builder::new()
                 .name(format!("hostile-{index}"))
-                .spawn(move || Ranks::new(orders, part, first, progress).run(&stop, &core));
+                .spawn(move || Ranks::new(orders, part, first, progress).run(&stop, &core, pace_ns));
             let refused = |error| Failure::Usage(format!("cannot start a thread of attackers: {error}"));
             squad.threads.push(thread.map_err(refused)?);
         }

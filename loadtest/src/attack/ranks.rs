@@ -62,8 +62,8 @@ impl Ranks {
         }
     }
 
-    /// Opens all, and goes on until it is told to stop. What is open then is `open`, or `waiting` if it got no answer.
-    pub fn run(mut self, stop: &AtomicBool, core: &[usize]) -> Outcomes {
+    /// Opens one every `pace_ns`, and goes on until it is told to stop. What is open then is `open`, or `waiting` if it got no answer.
+    pub fn run(mut self, stop: &AtomicBool, core: &[usize], pace_ns: u64) -> Outcomes {
         let place = sys::take_private_descriptors()
             .and_then(|()| sys::pin_to_cores(core))
             .and_then(|()| sys::preempt_nobody());
@@ -79,9 +79,10 @@ impl Ranks {
                 return self.outcomes;
             }
         };
-        let mut events = Events::with_capacity(4096);
+        let (mut events, start_ns) = (Events::with_capacity(4096), sys::monotonic_ns());
         while !stop.load(Ordering::Acquire) {
-            self.open(&poll);
+            let due = (sys::monotonic_ns() - start_ns) / pace_ns.max(1);
+            self.open(&poll, usize::try_from(due).unwrap_or(usize::MAX));
             self.dribble();
             // An interrupted wait has no events, and that is all.
             let _ = poll.poll(&mut events, Some(WAIT));
@@ -95,8 +96,9 @@ impl Ranks {
         self.outcomes
     }
 
-    fn open(&mut self, poll: &Poll) {
-        while self.connecting < CONNECTING_MAX && self.attackers.len() < self.scripts.len() {
+    /// Opens so many in all, if there is room in the server's queue.
+    fn open(&mut self, poll: &Poll, due: usize) {
+        while self.connecting < CONNECTING_MAX && self.attackers.len() < self.scripts.len().min(due) {
             let index = self.attackers.len();
             let (script, number) = (self.scripts[index], self.first + index);
             let opened = connect(self.orders.url.address, number, false, &self.orders.sources);

@@ -191,6 +191,9 @@ pub struct HostileOptions {
     /// Hostile connections, instead of as many as the kind has; of `silent` a quarter dribbles
     #[arg(long)]
     pub attackers: Option<usize>,
+    /// Hostile connections that come a second; more may be more than this tool can open beside its canaries
+    #[arg(long, default_value_t = 5000.0)]
+    pub open_rate: f64,
     /// Fragments of a message
     #[arg(long, default_value_t = 130_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub fragments: u32,

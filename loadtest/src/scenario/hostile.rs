@@ -42,6 +42,9 @@ pub fn common(options: &HostileOptions) -> Result<Common, Failure> {
             "--joins must be between 0 and 10000 a second, without --stalled-share".into(),
         ));
     }
+    if !(1.0..=1e6).contains(&options.open_rate) {
+        return Err(Failure::Usage("--open-rate must be between 1 and 1000000 connections a second".into()));
+    }
     if !(0.1..=1000.0).contains(&options.rate) || options.attackers == Some(0) {
         return Err(Failure::Usage(
             "--rate must be between 0.1 and 1000 messages a second, --attackers 1 or more".into(),
@@ -108,7 +111,7 @@ fn orders(stage: &Stage, options: &HostileOptions, scripts: Vec<(Script, usize)>
     let all = scripts.iter().map(|(_, count)| count).sum();
     let suitable = || Sources::suitable_for([url.address], all, ports_per_address());
     let sources = options.common.sources.clone().unwrap_or_else(suitable);
-    Orders { url, sources, scripts }
+    Orders { url, sources, scripts, per_second: options.open_rate }
 }
 
 /// An attack, and what it has shown.
