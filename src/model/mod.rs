@@ -4,6 +4,7 @@
 //! when the value is made (parse once at the border; inside, the type is the proof). Imports nothing of the crate.
 //! Read `publication.rs` first: it is what flows through the house.
 
+pub mod authority;
 pub mod channel;
 pub mod close;
 pub mod encoding;
@@ -12,8 +13,11 @@ pub mod id;
 pub mod pattern;
 pub mod position;
 pub mod publication;
+pub mod subprotocol;
 pub mod time;
+pub mod web_origin;
 
+pub use authority::{Authority, ServedHost, ServedHostError};
 pub use channel::{ChannelError, ChannelName};
 pub use close::{Blame, CloseReason, RejectReason};
 pub use end::{Cause, End, Traffic};
@@ -21,4 +25,6 @@ pub use id::{ChannelIndex, ConnectionId, ConnectionName, Origin, ShardId};
 pub use pattern::{Pattern, PatternError};
 pub use position::{Epoch, Offset, Position};
 pub use publication::{Deflated, PayloadKind, Publication};
+pub use subprotocol::{Subprotocol, SubprotocolError};
 pub use time::Time;
+pub use web_origin::{AllowedOrigin, AllowedOriginError, WebOrigin};
