@@ -42,6 +42,8 @@ fn what_a_server_bears_is_told_and_the_canaries_are_well() {
         assert!(facts["limit_growth_bytes"].as_f64() >= Some(0.0), "{said}");
         let names: Vec<_> = (0..3).map(|index| report["series"][index]["name"].clone()).collect();
         assert_eq!(names, ["during", "before", "after"]);
+        // Fifty messages a second, if the machine gives us that.
+        assert!(report["series"][0]["units"].as_u64() > Some(10 * 20), "{said}");
         // Twenty a second join for a second and more.
         let live = report["verification"]["limit"]["live"].as_u64().expect("a number");
         assert!((20 + 15..20 + 30).contains(&live), "{said}");

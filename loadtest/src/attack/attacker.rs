@@ -248,7 +248,7 @@ mod tests {
         for (answer, outcome) in [
             (&b"HTTP/1.1 408 Request Timeout\r\n\r\n"[..], "408"),
             (b"", "eof"),
-            (b"HTTP/1.1 101 S\r\n\r\n\x88\x02\x03\xea", "1002"),
+            (b"HTTP/1.1 101 S\r\n\r\n\x88\x02\x03\xf1", "1009"),
             (b"HTTP/1.1 101 S\r\n\r\n\x88\x00", "1005"),
             (b"HTTP/1.1 101 S\r\n\r\n\x87\x00", "unreadable"),
         ] {
