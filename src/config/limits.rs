@@ -62,6 +62,11 @@ pub const ENDS_LOGGED_PER_SECOND: u32 = 5;
 pub const SHARDS_MAX: usize = 256;
 /// Descriptors kept at least for listeners, wakers, the admin side, spare ones and clients over the limit (GUARANTEES C3).
 pub const DESCRIPTORS_RESERVED: usize = 64;
+/// Of the connections, one in so many may wait for a complete request head (GUARANTEES A23); beyond, the one that has
+/// waited longest is reset.
+pub const PENDING_DIVISOR: usize = 10;
+/// As many may wait on each shard, however few connections there are to be.
+pub const PENDING_MIN: usize = 64;
 /// Clients over the connection limit that may hold a descriptor of one table at a time, while they read that there is no
 /// room for them; the one that came first makes room for the next.
 pub const REFUSED_MAX: usize = 8;

@@ -52,6 +52,8 @@ pub struct Config {
     pub default_channel: ChannelName,
     /// Most client connections of the process; 0: as many as descriptors allow.
     pub max_connections: usize,
+    /// Most of them that wait for a complete request head; 0: a tenth, at least [`limits::PENDING_MIN`] a shard.
+    pub max_pending: usize,
     /// Length of the kernel's accept queue per listener.
     pub backlog: u32,
     /// Most connections taken per turn and shard.
@@ -94,6 +96,15 @@ pub struct Config {
 }
 
 impl Config {
+    /// Connections without a complete request head that a shard may hold, of `connections_max` in the whole process.
+    pub fn pending_max(&self, connections_max: usize) -> usize {
+        let (whole, least) = match self.max_pending {
+            0 => (connections_max / limits::PENDING_DIVISOR, limits::PENDING_MIN),
+            most => (most, 1),
+        };
+        whole.div_ceil(self.shards.max(1)).max(least)
+    }
+
     /// Clients over the connection limit that a shard may hold at a time: its share of a table's reserve.
     pub fn refused_max(&self) -> usize {
         let shards_of_a_table = if self.private_fds { 1 } else { self.shards.max(1) };
@@ -112,6 +123,7 @@ impl Default for Config {
             private_fds: false,
             default_channel: ChannelName::parse("lobby").expect("a valid literal"),
             max_connections: 0,
+            max_pending: 0,
             backlog: 4096,
             accepts_per_turn: 64,
             handshake_timeout: Duration::from_secs(10),
@@ -132,5 +144,21 @@ impl Default for Config {
             channels: ChannelRules::default(),
             echo: false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a23_a_tenth_of_the_connections_may_be_pending_and_each_shard_has_its_share() {
+        let of = |shards, max_pending, connections_max| {
+            Config { shards, max_pending, ..Config::default() }.pending_max(connections_max)
+        };
+        assert_eq!(of(1, 0, 20_000), 2000);
+        assert_eq!(of(4, 0, 20_000), 500);
+        assert_eq!((of(1, 0, 100), of(2, 0, 100)), (64, 64), "the least, for each shard");
+        assert_eq!((of(1, 10, 20_000), of(4, 10, 20_000), of(4, 1, 20_000)), (10, 3, 1));
     }
 }

@@ -19,6 +19,7 @@ pub enum Key {
     PinShards,
     PrivateFds,
     MaxConnections,
+    MaxPending,
     Backlog,
     AcceptsPerTurn,
     HandshakeTimeout,
@@ -188,6 +189,7 @@ pub const OPTIONS: &[Definition] = {
     use {Group as G, Key as K, Zero::*};
     const SHARDS: Kind = Kind::Count { zero: Auto("one per core"), max: limits::SHARDS_MAX as u64 };
     const CONNECTIONS: Kind = Kind::Count { zero: Auto("as many as descriptors allow"), max: limits::CONNECTIONS_MAX };
+    const PENDING: Kind = Kind::Count { zero: Auto("a tenth of the connections"), max: limits::CONNECTIONS_MAX };
     const MESSAGE: Kind = Kind::Size { zero: Refused, max: limits::MESSAGE_BYTES_MAX };
     const USER_TIMEOUT: Kind = Kind::Duration { zero: Means("off"), max: limits::USER_TIMEOUT_MAX };
     const HISTORY: Kind = Kind::Count { zero: Means("none"), max: limits::HISTORY_MESSAGES_MAX };
@@ -209,6 +211,8 @@ pub const OPTIONS: &[Definition] = {
             "Give each shard its own descriptor table, so that the descriptor limit holds per shard"),
         Definition::new(K::MaxConnections, "max-connections", G::Connections, CONNECTIONS, "auto",
             "Most clients at a time; auto: as many as descriptors allow"),
+        Definition::new(K::MaxPending, "max-pending", G::Connections, PENDING, "auto",
+            "Most of them without a complete request head; auto: a tenth, at least 64 a shard"),
         Definition::new(K::Backlog, "backlog", G::Connections, count(limits::BACKLOG_MAX), "4096",
             "Connections the kernel holds until they are accepted"),
         Definition::new(K::AcceptsPerTurn, "accepts-per-turn", G::Connections, count(limits::ACCEPTS_PER_TURN_MAX), "64",

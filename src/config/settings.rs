@@ -131,6 +131,7 @@ impl Settings {
             private_fds: switch(get(Key::PrivateFds)),
             default_channel: channel(get(Key::DefaultChannel)),
             max_connections: count(get(Key::MaxConnections)),
+            max_pending: count(get(Key::MaxPending)),
             backlog: u32::try_from(number(get(Key::Backlog))).expect("BACKLOG_MAX fits"),
             accepts_per_turn: count(get(Key::AcceptsPerTurn)),
             handshake_timeout: duration(get(Key::HandshakeTimeout)),

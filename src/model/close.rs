@@ -154,6 +154,8 @@ vocabulary! {
         Reset = 0, "reset";
         /// An HTTP connection that ended after its last answer, or idle.
         HttpDone = 0, "http_done";
+        /// Of more connections without a complete request head than may be, the one that waited longest.
+        PendingEvicted = 0, "pending_evicted";
     }
 }
 

@@ -193,6 +193,7 @@ impl<R: Reactor> Shard<R> {
         let http = Http::new(self.now, self.config.handshake_timeout);
         let id = self.slots.insert(Connection::new(socket, http, self.now));
         self.counters.connections.add(1);
+        self.counters.pending.add(1);
         if !is_within_limit {
             self.accepting.refused += 1;
             let queue = &mut self.accepting.queue_of_refused;
@@ -210,6 +211,7 @@ impl<R: Reactor> Shard<R> {
             return self.end(id.slot, CloseReason::Internal, Blame::Us);
         }
         if is_within_limit {
+            self.await_head(id.slot);
             return self.arm(id.slot);
         }
         let retry_after_s = self.retry_after_seconds();

@@ -56,8 +56,10 @@ impl<R: Reactor> Shard<R> {
         if matches!(connection.phase, Phase::Closing(_) | Phase::Ended { .. }) {
             return;
         }
-        if matches!(connection.phase, Phase::Open(_)) {
-            self.counters.open.sub(1);
+        match &connection.phase {
+            Phase::Open(_) => self.counters.open.sub(1),
+            Phase::Http(_) => self.counters.pending.sub(1),
+            _ => {}
         }
         let (bytes, awaits) = match farewell {
             Farewell::Answer(bytes) | Farewell::LastWord(bytes) => (bytes, Awaits::EndOfInput),
@@ -117,6 +119,7 @@ impl<R: Reactor> Shard<R> {
         match &connection.phase {
             Phase::Ended { .. } => return,
             Phase::Open(_) => self.counters.open.sub(1),
+            Phase::Http(_) => self.counters.pending.sub(1),
             _ => {}
         }
         if connection.owed.is_blocked() {

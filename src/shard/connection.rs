@@ -108,6 +108,8 @@ pub struct Http {
     pub served: u32,
     /// For the head, or for the next request on a keep-alive connection.
     pub deadline: Time,
+    /// The turn in which it began to wait for the head.
+    pub waits_since_turn: u64,
 }
 
 /// A connection whose channels are not all live yet.
@@ -161,7 +163,13 @@ pub struct Closing {
 impl Http {
     /// A connection accepted at `now`, whose first head is due `timeout` later.
     pub fn new(now: Time, timeout: Duration) -> Self {
-        Self { scanner: HeadScanner::new(), buffer: Vec::new(), served: 0, deadline: now.after(timeout) }
+        Self {
+            scanner: HeadScanner::new(),
+            buffer: Vec::new(),
+            served: 0,
+            deadline: now.after(timeout),
+            waits_since_turn: 0,
+        }
     }
 
     /// Ready for the next request on the same connection.

@@ -15,6 +15,7 @@ mod flush;
 mod group;
 mod join;
 mod outbox;
+mod pending;
 pub mod reactor;
 mod read;
 mod ready;

@@ -27,6 +27,7 @@ impl<R: Reactor> Shard<R> {
             self.read_connection(slot, &mut buffer);
         }
         self.read_buffer = buffer;
+        self.evict_pending();
     }
 
     fn read_connection(&mut self, slot: u32, buffer: &mut [u8]) {
@@ -167,6 +168,7 @@ impl<R: Reactor> Shard<R> {
         if let Phase::Http(http) = &mut connection.phase {
             http.next_request(self.now);
         }
+        self.await_head(slot);
         self.list_write(slot);
     }
 

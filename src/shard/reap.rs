@@ -51,6 +51,7 @@ impl<R: Reactor> Shard<R> {
         if self.slots.len() == 0 {
             let left = (counters.open.get(), counters.subscriptions.get(), counters.lagging.get());
             debug_assert_eq!(left, (0, 0, 0), "open, subscriptions, lagging of no connection");
+            debug_assert_eq!(counters.pending.get(), 0, "pending of no connection");
             debug_assert_eq!(self.accepting.refused, 0, "refused connections of none");
         }
     }

@@ -14,6 +14,7 @@ use super::drain::Drain;
 use super::ends::Ends;
 use super::expire::Sweep;
 use super::outbox::Outbox;
+use super::pending::Pending;
 use super::reactor::{Reactor, Readiness};
 use super::ready::ReadyList;
 use super::relay::Paused;
@@ -88,6 +89,7 @@ pub struct Shard<R: Reactor> {
     pub(super) outbox: Outbox,
     pub(super) paused: Paused,
     pub(super) accepting: AcceptState,
+    pub(super) pending: Pending,
     pub(super) drain: Option<Drain>,
     pub(super) sweep: Sweep,
     pub(super) runs: Runs,
@@ -117,6 +119,7 @@ impl<R: Reactor> Shard<R> {
             reactor,
             now,
             slots: Slots::with_capacity(budget.max().min(SLOTS_RESERVED_MAX)),
+            pending: Pending::new(config.pending_max(budget.max())),
             budget,
             wheel: Wheel::new(now),
             hub: Hub::new(id, bus.shard_count(), seed),

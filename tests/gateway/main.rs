@@ -6,6 +6,7 @@
 )]
 
 mod accept;
+mod admission;
 mod burst;
 mod close;
 mod compression;
