@@ -21,10 +21,10 @@ pub use channel::{ChannelRule, ChannelRules, ChannelSettings, LagPolicy};
 pub use load::{Inputs, Loaded, load};
 pub use source::{ConfigError, Source};
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::model::ChannelName;
+use crate::model::{ChannelName, Network};
 
 /// How log records are written to standard error.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,6 +33,15 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// The header in which trusted proxies say who a request comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For`: addresses.
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
 }
 
 /// The effective, validated configuration. Durations of zero mean "off" where a field says so.
@@ -60,6 +69,18 @@ pub struct Config {
     pub accepts_per_turn: usize,
     /// From accept to complete request head.
     pub handshake_timeout: Duration,
+    /// Networks of proxies that are believed who their clients are; may be empty.
+    pub trusted_proxies: Vec<Network>,
+    /// Where they say it.
+    pub forwarded_header: ForwardedHeader,
+    /// Every connection begins with a PROXY header, and comes from a trusted proxy.
+    pub proxy_protocol: bool,
+    /// Most connections of one address; 0: no limit.
+    pub max_per_address: usize,
+    /// New connections of one address in a second, in the long run; 0: no limit.
+    pub connect_rate_per_address: usize,
+    /// Loopback addresses are limited like others.
+    pub limit_loopback: bool,
     /// Silence after which a ping is sent; a random phase of 20 % is applied.
     pub ping_interval: Duration,
     /// Silence after a ping that ends the connection.
@@ -96,6 +117,17 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether connections of `address` are limited: not those of trusted proxies, which speak for many, nor, unless
+    /// `--limit-loopback` says so, of loopback, where a proxy is the usual caller.
+    pub fn limits(&self, address: IpAddr) -> bool {
+        (self.limit_loopback || !address.to_canonical().is_loopback()) && !self.trusts(address)
+    }
+
+    /// Whether `address` is that of a proxy that is believed who its clients are. Linear in the networks.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(address))
+    }
+
     /// Connections without a complete request head that a shard may hold, of `connections_max` in the whole process.
     pub fn pending_max(&self, connections_max: usize) -> usize {
         let (whole, least) = match self.max_pending {
@@ -127,6 +159,12 @@ impl Default for Config {
             backlog: 4096,
             accepts_per_turn: 64,
             handshake_timeout: Duration::from_secs(10),
+            trusted_proxies: Vec::new(),
+            forwarded_header: ForwardedHeader::XForwardedFor,
+            proxy_protocol: false,
+            max_per_address: 256,
+            connect_rate_per_address: 20,
+            limit_loopback: false,
             ping_interval: Duration::from_secs(25),
             pong_timeout: Duration::from_secs(10),
             idle_timeout: Duration::ZERO,
@@ -150,6 +188,27 @@ impl Default for Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn c4_all_are_limited_but_trusted_proxies_and_unless_asked_for_loopback() {
+        let trusted_proxies =
+            vec![Network::parse("10.0.0.0/8").unwrap(), Network::parse("127.0.0.2").unwrap()];
+        let config = Config { trusted_proxies, ..Config::default() };
+        let asked = Config { limit_loopback: true, ..config.clone() };
+        for (address, by_default, if_asked) in [
+            ("192.0.2.1", true, true),
+            ("2001:db8::1", true, true),
+            ("10.1.2.3", false, false),
+            ("::ffff:10.1.2.3", false, false),
+            ("127.0.0.1", false, true),
+            ("::1", false, true),
+            ("::ffff:127.0.0.1", false, true),
+            ("127.0.0.2", false, false),
+        ] {
+            let address = address.parse().unwrap();
+            assert_eq!((config.limits(address), asked.limits(address)), (by_default, if_asked), "{address}");
+        }
+    }
 
     #[test]
     fn a23_a_tenth_of_the_connections_may_be_pending_and_each_shard_has_its_share() {

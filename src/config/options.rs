@@ -24,6 +24,12 @@ pub enum Key {
     AcceptsPerTurn,
     HandshakeTimeout,
     MaxMessage,
+    TrustedProxy,
+    ForwardedHeader,
+    ProxyProtocol,
+    MaxPerAddress,
+    ConnectRatePerAddress,
+    LimitLoopback,
     PingInterval,
     PongTimeout,
     IdleTimeout,
@@ -194,6 +200,8 @@ pub const OPTIONS: &[Definition] = {
     const USER_TIMEOUT: Kind = Kind::Duration { zero: Means("off"), max: limits::USER_TIMEOUT_MAX };
     const HISTORY: Kind = Kind::Count { zero: Means("none"), max: limits::HISTORY_MESSAGES_MAX };
     const BATCH: Kind = Kind::Duration { zero: Means("natural batching"), max: limits::BATCH_WINDOW_MAX };
+    const PER_ADDRESS: Kind = Kind::Count { zero: Means("off"), max: limits::PER_ADDRESS_MAX };
+    const FORWARDED: Kind = Kind::Choice(&["x-forwarded-for", "forwarded"]);
     const ON_LAG: Kind = Kind::Choice(&["disconnect", "skip"]);
     const DEFLATE_FROM: Kind = Kind::Size { zero: Means("every message"), max: limits::PUBLISH_BYTES_MAX as u64 };
     &[
@@ -221,6 +229,18 @@ pub const OPTIONS: &[Definition] = {
             "From accept to the complete request head; as long again for joining channels"),
         Definition::new(K::MaxMessage, "max-message", G::Connections, MESSAGE, "64KiB",
             "Largest message a client may send"),
+        Definition::new(K::TrustedProxy, "trusted-proxy", G::Connections, Kind::Networks, "",
+            "Networks of proxies that are believed who their clients are, as in 10.0.0.0/8; repeatable"),
+        Definition::new(K::ForwardedHeader, "forwarded-header", G::Connections, FORWARDED, "x-forwarded-for",
+            "The header in which they say it"),
+        Definition::new(K::ProxyProtocol, "proxy-protocol", G::Connections, Kind::Switch, "false",
+            "Expect a PROXY header, version 1 or 2, before each connection, and take none but from trusted proxies"),
+        Definition::new(K::MaxPerAddress, "max-per-address", G::Connections, PER_ADDRESS, "256",
+            "Most clients of one address, or of a /64 of IPv6, trusted proxies and loopback aside; 0: off"),
+        Definition::new(K::ConnectRatePerAddress, "connect-rate-per-address", G::Connections, PER_ADDRESS, "20",
+            "New ones of them in a second, three times as many at once; 0: off"),
+        Definition::new(K::LimitLoopback, "limit-loopback", G::Connections, Kind::Switch, "false",
+            "Limit loopback addresses like others"),
         Definition::new(K::PingInterval, "ping-interval", G::Liveness, duration(Refused), "25s",
             "Silence after which a client is pinged"),
         Definition::new(K::PongTimeout, "pong-timeout", G::Liveness, duration(Refused), "10s",

@@ -115,6 +115,7 @@ impl<R: Reactor> Shard<R> {
     /// The connection is over: off its channels now, its slot free at the end of the turn.
     pub(super) fn end(&mut self, slot: u32, reason: CloseReason, by: Blame) {
         self.leave_all(slot);
+        let peer = self.client(slot);
         let Some(connection) = self.slots.get_mut(slot) else { return };
         match &connection.phase {
             Phase::Ended { .. } => return,
@@ -126,7 +127,6 @@ impl<R: Reactor> Shard<R> {
             self.counters.lagging.sub(1);
             connection.owed.unblock();
         }
-        let peer = connection.peer();
         connection.phase = Phase::Ended { reason, by };
         self.ended.push((slot, peer));
     }
@@ -143,7 +143,7 @@ impl<R: Reactor> Shard<R> {
             at: self.now,
             shard: self.id,
             connection: Some(self.slots.id(slot)),
-            peer: connection.peer(),
+            peer: self.client(slot),
             traffic: Traffic { bytes_in, bytes_out, since },
         });
     }

@@ -6,6 +6,7 @@
 
 mod accept;
 mod answer;
+mod clients;
 mod close;
 mod connection;
 mod drain;

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::accept::AcceptState;
+use super::clients::Clients;
 use super::connection::Connection;
 use super::drain::Drain;
 use super::ends::Ends;
@@ -90,6 +91,7 @@ pub struct Shard<R: Reactor> {
     pub(super) paused: Paused,
     pub(super) accepting: AcceptState,
     pub(super) pending: Pending,
+    pub(super) clients: Clients,
     pub(super) drain: Option<Drain>,
     pub(super) sweep: Sweep,
     pub(super) runs: Runs,
@@ -119,6 +121,7 @@ impl<R: Reactor> Shard<R> {
             reactor,
             now,
             slots: Slots::with_capacity(budget.max().min(SLOTS_RESERVED_MAX)),
+            clients: Clients::default(),
             pending: Pending::new(config.pending_max(budget.max())),
             budget,
             wheel: Wheel::new(now),

@@ -6,6 +6,7 @@
 )]
 
 mod accept;
+mod addresses;
 mod admission;
 mod burst;
 mod close;

@@ -57,7 +57,11 @@ fn flag_beats_variable_beats_file_beats_default() {
 #[test]
 fn every_option_can_be_set_from_each_of_its_sources() {
     for option in OPTIONS.iter().filter(|option| option.is_in_file()) {
-        let text = if option.default.is_empty() { "chat.*" } else { option.default };
+        let text = match option.default {
+            "" if option.key == Key::TrustedProxy => "10.0.0.0/8",
+            "" => "chat.*",
+            default => default,
+        };
         let by_flag = load(&inputs(&[(option.key, text)], &[])).unwrap();
         assert_eq!(by_flag.settings.get(option.key).source, Source::Flag(option.flag()));
         let by_variable = load(&inputs(&[], &[(&option.variable(), text)])).unwrap();
