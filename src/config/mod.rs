@@ -9,6 +9,7 @@ pub mod channel;
 pub mod file;
 pub mod limits;
 pub mod load;
+mod memory;
 pub mod options;
 mod relations;
 pub mod report;
@@ -19,6 +20,7 @@ pub mod value;
 
 pub use channel::{ChannelRule, ChannelRules, ChannelSettings, LagPolicy};
 pub use load::{Inputs, Loaded, load};
+pub use memory::{MachineMemory, MemoryOrigin};
 pub use source::{ConfigError, Source};
 
 use std::net::SocketAddr;
@@ -66,6 +68,10 @@ pub struct Config {
     pub idle_timeout: Duration,
     /// Largest message a client may send, in bytes.
     pub max_message: usize,
+    /// Bytes that the process may account for; 0: no budget, as where nobody knows how much there is.
+    pub memory: u64,
+    /// Because of what it is as much.
+    pub memory_origin: MemoryOrigin,
     /// SO_SNDBUF in bytes; zero: the kernel decides.
     pub send_buffer: usize,
     /// SO_RCVBUF in bytes; zero: the kernel decides.
@@ -119,6 +125,8 @@ impl Default for Config {
             pong_timeout: Duration::from_secs(10),
             idle_timeout: Duration::ZERO,
             max_message: 64 * 1024,
+            memory: 0,
+            memory_origin: MemoryOrigin::Given,
             send_buffer: 64 * 1024,
             receive_buffer: 16 * 1024,
             notsent_lowat: 16 * 1024,

@@ -23,6 +23,7 @@ pub enum Key {
     AcceptsPerTurn,
     HandshakeTimeout,
     MaxMessage,
+    Memory,
     PingInterval,
     PongTimeout,
     IdleTimeout,
@@ -143,7 +144,8 @@ impl Definition {
     /// A value of this option as TOML has it.
     pub fn to_toml(&self, value: &Value) -> String {
         match (self.kind, value) {
-            (Kind::Count { zero: Zero::Auto(_), .. }, Value::Count(0)) => "\"auto\"".to_owned(),
+            (Kind::Count { zero: Zero::Auto(_), .. }, Value::Count(0))
+            | (Kind::Size { zero: Zero::Auto(_), .. }, Value::Size(0)) => "\"auto\"".to_owned(),
             _ => value.to_toml(),
         }
     }
@@ -189,6 +191,7 @@ pub const OPTIONS: &[Definition] = {
     const SHARDS: Kind = Kind::Count { zero: Auto("one per core"), max: limits::SHARDS_MAX as u64 };
     const CONNECTIONS: Kind = Kind::Count { zero: Auto("as many as descriptors allow"), max: limits::CONNECTIONS_MAX };
     const MESSAGE: Kind = Kind::Size { zero: Refused, max: limits::MESSAGE_BYTES_MAX };
+    const MEMORY: Kind = Kind::Size { zero: Auto("75% of what there is"), max: limits::MEMORY_BYTES_MAX };
     const USER_TIMEOUT: Kind = Kind::Duration { zero: Means("off"), max: limits::USER_TIMEOUT_MAX };
     const HISTORY: Kind = Kind::Count { zero: Means("none"), max: limits::HISTORY_MESSAGES_MAX };
     const BATCH: Kind = Kind::Duration { zero: Means("natural batching"), max: limits::BATCH_WINDOW_MAX };
@@ -217,6 +220,8 @@ pub const OPTIONS: &[Definition] = {
             "From accept to the complete request head; as long again for joining channels"),
         Definition::new(K::MaxMessage, "max-message", G::Connections, MESSAGE, "64KiB",
             "Largest message a client may send"),
+        Definition::new(K::Memory, "memory", G::Connections, MEMORY, "auto",
+            "Memory that the process may hold; auto: 75% of what the machine or its control group has"),
         Definition::new(K::PingInterval, "ping-interval", G::Liveness, duration(Refused), "25s",
             "Silence after which a client is pinged"),
         Definition::new(K::PongTimeout, "pong-timeout", G::Liveness, duration(Refused), "10s",

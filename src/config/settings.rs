@@ -10,7 +10,7 @@ use super::channel::{ChannelRule, ChannelRules, ChannelSettings, LagPolicy};
 use super::options::{Key, OPTIONS};
 use super::source::Source;
 use super::value::Value;
-use super::{Config, LogFormat};
+use super::{Config, LogFormat, MemoryOrigin};
 use crate::model::{ChannelName, Pattern};
 
 /// A value and who gave it.
@@ -138,6 +138,8 @@ impl Settings {
             pong_timeout: duration(get(Key::PongTimeout)),
             idle_timeout: duration(get(Key::IdleTimeout)),
             max_message: count(get(Key::MaxMessage)),
+            memory: number(get(Key::Memory)),
+            memory_origin: MemoryOrigin::Given,
             send_buffer: count(get(Key::SendBuffer)),
             receive_buffer: count(get(Key::ReceiveBuffer)),
             notsent_lowat: count(get(Key::NotsentLowat)),

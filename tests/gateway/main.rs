@@ -16,6 +16,7 @@ mod frames;
 mod inflater;
 mod kit;
 mod liveness;
+mod memory;
 mod order;
 mod publish;
 mod relay;
