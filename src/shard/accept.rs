@@ -189,11 +189,18 @@ impl<R: Reactor> Shard<R> {
 
     pub(super) fn take_in(&mut self, socket: R::Socket) {
         self.counters.accepted.add(1);
-        let refusal = self.refusal_of_new();
-        let is_within_limit = refusal.is_none();
-        let http = Http::new(self.now, self.config.handshake_timeout);
+        let arrival = match self.look_at(&socket) {
+            Ok(arrival) => arrival,
+            Err(reason) => return self.turn_away(socket, reason),
+        };
+        let no_room = self.refusal_of_new();
+        let is_within_limit = no_room.is_none();
+        let mut http = Http::new(self.now, self.config.handshake_timeout);
+        http.is_from_proxy = arrival.is_from_proxy;
+        http.awaits_proxy_header = self.config.proxy_protocol;
         let id = self.slots.insert(Connection::new(socket, http, self.now));
         self.counters.connections.add(1);
+        self.counters.pending.add(1);
         if !is_within_limit {
             self.accepting.refused += 1;
             let queue = &mut self.accepting.queue_of_refused;
@@ -202,6 +209,7 @@ impl<R: Reactor> Shard<R> {
             }
             queue.push_back(id);
         }
+        let over_address = self.note_admission(id.slot, arrival.admission);
         let Some(connection) = self.slots.get_mut(id.slot) else { return };
         if !is_within_limit {
             connection.marks.set(Mark::OverLimit);
@@ -210,7 +218,10 @@ impl<R: Reactor> Shard<R> {
             tracing::warn!(event = "register_failed", shard = self.id.0, %error);
             return self.end(id.slot, CloseReason::Internal, Blame::Us);
         }
-        let Some(reason) = refusal else { return self.arm(id.slot) };
+        let Some(reason) = no_room.or(over_address) else {
+            self.await_head(id.slot);
+            return self.arm(id.slot);
+        };
         let retry_after_s = self.retry_after_seconds();
         self.refuse(id.slot, reason, Some(retry_after_s));
     }

@@ -6,6 +6,7 @@
 
 mod accept;
 mod answer;
+mod clients;
 mod close;
 mod connection;
 mod drain;
@@ -16,6 +17,7 @@ mod group;
 mod join;
 mod memory;
 mod outbox;
+mod pending;
 pub mod reactor;
 mod read;
 mod ready;

@@ -113,6 +113,8 @@ fn c13_a_hasher_of_ones_own_is_found() {
         hashers("src/hub/hub.rs", "// No FxHashMap here.\nfn f(hash: u64) -> HashMap<u8, u8> {}\n")
             .is_empty()
     );
+    assert_eq!(hashers("src/net/tcp.rs", "impl BuildHasher for Fixed {}\n"), [1]);
+    assert!(hashers("src/net/tcp.rs", "use std::hash::{BuildHasher, RandomState};\n").is_empty());
     assert!(hashers("src/hub/tests.rs", text).is_empty());
 }
 

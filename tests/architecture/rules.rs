@@ -232,7 +232,7 @@ pub fn single_owners(source: &Source) -> Vec<Finding> {
 
 /// Ways to a map that hashes the same in every process: whoever chooses its keys can make all of them collide.
 const FIXED_HASHERS: &[&str] = &[
-    "BuildHasher",
+    "BuildHasher for",
     "BuildHasherDefault",
     "DefaultHasher",
     "with_hasher",

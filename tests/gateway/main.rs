@@ -6,6 +6,8 @@
 )]
 
 mod accept;
+mod addresses;
+mod admission;
 mod burst;
 mod close;
 mod compression;
@@ -22,6 +24,7 @@ mod memory;
 mod order;
 mod publish;
 mod relay;
+mod requests;
 mod slow;
 mod smoke;
 mod support;
