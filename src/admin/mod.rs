@@ -36,6 +36,7 @@ pub use shards::Shards;
 
 use crate::clock::Clock;
 use crate::feeds::Publisher;
+use crate::metrics::MemoryBudget;
 use counters::AdminCounters;
 use listing::Pace;
 use scrape::LastReports;
@@ -50,6 +51,8 @@ pub struct AdminSetup {
     pub clock: Clock,
     /// Most connections the process will hold.
     pub connections_max: u64,
+    /// The memory that the process may hold.
+    pub memory: MemoryBudget,
     /// Descriptors that one table may hold.
     pub descriptors_max: u64,
     /// How long things may take.
@@ -78,6 +81,7 @@ pub struct Admin {
     clock: Clock,
     connections_max: u64,
     descriptors_max: u64,
+    memory: MemoryBudget,
     patience: Patience,
     counters: AdminCounters,
     is_draining: AtomicBool,
@@ -88,7 +92,8 @@ pub struct Admin {
 impl Admin {
     /// The state of a process that has just begun.
     pub fn new(setup: AdminSetup) -> Self {
-        let AdminSetup { publisher, shards, clock, connections_max, descriptors_max, patience } = setup;
+        let AdminSetup { publisher, shards, clock, connections_max, memory, descriptors_max, patience } =
+            setup;
         Self {
             publisher,
             last_reports: LastReports::new(shards.count()),
@@ -96,6 +101,7 @@ impl Admin {
             clock,
             connections_max,
             descriptors_max,
+            memory,
             patience,
             counters: AdminCounters::default(),
             is_draining: AtomicBool::new(false),

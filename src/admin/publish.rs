@@ -24,6 +24,7 @@ pub async fn raw(admin: &Admin, name: &str, headers: &HeaderMap, body: Body) -> 
     let channel = channel_in_path(name)?;
     check_encoding(headers)?;
     let payload = body::read(headers, body, admin.patience.body).await?;
+    let _held = admin.memory.hold(payload.len());
     let kind = match (declared(headers), std::str::from_utf8(&payload).is_ok()) {
         (Declared::Text | Declared::Json | Declared::Nothing, true) => PayloadKind::Text,
         (Declared::Binary, _) | (Declared::Nothing, false) => PayloadKind::Binary,
@@ -38,6 +39,7 @@ pub async fn raw(admin: &Admin, name: &str, headers: &HeaderMap, body: Body) -> 
 /// `POST /api/publish`.
 pub async fn json(admin: &Admin, headers: &HeaderMap, body: Body) -> Result<Response, Refused> {
     let body = json_body(admin, headers, body).await?;
+    let _held = admin.memory.hold(body.len());
     let request = message::parse_publish(&body)?;
     let mut outcomes = publish_all(admin, vec![request.message]).await?;
     if request.wants_list {
@@ -50,6 +52,7 @@ pub async fn json(admin: &Admin, headers: &HeaderMap, body: Body) -> Result<Resp
 /// `POST /api/batch`.
 pub async fn batch(admin: &Admin, headers: &HeaderMap, body: Body) -> Result<Response, Refused> {
     let body = json_body(admin, headers, body).await?;
+    let _held = admin.memory.hold(body.len());
     let messages = message::parse_batch(&body)?;
     Ok(list(admin, &publish_all(admin, messages).await?))
 }
@@ -92,16 +95,16 @@ fn offer_all(
     admin: &Admin,
     publications: Vec<Publication>,
 ) -> Vec<(ChannelName, Result<PendingReceipt, PublishError>)> {
-    let mut full_homes: Vec<ShardId> = Vec::new();
+    let mut full_homes: Vec<(ShardId, PublishError)> = Vec::new();
     let offer = |publication: Publication| {
         let channel = publication.channel.clone();
         let home = admin.publisher.home_of(&channel);
-        if full_homes.contains(&home) {
-            return (channel, Err(PublishError::Overloaded));
+        if let Some((_, error)) = full_homes.iter().find(|(full, _)| *full == home) {
+            return (channel, Err(*error));
         }
         let offer = admin.publisher.offer(publication);
-        if matches!(offer, Err(PublishError::Overloaded)) {
-            full_homes.push(home);
+        if let Err(error @ (PublishError::Overloaded | PublishError::Memory)) = offer {
+            full_homes.push((home, error));
         }
         (channel, offer)
     };

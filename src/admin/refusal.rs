@@ -76,6 +76,8 @@ vocabulary! {
         "valid JSON, but not this request: /api/publish takes {\"channel\" or \"channels\",\"data\"}, /api/batch a list of {\"channel\",\"data\"}";
     /// The home shard's lane is full.
     Overloaded = 503, "overloaded", "the channel's shard is overloaded and did not take the message: publish it again after the stated delay";
+    /// The process is short of memory (GUARANTEES C7).
+    Memory = 503, "memory", "the gateway is short of memory: try again after the stated delay; the operator can raise --memory";
     /// The bus took the message, but its number did not come.
     Unconfirmed = 503, "unconfirmed",
         "the message was taken but not confirmed in time: it may still be delivered";
@@ -104,6 +106,7 @@ impl From<PublishError> for Refusal {
     fn from(error: PublishError) -> Self {
         match error {
             PublishError::Overloaded => Self::Overloaded,
+            PublishError::Memory => Self::Memory,
             PublishError::TooBig => Self::BodyTooBig,
             PublishError::Closed => Self::Draining,
         }

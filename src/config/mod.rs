@@ -9,6 +9,7 @@ pub mod channel;
 pub mod file;
 pub mod limits;
 pub mod load;
+mod memory;
 pub mod options;
 mod relations;
 pub mod report;
@@ -19,6 +20,7 @@ pub mod value;
 
 pub use channel::{ChannelRule, ChannelRules, ChannelSettings, LagPolicy};
 pub use load::{Inputs, Loaded, load};
+pub use memory::{MachineMemory, MemoryOrigin};
 pub use source::{ConfigError, Source};
 
 use std::net::{IpAddr, SocketAddr};
@@ -89,6 +91,10 @@ pub struct Config {
     pub idle_timeout: Duration,
     /// Largest message a client may send, in bytes.
     pub max_message: usize,
+    /// Bytes that the process may account for; 0: no budget, as where nobody knows how much there is.
+    pub memory: u64,
+    /// Because of what it is as much.
+    pub memory_origin: MemoryOrigin,
     /// Web pages that may open a WebSocket; none: those that come from the host that they ask.
     pub allow_origin: Vec<AllowedOrigin>,
     /// Hosts that are served on the client listeners; none: any.
@@ -175,6 +181,8 @@ impl Default for Config {
             pong_timeout: Duration::from_secs(10),
             idle_timeout: Duration::ZERO,
             max_message: 64 * 1024,
+            memory: 0,
+            memory_origin: MemoryOrigin::Given,
             allow_origin: Vec::new(),
             allow_host: Vec::new(),
             subprotocols: Vec::new(),

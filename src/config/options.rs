@@ -24,6 +24,7 @@ pub enum Key {
     AcceptsPerTurn,
     HandshakeTimeout,
     MaxMessage,
+    Memory,
     AllowOrigin,
     AllowHost,
     Subprotocol,
@@ -153,7 +154,8 @@ impl Definition {
     /// A value of this option as TOML has it.
     pub fn to_toml(&self, value: &Value) -> String {
         match (self.kind, value) {
-            (Kind::Count { zero: Zero::Auto(_), .. }, Value::Count(0)) => "\"auto\"".to_owned(),
+            (Kind::Count { zero: Zero::Auto(_), .. }, Value::Count(0))
+            | (Kind::Size { zero: Zero::Auto(_), .. }, Value::Size(0)) => "\"auto\"".to_owned(),
             _ => value.to_toml(),
         }
     }
@@ -200,6 +202,7 @@ pub const OPTIONS: &[Definition] = {
     const CONNECTIONS: Kind = Kind::Count { zero: Auto("as many as descriptors allow"), max: limits::CONNECTIONS_MAX };
     const PENDING: Kind = Kind::Count { zero: Auto("a tenth of the connections"), max: limits::CONNECTIONS_MAX };
     const MESSAGE: Kind = Kind::Size { zero: Refused, max: limits::MESSAGE_BYTES_MAX };
+    const MEMORY: Kind = Kind::Size { zero: Auto("75% of what there is"), max: limits::MEMORY_BYTES_MAX };
     const USER_TIMEOUT: Kind = Kind::Duration { zero: Means("off"), max: limits::USER_TIMEOUT_MAX };
     const HISTORY: Kind = Kind::Count { zero: Means("none"), max: limits::HISTORY_MESSAGES_MAX };
     const BATCH: Kind = Kind::Duration { zero: Means("natural batching"), max: limits::BATCH_WINDOW_MAX };
@@ -232,6 +235,8 @@ pub const OPTIONS: &[Definition] = {
             "From accept to the complete request head; as long again for joining channels"),
         Definition::new(K::MaxMessage, "max-message", G::Connections, MESSAGE, "64KiB",
             "Largest message a client may send"),
+        Definition::new(K::Memory, "memory", G::Connections, MEMORY, "auto",
+            "Memory that the process may hold; auto: 75% of what the machine or its control group has"),
         Definition::new(K::AllowOrigin, "allow-origin", G::Connections, Kind::Origins, "",
             "Web pages that may connect, as in https://app.example.com; repeatable; none: those of the gateway's own host"),
         Definition::new(K::AllowHost, "allow-host", G::Connections, Kind::Hosts, "",

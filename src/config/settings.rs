@@ -10,7 +10,7 @@ use super::channel::{ChannelRule, ChannelRules, ChannelSettings, LagPolicy};
 use super::options::{Key, OPTIONS};
 use super::source::Source;
 use super::value::Value;
-use super::{Config, ForwardedHeader, LogFormat};
+use super::{Config, ForwardedHeader, LogFormat, MemoryOrigin};
 use crate::model::{AllowedOrigin, ChannelName, Network, Pattern, ServedHost, Subprotocol};
 
 /// A value and who gave it.
@@ -145,6 +145,8 @@ impl Settings {
             pong_timeout: duration(get(Key::PongTimeout)),
             idle_timeout: duration(get(Key::IdleTimeout)),
             max_message: count(get(Key::MaxMessage)),
+            memory: number(get(Key::Memory)),
+            memory_origin: MemoryOrigin::Given,
             allow_origin: origins(get(Key::AllowOrigin)),
             allow_host: hosts(get(Key::AllowHost)),
             subprotocols: subprotocols(get(Key::Subprotocol)),

@@ -104,6 +104,8 @@ vocabulary! {
         DescriptorsExhausted = 503, "fd_exhausted";
         /// The gateway is being stopped.
         Draining = 503, "draining";
+        /// Memory is short.
+        Memory = 503, "memory";
         /// The channels could not be joined in time.
         Overloaded = 503, "overloaded";
         /// An HTTP version other than 1.1.
@@ -231,6 +233,7 @@ impl RejectReason {
             Self::DescriptorsExhausted => {
                 "try again after the stated delay; the operator can raise the descriptor limit"
             }
+            Self::Memory => "try again after the stated delay; the operator can raise --memory",
             Self::Draining | Self::Overloaded => "try again after the stated delay",
             Self::HttpVersion => "use HTTP/1.1",
         }

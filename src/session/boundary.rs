@@ -131,6 +131,12 @@ impl Boundary {
         Ok(None)
     }
 
+    /// Payload bytes of the open message that have come, and what its fragments are charged.
+    pub fn received_bytes(&self) -> usize {
+        let left = if self.part == Part::Payload && self.opcode() < CLOSE { self.left } else { 0 };
+        u64::from(self.message_bytes).saturating_sub(left) as usize
+    }
+
     /// Whether the stream stands between two messages.
     pub const fn is_at_rest(&self) -> bool {
         matches!(self.part, Part::First) && !self.is_in_data_message()

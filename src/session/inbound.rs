@@ -47,6 +47,12 @@ impl Inbound {
             || self.unpacker.as_ref().is_some_and(|unpacker| unpacker.is_in_message())
     }
 
+    /// Bytes of memory held beyond itself, the message under way included.
+    pub fn memory_bytes(&self) -> usize {
+        let unpacker = self.unpacker.as_ref().map_or(0, |unpacker| unpacker.memory_bytes());
+        self.websocket.memory_bytes() + unpacker
+    }
+
     /// As [`WebSocket::handle_bytes`]. Linear in the input and in what it inflates to.
     ///
     /// # Errors

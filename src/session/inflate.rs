@@ -137,6 +137,11 @@ pub(super) struct Unpacker {
 }
 
 impl Unpacker {
+    /// Bytes of memory held, what came of a compressed message included.
+    pub(super) fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + self.compressed.as_ref().map_or(0, |compressed| compressed.bytes.capacity())
+    }
+
     pub(super) fn is_at_rest(&self) -> bool {
         self.part == Part::First && self.compressed.is_none()
     }

@@ -152,6 +152,11 @@ impl WebSocket {
         self.stage != Stage::Over && self.boundary.is_at_rest() && !self.reply_waits
     }
 
+    /// Bytes of memory held: itself, the codec's window, and what came of the message under way.
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + READ_BUFFER_BYTES + self.boundary.received_bytes()
+    }
+
     /// Whether a message or frame has begun and is not finished: the message deadline runs (GUARANTEES B9).
     pub fn is_mid_message(&self) -> bool {
         self.stage != Stage::Over && self.boundary.is_mid_message()

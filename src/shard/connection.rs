@@ -57,7 +57,7 @@ pub enum Mark {
     ReadClosed = 1,
     /// Has sent messages itself: its cursor steps over them.
     Relayed = 2,
-    /// Is only told that the connection limit is reached, and does not count against it.
+    /// Is only told that there is no room, of connections or of memory, and does not count against the limit.
     OverLimit = 4,
     /// Is only told that its address has too many, or comes too fast, and does not count as one of its connections.
     OverAddress = 8,

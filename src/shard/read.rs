@@ -15,7 +15,7 @@ use crate::config::limits::{
 };
 use crate::delivery::OwnFull;
 use crate::edge::{Decision, Scan};
-use crate::model::{Blame, CloseReason, RejectReason, Time};
+use crate::model::{Blame, CloseReason, Grade, RejectReason, Time};
 use crate::net::Transport;
 use crate::session::{Event, Inbound, Inflater};
 
@@ -25,6 +25,7 @@ impl<R: Reactor> Shard<R> {
         for _ in 0..self.read_list.len() {
             let Some(slot) = self.read_list.pop() else { break };
             self.read_connection(slot, &mut buffer);
+            self.note_memory(slot);
         }
         self.read_buffer = buffer;
         self.evict_pending();
@@ -154,6 +155,10 @@ impl<R: Reactor> Shard<R> {
                 Decision::Join { .. } if self.turns_joiners_away() => {
                     let retry_after_s = self.retry_after_seconds();
                     return self.refuse(slot, RejectReason::Draining, Some(retry_after_s));
+                }
+                Decision::Join { .. } if self.memory.grade >= Grade::Closed => {
+                    let retry_after_s = self.retry_after_seconds();
+                    return self.refuse(slot, RejectReason::Memory, Some(retry_after_s));
                 }
                 Decision::Join { response, channels, compression } => {
                     return self.join(slot, response, &channels, compression);

@@ -14,6 +14,7 @@ use super::connection::Connection;
 use super::drain::Drain;
 use super::ends::Ends;
 use super::expire::Sweep;
+use super::memory::Memory;
 use super::outbox::Outbox;
 use super::pending::Pending;
 use super::reactor::{Reactor, Readiness};
@@ -28,7 +29,7 @@ use crate::config::limits::{OWN_FRAMES_BYTES_MAX, READ_BYTES_PER_TURN};
 use crate::delivery::Feeds;
 use crate::edge::Edge;
 use crate::hub::Hub;
-use crate::metrics::{Histograms, ShardCounters};
+use crate::metrics::{Histograms, MemoryBudget, ShardCounters};
 use crate::model::{ChannelIndex, ConnectionId, Origin, ShardId, Time};
 use crate::net::ConnectionBudget;
 use crate::session::{Event, Inflater, LivenessRules, Phases, SessionLimits};
@@ -48,6 +49,8 @@ pub struct ShardParts {
     pub counters: Arc<ShardCounters>,
     /// How many connections the process may hold.
     pub budget: ConnectionBudget,
+    /// How much memory the process may hold.
+    pub memory: MemoryBudget,
     /// Start of its epochs.
     pub seed: u64,
 }
@@ -61,6 +64,7 @@ pub struct Shard<R: Reactor> {
     pub(super) bus: Bus,
     pub(super) receiver: Receiver,
     pub(super) budget: ConnectionBudget,
+    pub(super) memory: Memory,
     pub(super) reactor: R,
     pub(super) now: Time,
     pub(super) slots: Slots<Connection<R::Socket>>,
@@ -111,7 +115,7 @@ pub struct Shard<R: Reactor> {
 impl<R: Reactor> Shard<R> {
     /// A shard without connections.
     pub fn new(parts: ShardParts, mut reactor: R) -> Self {
-        let ShardParts { id, config, bus, counters, budget, seed } = parts;
+        let ShardParts { id, config, bus, counters, budget, memory, seed } = parts;
         let now = reactor.now();
         Self {
             id,
@@ -124,6 +128,7 @@ impl<R: Reactor> Shard<R> {
             clients: Clients::default(),
             pending: Pending::new(config.pending_max(budget.max())),
             budget,
+            memory: Memory::new(memory),
             wheel: Wheel::new(now),
             hub: Hub::new(id, bus.shard_count(), seed),
             feeds: Feeds::default(),
