@@ -118,6 +118,7 @@ impl Gateway {
             connections_max: capacity.connections_max as u64,
             descriptors_max: capacity.descriptors_max,
             patience: Patience::default(),
+            channels: config.channels.clone(),
         }));
         let admin_task = tokio::spawn(admin::serve(admin_listener, Arc::clone(&admin)));
         let banner = Banner { addresses, admin_address, capacity, channel: config.default_channel.clone() };

@@ -112,6 +112,9 @@ const COUNTERS: &[(&str, Option<Unit>, &str, Read)] = &[
     ("publish_pushbacks", None, "Times a publishing client was paused by a full home shard", |c| {
         &c.publish_pushbacks
     }),
+    ("client_rests", None, "Times a client was not read for a second, for sending more than it may", |c| {
+        &c.client_rests
+    }),
 ];
 
 /// Counters that tell shards apart.

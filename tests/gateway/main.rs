@@ -16,6 +16,7 @@ mod frames;
 mod inflater;
 mod kit;
 mod liveness;
+mod messages;
 mod order;
 mod publish;
 mod relay;

@@ -8,6 +8,7 @@ mod cases_accept;
 mod cases_alarm;
 mod cases_closing;
 mod cases_compression;
+mod cases_flood;
 mod cases_order;
 mod cases_transport;
 mod client;

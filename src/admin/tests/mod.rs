@@ -14,6 +14,7 @@ use super::refusal::Refusal;
 use super::{Admin, AdminSetup, Patience, Shards};
 use crate::bus::Bus;
 use crate::clock::Clock;
+use crate::config::ChannelRules;
 use crate::config::limits::PUBLISH_BYTES_MAX;
 use crate::feeds::Publisher;
 use crate::metrics::ShardCounters;
@@ -64,6 +65,7 @@ async fn asleep(shape: Shape) -> World {
         connections_max: 100,
         descriptors_max: 164,
         patience: shape.patience,
+        channels: ChannelRules::default(),
     }));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
