@@ -152,9 +152,14 @@ impl<S: Transport> Rig<S> {
 
     /// Takes sockets in whose upgrade requests wait to be read, until each is a subscriber.
     pub fn admit(&mut self, sockets: impl IntoIterator<Item = S>) {
+        self.offer(sockets);
+        assert_eq!(self.counters.open.get(), self.shard.connection_count() as u64, "all are upgraded");
+    }
+
+    /// Takes sockets in and answers what waits to be read of them.
+    pub fn offer(&mut self, sockets: impl IntoIterator<Item = S>) {
         self.shard.reactor_mut().backlog.extend(sockets);
         self.settle();
-        assert_eq!(self.counters.open.get(), self.shard.connection_count() as u64, "all are upgraded");
     }
 
     /// Puts a message on the bus.

@@ -35,8 +35,10 @@ pub use places::CONNECTIONS_MAX as ADMIN_CONNECTIONS_MAX;
 pub use shards::Shards;
 
 use crate::clock::Clock;
+use crate::config::ChannelRules;
 use crate::feeds::Publisher;
 use crate::metrics::MemoryBudget;
+use crate::model::{ChannelName, PayloadKind};
 use counters::AdminCounters;
 use listing::Pace;
 use scrape::LastReports;
@@ -57,6 +59,8 @@ pub struct AdminSetup {
     pub descriptors_max: u64,
     /// How long things may take.
     pub patience: Patience,
+    /// What holds for which channel.
+    pub channels: ChannelRules,
 }
 
 /// How long the admin side waits for whom.
@@ -83,6 +87,8 @@ pub struct Admin {
     descriptors_max: u64,
     memory: MemoryBudget,
     patience: Patience,
+    /// Unless every channel takes both types.
+    typed: Option<ChannelRules>,
     counters: AdminCounters,
     is_draining: AtomicBool,
     last_reports: LastReports,
@@ -92,8 +98,16 @@ pub struct Admin {
 impl Admin {
     /// The state of a process that has just begun.
     pub fn new(setup: AdminSetup) -> Self {
-        let AdminSetup { publisher, shards, clock, connections_max, memory, descriptors_max, patience } =
-            setup;
+        let AdminSetup {
+            publisher,
+            shards,
+            clock,
+            connections_max,
+            memory,
+            descriptors_max,
+            patience,
+            channels,
+        } = setup;
         Self {
             publisher,
             last_reports: LastReports::new(shards.count()),
@@ -103,6 +117,7 @@ impl Admin {
             descriptors_max,
             memory,
             patience,
+            typed: channels.restricts_types().then_some(channels),
             counters: AdminCounters::default(),
             is_draining: AtomicBool::new(false),
             pace: Pace::default(),
@@ -112,6 +127,11 @@ impl Admin {
     /// `/readyz` says 503 `draining` from here on. Messages are still taken (GUARANTEES P12).
     pub fn set_draining(&self) {
         self.is_draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether `channel` takes messages of this `kind`. Linear in the rules for channels, if any is about that.
+    fn takes(&self, channel: &ChannelName, kind: PayloadKind) -> bool {
+        self.typed.as_ref().is_none_or(|rules| rules.settings_for(channel).message_type.takes(kind))
     }
 
     fn is_draining(&self) -> bool {

@@ -30,6 +30,9 @@ pub async fn raw(admin: &Admin, name: &str, headers: &HeaderMap, body: Body) -> 
         (Declared::Binary, _) | (Declared::Nothing, false) => PayloadKind::Binary,
         (Declared::Text | Declared::Json, false) => return Err(Refusal::BadUtf8.into()),
     };
+    if !admin.takes(&channel, kind) {
+        return Err(Refusal::TypeUnsupported.into());
+    }
     let publication = admin.publisher.encode(channel.clone(), kind, &payload).map_err(Refusal::from)?;
     let pending = admin.publisher.offer(publication).map_err(Refusal::from)?;
     let receipt = confirm(admin, pending).await?;
@@ -41,7 +44,10 @@ pub async fn json(admin: &Admin, headers: &HeaderMap, body: Body) -> Result<Resp
     let body = json_body(admin, headers, body).await?;
     let _held = admin.memory.hold(body.len());
     let request = message::parse_publish(&body)?;
-    let mut outcomes = publish_all(admin, vec![request.message]).await?;
+    let messages = vec![request.message];
+    let blame = |refused: Refused| if request.wants_list { refused } else { refused.refusal.into() };
+    check_types(admin, &messages).map_err(blame)?;
+    let mut outcomes = publish_all(admin, messages).await?;
     if request.wants_list {
         return Ok(list(admin, &outcomes));
     }
@@ -54,7 +60,17 @@ pub async fn batch(admin: &Admin, headers: &HeaderMap, body: Body) -> Result<Res
     let body = json_body(admin, headers, body).await?;
     let _held = admin.memory.hold(body.len());
     let messages = message::parse_batch(&body)?;
+    check_types(admin, &messages)?;
     Ok(list(admin, &publish_all(admin, messages).await?))
+}
+
+/// Refuses texts for channels that take none, and says which: counted over the messages, or the channels of one.
+fn check_types(admin: &Admin, messages: &[Message<'_>]) -> Result<(), Refused> {
+    let mut channels = messages.iter().flat_map(|message| &message.channels);
+    match channels.position(|channel| !admin.takes(channel, PayloadKind::Text)) {
+        Some(index) => Err(Refused::from(Refusal::TypeUnsupported).of(index)),
+        None => Ok(()),
+    }
 }
 
 type Outcomes = Vec<(ChannelName, Result<Receipt, Refusal>)>;

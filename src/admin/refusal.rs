@@ -71,6 +71,9 @@ vocabulary! {
     /// The body is encoded or typed in a way that is not understood.
     MediaType = 415, "media_type",
         "not a media type of this route: send the body without Content-Encoding, JSON as application/json";
+    /// Text where the channel takes binary alone, or the reverse.
+    TypeUnsupported = 415, "type_unsupported",
+        "the channel takes only text, or only binary: declare text/plain or JSON, or application/octet-stream";
     /// JSON, but not what the route takes.
     Invalid = 422, "invalid",
         "valid JSON, but not this request: /api/publish takes {\"channel\" or \"channels\",\"data\"}, /api/batch a list of {\"channel\",\"data\"}";

@@ -63,6 +63,14 @@ pub const SLOTS_PER_STEP: u32 = 16_384;
 pub const WRITE_BYTES_MAX: usize = 64 * 1024 + 1024;
 /// Bytes read from one connection per turn; the rest waits on the ready list.
 pub const READ_BYTES_PER_TURN: usize = 64 * 1024;
+/// Messages taken from one connection per turn; the rest waits in its socket (GUARANTEES B13).
+pub const MESSAGES_READ_PER_TURN: usize = 64;
+/// How long a client is not read once it has sent more than `--client-rate` allows.
+pub const CLIENT_REST: Duration = Duration::from_secs(1);
+/// For how long it may go from one rest to the next; beyond: 4102 `rate_limited` (GUARANTEES B13).
+pub const CLIENT_FLOOD_TIMEOUT: Duration = Duration::from_secs(5);
+/// Largest `--client-rate`.
+pub const CLIENT_RATE_MAX: u64 = 1_000_000;
 /// Publications taken from the bus per turn and shard.
 pub const PUBLISHES_PER_TURN: usize = 256;
 /// Orders taken from the bus per turn and shard.

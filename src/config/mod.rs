@@ -18,7 +18,7 @@ pub mod source;
 pub mod units;
 pub mod value;
 
-pub use channel::{ChannelRule, ChannelRules, ChannelSettings, LagPolicy};
+pub use channel::{ChannelRule, ChannelRules, ChannelSettings, LagPolicy, MessageType};
 pub use load::{Inputs, Loaded, load};
 pub use memory::{MachineMemory, MemoryOrigin};
 pub use source::{ConfigError, Source};
@@ -101,6 +101,8 @@ pub struct Config {
     pub allow_host: Vec<ServedHost>,
     /// Subprotocols that are agreed to when a client offers them.
     pub subprotocols: Vec<Subprotocol>,
+    /// Messages a second that a client may send, twice as many at once; zero: any number.
+    pub client_rate: u64,
     /// SO_SNDBUF in bytes; zero: the kernel decides.
     pub send_buffer: usize,
     /// SO_RCVBUF in bytes; zero: the kernel decides.
@@ -186,6 +188,7 @@ impl Default for Config {
             allow_origin: Vec::new(),
             allow_host: Vec::new(),
             subprotocols: Vec::new(),
+            client_rate: 50,
             send_buffer: 64 * 1024,
             receive_buffer: 16 * 1024,
             notsent_lowat: 16 * 1024,

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::channel::{ChannelRule, ChannelRules, ChannelSettings, LagPolicy};
+use super::channel::{ChannelRule, ChannelRules, ChannelSettings, LagPolicy, MessageType};
 use super::options::{Key, OPTIONS};
 use super::source::Source;
 use super::value::Value;
@@ -150,6 +150,7 @@ impl Settings {
             allow_origin: origins(get(Key::AllowOrigin)),
             allow_host: hosts(get(Key::AllowHost)),
             subprotocols: subprotocols(get(Key::Subprotocol)),
+            client_rate: number(get(Key::ClientRate)),
             send_buffer: count(get(Key::SendBuffer)),
             receive_buffer: count(get(Key::ReceiveBuffer)),
             notsent_lowat: count(get(Key::NotsentLowat)),
@@ -179,6 +180,7 @@ impl Settings {
             compression_level: number(get(Key::CompressionLevel)),
             compression_min_size: number(get(Key::CompressionMinSize)),
             compression_epoch: number(get(Key::CompressionEpoch)),
+            message_type: message_type(get(Key::MessageType)),
         };
         // Relay patterns are part of the base: the tables come after them and win.
         let Value::Patterns(relayed) = get(Key::Relay) else { unreachable!("relay is a list of patterns") };
@@ -207,6 +209,7 @@ impl ChannelTable {
                 Key::CompressionLevel => rule.compression_level = Some(number(value)),
                 Key::CompressionMinSize => rule.compression_min_size = Some(number(value)),
                 Key::CompressionEpoch => rule.compression_epoch = Some(number(value)),
+                Key::MessageType => rule.message_type = Some(message_type(value)),
                 other => unreachable!("{other:?} is not set per channel"),
             }
         }
@@ -292,6 +295,15 @@ fn forwarded_header(value: &Value) -> ForwardedHeader {
         Value::Choice("x-forwarded-for") => ForwardedHeader::XForwardedFor,
         Value::Choice("forwarded") => ForwardedHeader::Forwarded,
         _ => unreachable!("{value:?} is not a header that tells the client"),
+    }
+}
+
+fn message_type(value: &Value) -> MessageType {
+    match value {
+        Value::Choice("any") => MessageType::Any,
+        Value::Choice("text") => MessageType::Text,
+        Value::Choice("binary") => MessageType::Binary,
+        _ => unreachable!("{value:?} is not a type of messages"),
     }
 }
 

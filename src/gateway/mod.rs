@@ -122,6 +122,7 @@ impl Gateway {
             memory,
             descriptors_max: capacity.descriptors_max,
             patience: Patience::default(),
+            channels: config.channels.clone(),
         }));
         let admin_task = tokio::spawn(admin::serve(admin_listener, Arc::clone(&admin)));
         let banner = Banner {

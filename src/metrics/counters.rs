@@ -118,6 +118,8 @@ counters! {
     timers_fired,
     /// Times a publishing client was paused because a home shard was full.
     publish_pushbacks,
+    /// Times a client was not read for a while, for sending more than it may.
+    client_rests,
     /// Gauge: orders that wait in this shard for room in another's inbox.
     outbox,
     /// Gauge: bytes of journals.

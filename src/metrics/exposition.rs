@@ -126,6 +126,9 @@ const COUNTERS: &[(&str, Option<Unit>, &str, Read)] = &[
     ("memory_pauses", None, "Messages of clients that were held back for want of memory", |c| {
         &c.memory_pauses
     }),
+    ("client_rests", None, "Times a client was not read for a second, for sending more than it may", |c| {
+        &c.client_rests
+    }),
 ];
 
 /// Counters that tell shards apart.

@@ -53,6 +53,12 @@ impl Inbound {
         self.websocket.memory_bytes() + unpacker
     }
 
+    /// Bytes that certainly end no more than the present frame.
+    pub fn frame_bytes_left(&self) -> usize {
+        let compressed = self.unpacker.as_ref().map_or(0, |unpacker| unpacker.payload_left());
+        self.websocket.payload_left().max(compressed) as usize
+    }
+
     /// As [`WebSocket::handle_bytes`]. Linear in the input and in what it inflates to.
     ///
     /// # Errors

@@ -146,6 +146,11 @@ impl Unpacker {
         self.part == Part::First && self.compressed.is_none()
     }
 
+    /// Bytes of payload that the present frame still has to come.
+    pub(super) fn payload_left(&self) -> u64 {
+        if self.part == Part::Payload { self.left } else { 0 }
+    }
+
     /// Whether what comes next goes on as it came, as far as is known yet.
     pub(super) fn passes_on(&self) -> bool {
         self.part == Part::First || !self.is_gathered

@@ -79,8 +79,8 @@ impl<R: Reactor> Shard<R> {
         if self.now >= connection.stall_deadline(&self.feeds) {
             return self.close(slot, CloseReason::SlowConsumer, None);
         }
-        if connection.unpublished > 0 {
-            // It is not read while its messages wait for room: its silence, and what it has begun, are on us.
+        if connection.unpublished > 0 || self.senders.is_resting(slot, self.now) {
+            // It is not read while its messages wait for room, or it rests: its silence, and what it has begun, are on us.
             connection.liveness.on_heard(self.now);
             if let Phase::Open(Some(open)) = &mut connection.phase
                 && open.message_deadline != Time::NEVER

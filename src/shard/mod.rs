@@ -25,6 +25,7 @@ mod reap;
 mod receive;
 mod relay;
 mod runs;
+mod senders;
 mod slots;
 mod turn;
 mod wait;

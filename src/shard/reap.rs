@@ -27,6 +27,7 @@ impl<R: Reactor> Shard<R> {
             self.forget_slot(slot);
             let Some(connection) = self.slots.remove(slot) else { continue };
             self.note_memory(slot);
+            self.senders.forget(slot);
             if !connection.marks.has(Mark::OverLimit) {
                 self.budget.give_back();
             } else {
@@ -60,6 +61,7 @@ impl<R: Reactor> Shard<R> {
             debug_assert_eq!(left, (0, 0, 0), "open, subscriptions, lagging of no connection");
             debug_assert_eq!(counters.pending.get(), 0, "pending of no connection");
             debug_assert!(self.clients.is_empty(), "clients of no connection");
+            debug_assert!(self.senders.is_empty(), "senders of no connection");
             debug_assert_eq!(self.accepting.refused, 0, "refused connections of none");
             debug_assert!(self.memory.is_at_rest(), "{:?} of no connection", self.memory);
         }

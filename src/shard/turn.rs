@@ -21,11 +21,12 @@ use super::reactor::{Reactor, Readiness};
 use super::ready::ReadyList;
 use super::relay::Paused;
 use super::runs::Runs;
+use super::senders::Senders;
 use super::slots::Slots;
 use crate::bus::{Bus, Receiver};
 use crate::clock::{Timer, Wheel};
-use crate::config::Config;
 use crate::config::limits::{OWN_FRAMES_BYTES_MAX, READ_BYTES_PER_TURN};
+use crate::config::{Config, MessageType};
 use crate::delivery::Feeds;
 use crate::edge::Edge;
 use crate::hub::Hub;
@@ -93,6 +94,7 @@ pub struct Shard<R: Reactor> {
     pub(super) deflated_bytes: usize,
     pub(super) outbox: Outbox,
     pub(super) paused: Paused,
+    pub(super) senders: Senders,
     pub(super) accepting: AcceptState,
     pub(super) pending: Pending,
     pub(super) clients: Clients,
@@ -141,6 +143,7 @@ impl<R: Reactor> Shard<R> {
             phases: Phases::starting_at(seed as u16),
             session_limits: SessionLimits {
                 max_message: config.max_message,
+                message_type: MessageType::Any,
                 own_frames_bytes_max: if config.echo {
                     config.max_message.saturating_add(OWN_FRAMES_BYTES_MAX)
                 } else {
@@ -158,6 +161,7 @@ impl<R: Reactor> Shard<R> {
             deflated_bytes: 0,
             outbox: Outbox::new(bus.shard_count()),
             paused: Paused::new(bus.shard_count()),
+            senders: Senders::new(if config.echo { 0 } else { config.client_rate }),
             accepting: AcceptState::default(),
             drain: None,
             sweep: Sweep::default(),

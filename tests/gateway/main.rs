@@ -21,6 +21,7 @@ mod kernel;
 mod kit;
 mod liveness;
 mod memory;
+mod messages;
 mod order;
 mod publish;
 mod relay;

@@ -116,7 +116,7 @@ fn check_end(world: &World, client: &Client) -> Result<(), String> {
     if let Some((code, reason)) = &client.close {
         let is_expected = match code {
             1000 => client.has_left,
-            1008 => client.has_misbehaved,
+            1008 | 4102 => client.has_misbehaved,
             1012 => world.is_draining && reason.starts_with("draining;in="),
             4101 => return check_slow_consumer(world, client),
             4105 => client.reader != Reader::Healthy || !client.answers_pings,

@@ -118,6 +118,7 @@ impl World {
             rule.compression_level = Some(settings.compression_level);
             rule.compression_min_size = Some(settings.compression_min_size);
             rule.compression_epoch = Some(settings.compression_epoch);
+            rule.message_type = Some(settings.message_type);
             config.channels.rules.push(rule);
             ledger.add_channel(ChannelName::parse(&name).expect("a valid name"), settings);
         }

@@ -14,6 +14,7 @@ use super::refusal::Refusal;
 use super::{Admin, AdminSetup, Patience, Shards};
 use crate::bus::Bus;
 use crate::clock::Clock;
+use crate::config::ChannelRules;
 use crate::config::limits::PUBLISH_BYTES_MAX;
 use crate::feeds::Publisher;
 use crate::metrics::{MemoryBudget, ShardCounters};
@@ -69,6 +70,7 @@ async fn asleep(shape: Shape) -> World {
         descriptors_max: 164,
         memory: memory.clone(),
         patience: shape.patience,
+        channels: ChannelRules::default(),
     }));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -94,6 +94,7 @@ compression = \"on\"                      # file {path}:13
 compression_level = 1                   # default
 compression_min_size = \"32B\"            # default
 compression_epoch = 64                  # default
+message_type = \"any\"                    # default
 "
     );
     assert_eq!(for_channel(&loaded, &ChannelName::parse("chat.admin").unwrap()), expected);
