@@ -3,6 +3,18 @@
 //! A socket is read until a short read says that it is drained, or its budget is spent: then it stays on the list.
 //! After the peer's end was announced a short read says nothing; it is read on to the end.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
+
 use std::io;
 
 use super::close::Farewell;
@@ -18,6 +30,9 @@ use crate::edge::{Decision, Scan};
 use crate::model::{Blame, CloseReason, RejectReason, Time};
 use crate::net::Transport;
 use crate::session::{Event, Inbound, Inflater};
+
+const _: () =
+    assert!(COMPRESSED_READ_BYTES <= READ_BYTES_PER_TURN, "the buffer holds what is read at a time");
 
 impl<R: Reactor> Shard<R> {
     pub(super) fn read(&mut self) {
@@ -44,7 +59,8 @@ impl<R: Reactor> Shard<R> {
             // What is compressed may become far more: less is read at a time, and what it became counts.
             let most = if connection.may_compress() { COMPRESSED_READ_BYTES } else { buffer.len() };
             let room = most.min(left);
-            match connection.socket.read(&mut buffer[..room]) {
+            let Some(window) = buffer.get_mut(..room) else { return };
+            match connection.socket.read(window) {
                 Ok(0) => return self.handle_end_of_file(slot),
                 Ok(length) => {
                     self.counters.bytes_in.add(length as u64);
@@ -53,7 +69,7 @@ impl<R: Reactor> Shard<R> {
                     }
                     connection.traffic.bytes_in += length as u64;
                     let is_drained = length < room && !connection.marks.has(Mark::ReadClosed);
-                    self.handle_bytes(slot, &buffer[..length]);
+                    self.handle_bytes(slot, buffer.get(..length).unwrap_or_default());
                     left = left.saturating_sub(length + self.inflater.take_bytes());
                     if is_drained {
                         return self.note_read_dry(slot);
