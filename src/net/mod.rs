@@ -15,12 +15,14 @@
     )
 )]
 
+pub mod addresses;
 pub mod budget;
 pub mod listener;
 pub mod spare;
 pub mod sys;
 pub mod transport;
 
+pub use addresses::{Addresses, Admission, Ticket};
 pub use budget::ConnectionBudget;
 pub use listener::Listener;
 pub use transport::{Tcp, Transport};
