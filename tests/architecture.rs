@@ -84,6 +84,18 @@ fn c13_maps_hash_with_a_random_key() {
 }
 
 #[test]
+fn k5_where_bytes_of_the_network_are_read_the_linter_denies_what_panics() {
+    let files = rust_files(&["src"]);
+    for path in rules::NETWORK_FACING {
+        assert!(
+            files.iter().any(|source| source.path == *path),
+            "{path} is gone: correct the list of the rule"
+        );
+    }
+    expect_none(files.iter().flat_map(rules::panics).collect());
+}
+
+#[test]
 fn no_file_outgrows_its_budget() {
     expect_none(rust_files(&["src", "loadtest/src"]).iter().flat_map(rules::length).collect());
 }

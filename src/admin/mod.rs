@@ -4,6 +4,18 @@
 //! the shards' counters directly and asks them over the bus for the rest; a shard that does not answer costs the
 //! caller a time-out and the shard nothing. Read `routes.rs` for what is served, `refusal.rs` for what is refused.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
+
 mod body;
 mod counters;
 mod guard;

@@ -157,7 +157,8 @@ pub fn fields(refusal: Refusal) -> String {
 /// An answer with the status and headers of `refusal` and the JSON `body`.
 pub fn respond(refusal: Refusal, body: String) -> Response {
     let mut response = Response::new(Body::from(body));
-    *response.status_mut() = StatusCode::from_u16(refusal.status()).expect("the table holds valid statuses");
+    *response.status_mut() =
+        StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if refusal.status() == 503 {

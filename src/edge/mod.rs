@@ -5,6 +5,18 @@
 //! and a token of `model/close.rs`. Order of reading: `scanner.rs`, `request.rs`, `router.rs`, `upgrade.rs`,
 //! `extensions.rs`, `subprotocols.rs`, `response.rs`; `page.rs` is the demo page. `proxy_header.rs` and `forwarded.rs` say who a proxy speaks for.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
+
 mod extensions;
 mod field;
 mod forwarded;

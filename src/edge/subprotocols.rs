@@ -81,7 +81,7 @@ mod tests {
         ] {
             assert_eq!(read(&[bad.as_bytes()]), Err(RejectReason::Subprotocol), "{bad:?}");
         }
-        let (eight, nine) = (vec!["a"; 8].join(","), vec!["a"; 9].join(","));
+        let (eight, nine) = (["a"; 8].join(","), ["a"; 9].join(","));
         assert!(read(&[eight.as_bytes(), eight.as_bytes()]).is_ok(), "over several lines");
         assert_eq!(read(&[eight.as_bytes(), nine.as_bytes()]), Err(RejectReason::Subprotocol));
     }

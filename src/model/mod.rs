@@ -4,6 +4,18 @@
 //! when the value is made (parse once at the border; inside, the type is the proof). Imports nothing of the crate.
 //! Read `publication.rs` first: it is what flows through the house.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
+
 pub mod authority;
 pub mod channel;
 pub mod close;

@@ -77,6 +77,10 @@ impl Addresses {
     /// Counts a connection of `address` that came at `now`. Give each ticket back with [`Addresses::give_back`].
     ///
     /// If the table has no place for the address, since all it could have are in use, it is granted and not counted.
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "a place is below the length of every vector: it comes from a set, or a ticket"
+    )]
     pub fn take(&self, address: IpAddr, now: Time) -> Admission {
         let key = key(address);
         let set = (self.hasher.hash_one(key) as usize % SETS) * WAYS;
@@ -113,6 +117,10 @@ impl Addresses {
     }
 
     /// A connection that was granted, or that `was_refused`, is over.
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "a place is below the length of every vector: it comes from a set, or a ticket"
+    )]
     pub fn give_back(&self, ticket: Ticket, was_refused: bool) {
         if ticket == 0 {
             return;
@@ -127,6 +135,10 @@ impl Addresses {
 
 impl Table {
     /// Where `key` is counted: where it was, else in place of one that has no connections and came least lately.
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "a place is below the length of every vector: it comes from a set, or a ticket"
+    )]
     fn place(&mut self, key: u64, set: usize, now: Time) -> Option<usize> {
         let places = || (set..set + WAYS).filter(|place| *place != 0);
         let is_idle = |place: &usize| self.granted[*place] == 0 && self.refused[*place] == 0;

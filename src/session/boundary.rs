@@ -128,7 +128,7 @@ impl Boundary {
                 Part::Payload => {
                     let here = self.left.min((input.len() - at) as u64);
                     let end = at + here as usize;
-                    self.check_text(&input[at..end], utf8)
+                    self.check_text(input.get(at..end).unwrap_or_default(), utf8)
                         .map_err(|bad| Fault { reason: CloseReason::Utf8, at: at + bad })?;
                     self.left -= here;
                     at = end;
@@ -229,7 +229,9 @@ impl Boundary {
                 }
             }
             Part::Mask => {
-                self.mask[usize::from(4 - self.part_left)] = byte;
+                if let Some(place) = self.mask.get_mut(usize::from(4 - self.part_left)) {
+                    *place = byte;
+                }
                 self.part_left -= 1;
                 if self.part_left == 0 && self.left == 0 {
                     self.on_frame_end();

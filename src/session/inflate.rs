@@ -328,16 +328,18 @@ impl Unpacker {
 /// Writes the header of a frame masked with zeros in front of its payload, which begins at [`HEADER_BYTES_MAX`]; gives where
 /// it begins.
 pub(super) fn put_header(first: u8, frame: &mut [u8]) -> usize {
-    let length = (frame.len() - HEADER_BYTES_MAX) as u64;
+    let length = frame.len().saturating_sub(HEADER_BYTES_MAX) as u64;
     let (short, extended_bytes) = match length {
         0..=125 => (length as u8, 0),
         126..=0xffff => (126, 2),
         _ => (127, 8),
     };
     let start = HEADER_BYTES_MAX - 6 - extended_bytes;
-    frame[start] = first;
-    frame[start + 1] = MASKED | short;
-    frame[start + 2..start + 2 + extended_bytes].copy_from_slice(&length.to_be_bytes()[8 - extended_bytes..]);
+    let extended = length.to_be_bytes().into_iter().skip(8 - extended_bytes);
+    let header = [first, MASKED | short].into_iter().chain(extended);
+    for (place, byte) in frame.iter_mut().skip(start).zip(header) {
+        *place = byte;
+    }
     start
 }
 

@@ -8,6 +8,18 @@
 //! A pure station: `now` and bytes come in, values go out. What it holds for a connection between two messages is
 //! the 16 bytes of [`Liveness`] and the 2 of [`ControlAllowance`]; everything else exists only while a message is under way.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
+
 pub mod allowance;
 pub mod boundary;
 pub mod inbound;

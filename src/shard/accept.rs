@@ -5,6 +5,18 @@
 //! again on every close and every 100 ms, without spinning; after a second of that, clients are answered one by one
 //! through the spare descriptor, so that none waits in the dark (GUARANTEES C1-C3).
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
+
 use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;

@@ -4,6 +4,18 @@
 //! After the peer's end was announced a short read says nothing; it is read on to the end. From an open connection no
 //! more is read than the messages that it may send now can have: the rest stays in its socket, and the kernel pushes back.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
+
 use std::io;
 
 use super::close::Farewell;
@@ -19,6 +31,9 @@ use crate::edge::{Decision, Scan};
 use crate::model::{Blame, CloseReason, Grade, RejectReason, Time};
 use crate::net::Transport;
 use crate::session::{Event, Inbound, Inflater};
+
+const _: () =
+    assert!(COMPRESSED_READ_BYTES <= READ_BYTES_PER_TURN, "the buffer holds what is read at a time");
 
 impl<R: Reactor> Shard<R> {
     pub(super) fn read(&mut self) {
@@ -54,7 +69,8 @@ impl<R: Reactor> Shard<R> {
             let room = if is_open { connection.read_room(messages_room) } else { most };
             let room = room.min(most).min(left);
             let messages_before = self.counters.messages_in.get();
-            match connection.socket.read(&mut buffer[..room]) {
+            let Some(window) = buffer.get_mut(..room) else { return };
+            match connection.socket.read(window) {
                 Ok(0) => return self.handle_end_of_file(slot),
                 Ok(length) => {
                     self.counters.bytes_in.add(length as u64);
@@ -63,7 +79,7 @@ impl<R: Reactor> Shard<R> {
                     }
                     connection.traffic.bytes_in += length as u64;
                     let is_drained = length < room && !connection.marks.has(Mark::ReadClosed);
-                    self.handle_bytes(slot, &buffer[..length]);
+                    self.handle_bytes(slot, buffer.get(..length).unwrap_or_default());
                     left = left.saturating_sub(length + self.inflater.take_bytes());
                     let messages = (self.counters.messages_in.get() - messages_before) as usize;
                     messages_left = messages_left.saturating_sub(messages);

@@ -3,6 +3,18 @@
 //! Bounded by counts, by bytes that are deflated, and by congestion: while a channel holds more than its healthy subscribers have had, nothing
 //! is taken, so that no subscriber is overtaken because the gateway itself is behind.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
+
 use std::sync::Arc;
 
 use super::reactor::Reactor;

@@ -3,6 +3,18 @@
 //! A home that cannot take more pushes back on the sender: the message waits here and the sender is not read until
 //! it is gone. Nothing that was read is dropped.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
+
 use std::collections::VecDeque;
 
 use super::connection::Mark;
@@ -58,9 +70,11 @@ impl<R: Reactor> Shard<R> {
 
     fn pause(&mut self, sender: ConnectionId, publication: Publication) {
         let home = self.home_of(&publication);
-        self.paused.waiting += 1;
-        self.memory.paused += publication.bytes();
-        self.paused.queues[home.index()].push_back((sender, publication));
+        if let Some(queue) = self.paused.queues.get_mut(home.index()) {
+            self.memory.paused += publication.bytes();
+            queue.push_back((sender, publication));
+            self.paused.waiting += 1;
+        }
     }
 
     /// Tries messages of paused senders again, in order; a sender whose last one went out is read again.
@@ -74,11 +88,16 @@ impl<R: Reactor> Shard<R> {
     }
 
     fn retry_paused_for(&mut self, home: usize) {
-        while let Some((sender, publication)) = self.paused.queues[home].pop_front() {
+        while let Some(queue) = self.paused.queues.get_mut(home)
+            && let Some((sender, publication)) = queue.pop_front()
+        {
             let bytes = publication.bytes();
             if let Some(publication) = self.submit(publication) {
                 // Order within a sender holds: everything behind waits as well.
-                return self.paused.queues[home].push_front((sender, publication));
+                if let Some(queue) = self.paused.queues.get_mut(home) {
+                    queue.push_front((sender, publication));
+                }
+                return;
             }
             self.paused.waiting -= 1;
             self.memory.paused -= bytes;

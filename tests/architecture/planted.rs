@@ -119,6 +119,24 @@ fn c13_a_hasher_of_ones_own_is_found() {
 }
 
 #[test]
+fn a_station_that_reads_the_network_without_every_lint_against_panics_is_found() {
+    let panics = |path: &str, text: &str| lines(&rules::panics(&Source::new(path, text)));
+    let all = "#![cfg_attr(\n    not(test),\n    deny(\n        clippy::expect_used,\n        clippy::indexing_slicing,\n        \
+               clippy::panic,\n        clippy::string_slice,\n        clippy::unreachable,\n        clippy::unwrap_used\n    )\n)]\n";
+    assert!(panics("src/edge/mod.rs", all).is_empty());
+    assert_eq!(panics("src/edge/mod.rs", "//! The edge.\n"), [1; 6]);
+    assert_eq!(panics("src/edge/mod.rs", &format!("// {}", all.replace('\n', ""))), [1; 6]);
+    assert_eq!(panics("src/shard/read.rs", &all.replace("clippy::panic,", "")), [1]);
+    assert_eq!(panics("src/edge/mod.rs", &all.replace("deny(", "warn(")).len(), 7);
+    assert_eq!(panics("src/edge/mod.rs", &all.replace("not(test)", "test")), [1; 6]);
+    let lifting = "//! Fields.\n#[allow(clippy::unwrap_used, reason = \"brief\")]\nfn f() {}\n";
+    assert_eq!(panics("src/edge/field.rs", lifting), [2]);
+    assert!(panics("src/edge/tests/fields.rs", lifting).is_empty());
+    assert!(panics("src/edge/field.rs", &lifting.replace("allow(", "expect(")).is_empty());
+    assert!(panics("src/cli/mod.rs", lifting).is_empty());
+}
+
+#[test]
 fn the_line_after_the_budget_is_found_and_test_lines_do_not_count() {
     let full = "fn f() {}\n".repeat(LINES_MAX);
     let length = |text: &str| rules::length(&Source::new("src/hub/mod.rs", text)).len();

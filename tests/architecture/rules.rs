@@ -257,6 +257,60 @@ pub fn hashers(source: &Source) -> Vec<Finding> {
     found.map(|(at, word)| finding(source, at, format!("a hasher is chosen: `{word}`"), cure)).collect()
 }
 
+/// Where bytes of the network are read: modules, and files of a module that also has others (GUARANTEES K5).
+pub const NETWORK_FACING: &[&str] = &[
+    "src/model/mod.rs",
+    "src/edge/mod.rs",
+    "src/session/mod.rs",
+    "src/net/mod.rs",
+    "src/feeds/mod.rs",
+    "src/admin/mod.rs",
+    "src/shard/accept.rs",
+    "src/shard/read.rs",
+    "src/shard/receive.rs",
+    "src/shard/relay.rs",
+];
+
+/// The lints against what panics on a value nobody thought of; clippy enforces them where they are denied.
+const PANICS: &[&str] = &[
+    "clippy::expect_used",
+    "clippy::indexing_slicing",
+    "clippy::panic",
+    "clippy::string_slice",
+    "clippy::unreachable",
+    "clippy::unwrap_used",
+];
+
+/// A network-facing module that does not deny every lint of [`PANICS`], or a file below it that lifts one. An `expect`
+/// is not lifting: it states its reason and fails once it is not needed.
+pub fn panics(source: &Source) -> Vec<Finding> {
+    let code = &source.production;
+    let mut findings = Vec::new();
+    if NETWORK_FACING.contains(&source.path.as_str()) {
+        let denied =
+            code.find("#![cfg_attr(").map_or("", |start| &code[start..behind_bracket(code, start + 2)]);
+        let denies = denied.contains("not(test)") && denied.contains("deny(");
+        for lint in PANICS.iter().filter(|lint| !denies || find_words(denied, lint).is_empty()) {
+            let what = format!("reads bytes of the network and does not deny `{lint}`");
+            let cure =
+                "open with `#![cfg_attr(not(test), deny(..))]` and every lint, as the other stations do";
+            findings.push(finding(source, 0, what, cure));
+        }
+    }
+    let is_below = NETWORK_FACING.iter().any(|file| source.path.starts_with(file.trim_end_matches("mod.rs")));
+    if is_below && !source.is_test_file() {
+        for lifted in ["allow(", "warn("].iter().flat_map(|word| find_words(code, word)) {
+            let lints = &code[lifted..behind_bracket(code, lifted + code[lifted..].find('(').unwrap_or(0))];
+            if PANICS.iter().any(|lint| !find_words(lints, lint).is_empty()) {
+                let what = "lifts a lint against panics on bytes of the network".to_owned();
+                let cure = "mend it, or `expect` it with a reason that convinces whoever sends the bytes";
+                findings.push(finding(source, lifted, what, cure));
+            }
+        }
+    }
+    findings
+}
+
 /// A file with more production lines than one noun should need.
 pub fn length(source: &Source) -> Vec<Finding> {
     if source.is_test_file() || source.production_lines <= LINES_MAX {
