@@ -210,6 +210,7 @@ fn example(option: &Definition, kind: &Kind) -> String {
         Kind::Origins => "[\"https://app.example.com\"]".to_owned(),
         Kind::Hosts => "[\"live.example.com\"]".to_owned(),
         Kind::Subprotocols => "[\"chat.v1\"]".to_owned(),
+        Kind::Networks => "[\"10.0.0.0/8\"]".to_owned(),
         _ => option.to_toml(&option.default_value()),
     }
 }

@@ -12,6 +12,11 @@ pub const HEADERS_MAX: usize = 64;
 pub const METHOD_BYTES_MAX: usize = 16;
 /// Extensions that a client may offer; beyond: 431 `too_many_extensions` (GUARANTEES A20).
 pub const EXTENSIONS_MAX: usize = 8;
+/// Bytes of addresses and TLVs in a PROXY header of version 2; beyond: reset, `proxy_header`. What the protocol asks every
+/// receiver to take in one piece (§2.2: 536, the least TCP segment).
+pub const PROXY_HEADER_BODY_BYTES_MAX: usize = 536;
+/// Networks of trusted proxies: each is looked at for a connection and for every hop of a request.
+pub const TRUSTED_PROXIES_MAX: usize = 256;
 /// Bytes of `Sec-WebSocket-Extensions`, all its lines together; beyond: 431 `too_many_extensions`.
 pub const EXTENSIONS_BYTES_MAX: usize = 1024;
 /// Channels that one connection may join; beyond: 400 `channel_limit`.
@@ -66,10 +71,22 @@ pub const PAGE_ROWS_MAX: usize = 1000;
 pub const ENDS_KEPT: usize = 1000;
 /// Log records of ends a second, for each reason and shard; further ones are counted and summed up in one.
 pub const ENDS_LOGGED_PER_SECOND: u32 = 5;
+/// Addresses of clients that are counted at a time (GUARANTEES C4); if all places of a further one are in use, it is not
+/// limited. 1.5 MiB when all are used.
+pub const ADDRESSES_MAX: usize = 65_536;
+/// New connections of an address may come at once, as many as are due in so many seconds.
+pub const ADDRESS_BURST_SECONDS: u64 = 3;
+/// Largest `--max-per-address` and `--connect-rate-per-address`.
+pub const PER_ADDRESS_MAX: u64 = 1_000_000;
 /// Shard threads.
 pub const SHARDS_MAX: usize = 256;
 /// Descriptors kept at least for listeners, wakers, the admin side, spare ones and clients over the limit (GUARANTEES C3).
 pub const DESCRIPTORS_RESERVED: usize = 64;
+/// Of the connections, one in so many may wait for a complete request head (GUARANTEES A23); beyond, the one that has
+/// waited longest is reset.
+pub const PENDING_DIVISOR: usize = 10;
+/// As many may wait on each shard, however few connections there are to be.
+pub const PENDING_MIN: usize = 64;
 /// Clients over the connection limit that may hold a descriptor of one table at a time, while they read that there is no
 /// room for them; the one that came first makes room for the next.
 pub const REFUSED_MAX: usize = 8;

@@ -19,6 +19,7 @@ pub enum Key {
     PinShards,
     PrivateFds,
     MaxConnections,
+    MaxPending,
     Backlog,
     AcceptsPerTurn,
     HandshakeTimeout,
@@ -26,6 +27,12 @@ pub enum Key {
     AllowOrigin,
     AllowHost,
     Subprotocol,
+    TrustedProxy,
+    ForwardedHeader,
+    ProxyProtocol,
+    MaxPerAddress,
+    ConnectRatePerAddress,
+    LimitLoopback,
     ClientRate,
     PingInterval,
     PongTimeout,
@@ -193,11 +200,14 @@ pub const OPTIONS: &[Definition] = {
     use {Group as G, Key as K, Zero::*};
     const SHARDS: Kind = Kind::Count { zero: Auto("one per core"), max: limits::SHARDS_MAX as u64 };
     const CONNECTIONS: Kind = Kind::Count { zero: Auto("as many as descriptors allow"), max: limits::CONNECTIONS_MAX };
+    const PENDING: Kind = Kind::Count { zero: Auto("a tenth of the connections"), max: limits::CONNECTIONS_MAX };
     const CLIENT_RATE: Kind = Kind::Count { zero: Means("any number"), max: limits::CLIENT_RATE_MAX };
     const MESSAGE: Kind = Kind::Size { zero: Refused, max: limits::MESSAGE_BYTES_MAX };
     const USER_TIMEOUT: Kind = Kind::Duration { zero: Means("off"), max: limits::USER_TIMEOUT_MAX };
     const HISTORY: Kind = Kind::Count { zero: Means("none"), max: limits::HISTORY_MESSAGES_MAX };
     const BATCH: Kind = Kind::Duration { zero: Means("natural batching"), max: limits::BATCH_WINDOW_MAX };
+    const PER_ADDRESS: Kind = Kind::Count { zero: Means("off"), max: limits::PER_ADDRESS_MAX };
+    const FORWARDED: Kind = Kind::Choice(&["x-forwarded-for", "forwarded"]);
     const ON_LAG: Kind = Kind::Choice(&["disconnect", "skip"]);
     const DEFLATE_FROM: Kind = Kind::Size { zero: Means("every message"), max: limits::PUBLISH_BYTES_MAX as u64 };
     &[
@@ -215,6 +225,8 @@ pub const OPTIONS: &[Definition] = {
             "Give each shard its own descriptor table, so that the descriptor limit holds per shard"),
         Definition::new(K::MaxConnections, "max-connections", G::Connections, CONNECTIONS, "auto",
             "Most clients at a time; auto: as many as descriptors allow"),
+        Definition::new(K::MaxPending, "max-pending", G::Connections, PENDING, "auto",
+            "Most of them without a complete request head; auto: a tenth, at least 64 a shard"),
         Definition::new(K::Backlog, "backlog", G::Connections, count(limits::BACKLOG_MAX), "4096",
             "Connections the kernel holds until they are accepted"),
         Definition::new(K::AcceptsPerTurn, "accepts-per-turn", G::Connections, count(limits::ACCEPTS_PER_TURN_MAX), "64",
@@ -229,6 +241,18 @@ pub const OPTIONS: &[Definition] = {
             "Hosts that are served to clients, as in live.example.com; repeatable; none: any"),
         Definition::new(K::Subprotocol, "subprotocol", G::Connections, Kind::Subprotocols, "",
             "Subprotocols that are agreed to; repeatable"),
+        Definition::new(K::TrustedProxy, "trusted-proxy", G::Connections, Kind::Networks, "",
+            "Networks of proxies that are believed who their clients are, as in 10.0.0.0/8; repeatable"),
+        Definition::new(K::ForwardedHeader, "forwarded-header", G::Connections, FORWARDED, "x-forwarded-for",
+            "The header in which they say it"),
+        Definition::new(K::ProxyProtocol, "proxy-protocol", G::Connections, Kind::Switch, "false",
+            "Expect a PROXY header, version 1 or 2, before each connection, and take none but from trusted proxies"),
+        Definition::new(K::MaxPerAddress, "max-per-address", G::Connections, PER_ADDRESS, "256",
+            "Most clients of one address, or of a /64 of IPv6, trusted proxies and loopback aside; 0: off"),
+        Definition::new(K::ConnectRatePerAddress, "connect-rate-per-address", G::Connections, PER_ADDRESS, "20",
+            "New ones of them in a second, three times as many at once; 0: off"),
+        Definition::new(K::LimitLoopback, "limit-loopback", G::Connections, Kind::Switch, "false",
+            "Limit loopback addresses like others"),
         Definition::new(K::ClientRate, "client-rate", G::Connections, CLIENT_RATE, "50",
             "Messages a second that a client may send, twice as many at once; 0: any number"),
         Definition::new(K::PingInterval, "ping-interval", G::Liveness, duration(Refused), "25s",

@@ -21,6 +21,7 @@ use crate::model::{ChannelName, Pattern};
 pub fn check(settings: &Settings) -> Result<Vec<String>, ConfigError> {
     check_addresses(settings)?;
     let pair = |low, high| Pair::of(low, settings.get(low), high, settings.get(high));
+    check_proxies(settings)?;
     let buffer = pair(Key::NotsentLowat, Key::SendBuffer);
     if buffer.exceeds() && buffer.high.value != Value::Size(0) {
         return Err(buffer.refuse("exceeds", "lower notsent_lowat or raise send_buffer"));
@@ -36,6 +37,18 @@ pub fn check(settings: &Settings) -> Result<Vec<String>, ConfigError> {
     let mut seen = std::collections::HashSet::new();
     warnings.retain(|warning| seen.insert(warning.clone()));
     Ok(warnings)
+}
+
+/// A PROXY header is believed: without networks anybody could say who they are.
+fn check_proxies(settings: &Settings) -> Result<(), ConfigError> {
+    let proxy_protocol = settings.get(Key::ProxyProtocol);
+    let trusts_nobody = settings.get(Key::TrustedProxy).value == Value::Networks(Vec::new());
+    if proxy_protocol.value == Value::Switch(true) && trusts_nobody {
+        let fix = "name the proxies' networks with trusted_proxy, as in 10.0.0.0/8";
+        return Err(Refusal::new("there is no trusted proxy that could send a PROXY header", fix)
+            .at(&proxy_protocol.source, "proxy_protocol"));
+    }
+    Ok(())
 }
 
 fn check_addresses(settings: &Settings) -> Result<(), ConfigError> {

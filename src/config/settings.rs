@@ -10,8 +10,8 @@ use super::channel::{ChannelRule, ChannelRules, ChannelSettings, LagPolicy, Mess
 use super::options::{Key, OPTIONS};
 use super::source::Source;
 use super::value::Value;
-use super::{Config, LogFormat};
-use crate::model::{AllowedOrigin, ChannelName, Pattern, ServedHost, Subprotocol};
+use super::{Config, ForwardedHeader, LogFormat};
+use crate::model::{AllowedOrigin, ChannelName, Network, Pattern, ServedHost, Subprotocol};
 
 /// A value and who gave it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -131,9 +131,16 @@ impl Settings {
             private_fds: switch(get(Key::PrivateFds)),
             default_channel: channel(get(Key::DefaultChannel)),
             max_connections: count(get(Key::MaxConnections)),
+            max_pending: count(get(Key::MaxPending)),
             backlog: u32::try_from(number(get(Key::Backlog))).expect("BACKLOG_MAX fits"),
             accepts_per_turn: count(get(Key::AcceptsPerTurn)),
             handshake_timeout: duration(get(Key::HandshakeTimeout)),
+            trusted_proxies: networks(get(Key::TrustedProxy)),
+            forwarded_header: forwarded_header(get(Key::ForwardedHeader)),
+            proxy_protocol: switch(get(Key::ProxyProtocol)),
+            max_per_address: count(get(Key::MaxPerAddress)),
+            connect_rate_per_address: count(get(Key::ConnectRatePerAddress)),
+            limit_loopback: switch(get(Key::LimitLoopback)),
             ping_interval: duration(get(Key::PingInterval)),
             pong_timeout: duration(get(Key::PongTimeout)),
             idle_timeout: duration(get(Key::IdleTimeout)),
@@ -263,6 +270,11 @@ fn subprotocols(value: &Value) -> Vec<Subprotocol> {
     entries.clone()
 }
 
+fn networks(value: &Value) -> Vec<Network> {
+    let Value::Networks(networks) = value else { unreachable!("{value:?} is not a list of networks") };
+    networks.clone()
+}
+
 fn text(value: &Value) -> String {
     let Value::Text(text) = value else { unreachable!("{value:?} is not a text") };
     text.clone()
@@ -273,6 +285,14 @@ fn lag_policy(value: &Value) -> LagPolicy {
         Value::Choice("disconnect") => LagPolicy::Disconnect,
         Value::Choice("skip") => LagPolicy::Skip,
         _ => unreachable!("{value:?} is not a lag policy"),
+    }
+}
+
+fn forwarded_header(value: &Value) -> ForwardedHeader {
+    match value {
+        Value::Choice("x-forwarded-for") => ForwardedHeader::XForwardedFor,
+        Value::Choice("forwarded") => ForwardedHeader::Forwarded,
+        _ => unreachable!("{value:?} is not a header that tells the client"),
     }
 }
 

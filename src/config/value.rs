@@ -11,7 +11,7 @@ use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 use super::limits;
 use super::source::Refusal;
 use super::units;
-use crate::model::{AllowedOrigin, ChannelName, Pattern, ServedHost, Subprotocol};
+use crate::model::{AllowedOrigin, ChannelName, Network, Pattern, ServedHost, Subprotocol};
 
 /// What zero means for a number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,6 +64,8 @@ pub enum Kind {
     Hosts,
     /// Any number of subprotocols.
     Subprotocols,
+    /// Any number of networks.
+    Networks,
     /// A channel name.
     Channel,
     /// A filter for log records.
@@ -97,6 +99,8 @@ pub enum Value {
     Hosts(Vec<ServedHost>),
     /// Of [`Kind::Subprotocols`]; may be empty.
     Subprotocols(Vec<Subprotocol>),
+    /// Of [`Kind::Networks`]; may be empty.
+    Networks(Vec<Network>),
     /// Of [`Kind::Channel`].
     Channel(ChannelName),
     /// Of [`Kind::Filter`] and [`Kind::File`].
@@ -162,6 +166,9 @@ impl Kind {
                 let parse = |text: &str| Subprotocol::parse(text).map_err(not_a("a subprotocol", text));
                 parse_list(text, limits::SUBPROTOCOLS_MAX, parse).map(Value::Subprotocols)
             }
+            Self::Networks => {
+                parse_list(text, limits::TRUSTED_PROXIES_MAX, parse_network).map(Value::Networks)
+            }
             Self::Channel => match ChannelName::parse(text) {
                 Ok(name) => Ok(Value::Channel(name)),
                 Err(error) => {
@@ -204,6 +211,7 @@ impl Kind {
             Self::Origins => return "origins".to_owned(),
             Self::Hosts => return "hosts with or without ports".to_owned(),
             Self::Subprotocols => return "subprotocols".to_owned(),
+            Self::Networks => return "IP addresses or networks".to_owned(),
             Self::Channel => return "a channel name".to_owned(),
             Self::Filter => return "a level, or `target=level` pairs".to_owned(),
             Self::File => return "a path".to_owned(),
@@ -228,6 +236,7 @@ impl Kind {
             Self::Origins => "ORIGIN",
             Self::Hosts => "HOST",
             Self::Subprotocols => "NAME",
+            Self::Networks => "CIDR",
             Self::Channel => "CHANNEL",
             Self::Filter => "FILTER",
             Self::File => "FILE",
@@ -237,7 +246,15 @@ impl Kind {
 
     /// Whether an option of this kind may be given several times.
     pub const fn is_list(&self) -> bool {
-        matches!(self, Self::Addresses | Self::Patterns | Self::Origins | Self::Hosts | Self::Subprotocols)
+        matches!(
+            self,
+            Self::Addresses
+                | Self::Patterns
+                | Self::Origins
+                | Self::Hosts
+                | Self::Subprotocols
+                | Self::Networks
+        )
     }
 }
 
@@ -256,6 +273,7 @@ impl Value {
             Self::Origins(origins) => list(origins),
             Self::Hosts(hosts) => list(hosts),
             Self::Subprotocols(names) => list(names),
+            Self::Networks(networks) => list(networks),
             Self::Channel(name) => quote(name.as_str()),
             Self::Text(text) => quote(text),
         }
@@ -309,6 +327,10 @@ fn parse_pattern(text: &str) -> Result<Pattern, Refusal> {
 /// What refuses `text` where something else is wanted: the error says what to write.
 fn not_a<E: std::fmt::Display>(wanted: &str, text: &str) -> impl FnOnce(E) -> Refusal {
     move |error| Refusal::new(format!("\"{text}\" is not {wanted}"), error.to_string())
+}
+
+fn parse_network(text: &str) -> Result<Network, Refusal> {
+    Network::parse(text).map_err(|fix| Refusal::new(format!("\"{text}\" is not a network"), fix))
 }
 
 /// Stricter than the filter's own reading, which takes any unknown word for a target and then logs nothing.
@@ -384,6 +406,11 @@ mod tests {
                 "\"::\" is not an IP address with port; write an IP address and a port, as in 0.0.0.0:8080 or [::]:8080",
             ),
             (Kind::Addresses, "", "no address is given; write at least one, as in 0.0.0.0:8080"),
+            (
+                Kind::Networks,
+                "::1,10.1.0.0/8",
+                "\"10.1.0.0/8\" is not a network; write 10.0.0.0/8: the address has bits beyond its prefix",
+            ),
             (
                 Kind::Patterns,
                 "a,news*",

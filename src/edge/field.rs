@@ -133,8 +133,13 @@ fn list_names(list: &[u8], token: &str) -> bool {
 
 /// The elements of a comma separated `list` without the blanks around them; commas in quoted strings separate nothing.
 fn elements(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    split_unquoted(list, b',').map(<[u8]>::trim_ascii)
+}
+
+/// The pieces of `text` between the separators that stand outside of quoted strings.
+pub(super) fn split_unquoted(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let (mut is_quoted, mut is_escaped) = (false, false);
-    list.split(move |&byte| {
+    text.split(move |&byte| {
         if is_escaped {
             is_escaped = false;
             return false;
@@ -144,7 +149,6 @@ fn elements(list: &[u8]) -> impl Iterator<Item = &[u8]> {
             b'"' => is_quoted = !is_quoted,
             _ => {}
         }
-        byte == b',' && !is_quoted
+        byte == separator && !is_quoted
     })
-    .map(<[u8]>::trim_ascii)
 }

@@ -3,11 +3,13 @@
 //! Pure: no sockets, clocks, threads or randomness. The shard feeds a connection's first bytes to [`HeadScanner`],
 //! hands the complete head to [`Edge::decide`] and does what the [`Decision`] says; whatever is refused has a status
 //! and a token of `model/close.rs`. Order of reading: `scanner.rs`, `request.rs`, `router.rs`, `upgrade.rs`,
-//! `extensions.rs`, `subprotocols.rs`, `response.rs`; `page.rs` is the demo page.
+//! `extensions.rs`, `subprotocols.rs`, `response.rs`; `page.rs` is the demo page. `proxy_header.rs` and `forwarded.rs` say who a proxy speaks for.
 
 mod extensions;
 mod field;
+mod forwarded;
 mod page;
+mod proxy_header;
 mod request;
 mod response;
 mod router;
@@ -19,10 +21,13 @@ mod upgrade;
 mod tests;
 
 pub use extensions::Compression;
+pub use proxy_header::{MalformedProxyHeader, ProxyHeader, read as read_proxy_header};
 pub use scanner::{HeadScanner, Scan};
 
-use crate::config::{ChannelRules, Config};
-use crate::model::{AllowedOrigin, ChannelName, RejectReason, ServedHost, Subprotocol, WebOrigin};
+use std::net::SocketAddr;
+
+use crate::config::{ChannelRules, Config, ForwardedHeader};
+use crate::model::{AllowedOrigin, ChannelName, Network, RejectReason, ServedHost, Subprotocol, WebOrigin};
 use page::Page;
 use request::{Method, Request};
 use response::{Manner, ends_connection, refusal};
@@ -62,6 +67,8 @@ pub struct Edge {
     allow_host: Vec<ServedHost>,
     subprotocols: Vec<Subprotocol>,
     page: Page,
+    forwarded_header: ForwardedHeader,
+    trusted_proxies: Vec<Network>,
 }
 
 /// A request that is not refused.
@@ -83,6 +90,8 @@ impl Edge {
             allow_host: config.allow_host.clone(),
             subprotocols: config.subprotocols.clone(),
             page: Page::new(config),
+            forwarded_header: config.forwarded_header,
+            trusted_proxies: config.trusted_proxies.clone(),
         }
     }
 
@@ -110,6 +119,12 @@ impl Edge {
             }
         };
         Decision::Respond { bytes, closes: manner.closes, reject }
+    }
+
+    /// Who the request with this complete `head`, from a trusted proxy, comes from: the right-most hop that is not trusted.
+    /// None if the proxy does not say; port 0 if it does not say that (GUARANTEES A21).
+    pub fn forwarded_client(&self, head: &[u8]) -> Option<SocketAddr> {
+        forwarded::client(head, self.forwarded_header, &self.trusted_proxies)
     }
 
     /// The answer for a refusal decided elsewhere (timeouts, limits, draining), after which the connection is closed.

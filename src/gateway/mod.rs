@@ -104,7 +104,7 @@ impl Gateway {
         let wakers = wakers.map_err(|source| GatewayError::start("a waker", source))?;
         let bus = Bus::new(wakers, BUS_LANE_MESSAGES);
         let counters: Vec<Arc<ShardCounters>> = (0..config.shards).map(|_| Arc::default()).collect();
-        let budget = ConnectionBudget::new(capacity.connections_max);
+        let budget = ConnectionBudget::new(capacity.connections_max).with_address_limits(&config);
         let shards = Shards::new(bus.clone(), counters.clone());
         let setups = threads::setups(&config, &bus, counters, per_shard, pollers, clock, &budget);
         let mut shard_ends = threads::start(setups)?;

@@ -60,6 +60,8 @@ counters! {
     connections,
     /// Gauge: connections that finished their upgrade and are not closing.
     open,
+    /// Gauge: connections that wait for a complete request head.
+    pending,
     /// Sockets taken from the listener.
     accepted,
     /// WebSocket upgrades answered with 101.

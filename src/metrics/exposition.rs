@@ -76,6 +76,7 @@ type Read = fn(&ShardCounters) -> &Counter;
 const GAUGES: &[(&str, Option<Unit>, &str, Read)] = &[
     ("connections", None, "Client sockets held, in whatever state", |c| &c.connections),
     ("connections_open", None, "Connections that finished their upgrade and are not closing", |c| &c.open),
+    ("connections_pending", None, "Connections that wait for a complete request head", |c| &c.pending),
     ("subscriptions", None, "Connection-channel pairs", |c| &c.subscriptions),
     ("channels", None, "Channels with subscribers or retained messages", |c| &c.channels_homed),
     ("journals", None, "Journals: one for each channel and shard that somebody reads there", |c| &c.channels),

@@ -88,6 +88,10 @@ vocabulary! {
         NotWebSocket = 426, "not_websocket";
         /// A WebSocket version other than 13.
         WebSocketVersion = 426, "ws_version";
+        /// As many connections of one address as it may have.
+        AddressConnections = 429, "addr_conns";
+        /// New connections of one address faster than it may.
+        AddressRate = 429, "addr_rate";
         /// The request head is too big.
         HeadTooBig = 431, "head_too_big";
         /// The request has too many header lines.
@@ -164,6 +168,14 @@ vocabulary! {
         Reset = 0, "reset";
         /// An HTTP connection that ended after its last answer, or idle.
         HttpDone = 0, "http_done";
+        /// Of more connections without a complete request head than may be, the one that waited longest.
+        PendingEvicted = 0, "pending_evicted";
+        /// What should have been a PROXY header is none.
+        ProxyHeader = 0, "proxy_header";
+        /// A connection that should begin with a PROXY header does not come from a trusted proxy.
+        ProxyUntrusted = 0, "proxy_untrusted";
+        /// More connections of an address that has too many than are told so.
+        AddressFlood = 0, "addr_flood";
     }
 }
 
@@ -210,6 +222,12 @@ impl RejectReason {
             Self::TooManyHeaders => "send at most 64 header lines",
             Self::TooManyExtensions => {
                 "offer at most 8 extensions in at most 1 KiB of Sec-WebSocket-Extensions"
+            }
+            Self::AddressConnections => {
+                "use fewer connections; the operator can raise --max-per-address, or name a proxy in between with --trusted-proxy"
+            }
+            Self::AddressRate => {
+                "connect less often; the operator can raise --connect-rate-per-address, or name a proxy in between with --trusted-proxy"
             }
             Self::ConnectionLimit => {
                 "try again after the stated delay; the operator can raise --max-connections"

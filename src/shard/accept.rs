@@ -189,10 +189,17 @@ impl<R: Reactor> Shard<R> {
 
     pub(super) fn take_in(&mut self, socket: R::Socket) {
         self.counters.accepted.add(1);
+        let arrival = match self.look_at(&socket) {
+            Ok(arrival) => arrival,
+            Err(reason) => return self.turn_away(socket, reason),
+        };
         let is_within_limit = self.budget.try_take();
-        let http = Http::new(self.now, self.config.handshake_timeout);
+        let mut http = Http::new(self.now, self.config.handshake_timeout);
+        http.is_from_proxy = arrival.is_from_proxy;
+        http.awaits_proxy_header = self.config.proxy_protocol;
         let id = self.slots.insert(Connection::new(socket, http, self.now));
         self.counters.connections.add(1);
+        self.counters.pending.add(1);
         if !is_within_limit {
             self.accepting.refused += 1;
             let queue = &mut self.accepting.queue_of_refused;
@@ -201,6 +208,7 @@ impl<R: Reactor> Shard<R> {
             }
             queue.push_back(id);
         }
+        let over_address = self.note_admission(id.slot, arrival.admission);
         let Some(connection) = self.slots.get_mut(id.slot) else { return };
         if !is_within_limit {
             connection.marks.set(Mark::OverLimit);
@@ -209,11 +217,16 @@ impl<R: Reactor> Shard<R> {
             tracing::warn!(event = "register_failed", shard = self.id.0, %error);
             return self.end(id.slot, CloseReason::Internal, Blame::Us);
         }
-        if is_within_limit {
+        let refusal = match over_address {
+            _ if !is_within_limit => Some(RejectReason::ConnectionLimit),
+            reason => reason,
+        };
+        let Some(reason) = refusal else {
+            self.await_head(id.slot);
             return self.arm(id.slot);
-        }
+        };
         let retry_after_s = self.retry_after_seconds();
-        self.refuse(id.slot, RejectReason::ConnectionLimit, Some(retry_after_s));
+        self.refuse(id.slot, reason, Some(retry_after_s));
     }
 
     /// 2 to 10 seconds, so that those who were refused do not come back together.

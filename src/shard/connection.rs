@@ -59,6 +59,8 @@ pub enum Mark {
     Relayed = 2,
     /// Is only told that the connection limit is reached, and does not count against it.
     OverLimit = 4,
+    /// Is only told that its address has too many, or comes too fast, and does not count as one of its connections.
+    OverAddress = 8,
 }
 
 /// A set of [`Mark`]s, in one byte.
@@ -108,6 +110,12 @@ pub struct Http {
     pub served: u32,
     /// For the head, or for the next request on a keep-alive connection.
     pub deadline: Time,
+    /// A PROXY header comes before the first request.
+    pub awaits_proxy_header: bool,
+    /// Its other end is a trusted proxy: a header of each request says who it comes from.
+    pub is_from_proxy: bool,
+    /// The turn in which it began to wait for the head.
+    pub waits_since_turn: u64,
 }
 
 /// A connection whose channels are not all live yet.
@@ -161,7 +169,15 @@ pub struct Closing {
 impl Http {
     /// A connection accepted at `now`, whose first head is due `timeout` later.
     pub fn new(now: Time, timeout: Duration) -> Self {
-        Self { scanner: HeadScanner::new(), buffer: Vec::new(), served: 0, deadline: now.after(timeout) }
+        Self {
+            scanner: HeadScanner::new(),
+            buffer: Vec::new(),
+            served: 0,
+            deadline: now.after(timeout),
+            awaits_proxy_header: false,
+            is_from_proxy: false,
+            waits_since_turn: 0,
+        }
     }
 
     /// Ready for the next request on the same connection.

@@ -57,6 +57,7 @@ impl<R: Reactor> Shard<R> {
         let deadline = self.now.after(self.config.handshake_timeout);
         let Some(connection) = self.slots.get_mut(slot) else { return };
         connection.phase = Phase::Joining(Box::new(Joining { awaiting, response, deadline }));
+        self.counters.pending.sub(1);
         self.arm(slot);
     }
 
@@ -98,6 +99,9 @@ impl<R: Reactor> Shard<R> {
         if connection.owed.push_own(response, OWN_FRAMES_BYTES_MAX).is_err() {
             // More answers wait than are kept: it reads nothing of what it asks for.
             return self.end(slot, CloseReason::HttpDone, Blame::Us);
+        }
+        if matches!(connection.phase, Phase::Http(_)) {
+            self.counters.pending.sub(1);
         }
         connection.phase = Phase::Open(None::<Box<Open>>);
         // While it waited for its last channel it was sent nothing: what the first ones had meanwhile came before

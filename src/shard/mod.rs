@@ -6,6 +6,7 @@
 
 mod accept;
 mod answer;
+mod clients;
 mod close;
 mod connection;
 mod drain;
@@ -15,6 +16,7 @@ mod flush;
 mod group;
 mod join;
 mod outbox;
+mod pending;
 pub mod reactor;
 mod read;
 mod ready;

@@ -29,6 +29,7 @@ impl<R: Reactor> Shard<R> {
             self.read_connection(slot, &mut buffer);
         }
         self.read_buffer = buffer;
+        self.evict_pending();
     }
 
     fn read_connection(&mut self, slot: u32, buffer: &mut [u8]) {
@@ -110,6 +111,7 @@ impl<R: Reactor> Shard<R> {
     fn handle_bytes(&mut self, slot: u32, input: &[u8]) {
         let Some(connection) = self.slots.get_mut(slot) else { return };
         match &mut connection.phase {
+            Phase::Http(http) if http.awaits_proxy_header => self.handle_proxy_header_bytes(slot, input),
             Phase::Http(_) => self.handle_request_bytes(slot, input),
             Phase::Open(_) => self.handle_frame_bytes(slot, input),
             Phase::Closing(closing) => {
@@ -127,7 +129,7 @@ impl<R: Reactor> Shard<R> {
         }
     }
 
-    fn handle_request_bytes(&mut self, slot: u32, mut input: &[u8]) {
+    pub(super) fn handle_request_bytes(&mut self, slot: u32, mut input: &[u8]) {
         while let Some(connection) = self.slots.get_mut(slot) {
             let Phase::Http(http) = &mut connection.phase else { return };
             if input.is_empty() {
@@ -147,12 +149,19 @@ impl<R: Reactor> Shard<R> {
             let (head_end, rest) = input.split_at(end.min(input.len()));
             input = rest;
             let is_last = http.served + 1 >= REQUESTS_PER_CONNECTION_MAX;
-            let decision = if http.buffer.is_empty() {
-                self.edge.decide(head_end, !rest.is_empty(), is_last)
+            let head = if http.buffer.is_empty() {
+                head_end
             } else {
                 http.buffer.extend_from_slice(head_end);
-                self.edge.decide(&http.buffer, !rest.is_empty(), is_last)
+                &http.buffer
             };
+            let client = http.is_from_proxy.then(|| self.edge.forwarded_client(head));
+            let decision = self.edge.decide(head, !rest.is_empty(), is_last);
+            match client {
+                Some(Some(client)) if !self.note_client(slot, client) => return,
+                Some(None) if !self.config.proxy_protocol => self.forget_client(slot),
+                _ => {}
+            }
             match decision {
                 Decision::Respond { bytes, closes, reject } => {
                     self.respond(slot, bytes, closes);
@@ -185,6 +194,7 @@ impl<R: Reactor> Shard<R> {
         if let Phase::Http(http) = &mut connection.phase {
             http.next_request(self.now);
         }
+        self.await_head(slot);
         self.list_write(slot);
     }
 

@@ -19,6 +19,7 @@ impl<R: Reactor> Shard<R> {
         }
         for (slot, peer) in std::mem::take(&mut self.ended) {
             let id = self.slots.id(slot);
+            self.forget_slot(slot);
             let Some(connection) = self.slots.remove(slot) else { continue };
             self.senders.forget(slot);
             if !connection.marks.has(Mark::OverLimit) {
@@ -52,6 +53,8 @@ impl<R: Reactor> Shard<R> {
         if self.slots.len() == 0 {
             let left = (counters.open.get(), counters.subscriptions.get(), counters.lagging.get());
             debug_assert_eq!(left, (0, 0, 0), "open, subscriptions, lagging of no connection");
+            debug_assert_eq!(counters.pending.get(), 0, "pending of no connection");
+            debug_assert!(self.clients.is_empty(), "clients of no connection");
             debug_assert!(self.senders.is_empty(), "senders of no connection");
             debug_assert_eq!(self.accepting.refused, 0, "refused connections of none");
         }

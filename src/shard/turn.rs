@@ -9,11 +9,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::accept::AcceptState;
+use super::clients::Clients;
 use super::connection::Connection;
 use super::drain::Drain;
 use super::ends::Ends;
 use super::expire::Sweep;
 use super::outbox::Outbox;
+use super::pending::Pending;
 use super::reactor::{Reactor, Readiness};
 use super::ready::ReadyList;
 use super::relay::Paused;
@@ -90,6 +92,8 @@ pub struct Shard<R: Reactor> {
     pub(super) paused: Paused,
     pub(super) senders: Senders,
     pub(super) accepting: AcceptState,
+    pub(super) pending: Pending,
+    pub(super) clients: Clients,
     pub(super) drain: Option<Drain>,
     pub(super) sweep: Sweep,
     pub(super) runs: Runs,
@@ -119,6 +123,8 @@ impl<R: Reactor> Shard<R> {
             reactor,
             now,
             slots: Slots::with_capacity(budget.max().min(SLOTS_RESERVED_MAX)),
+            clients: Clients::default(),
+            pending: Pending::new(config.pending_max(budget.max())),
             budget,
             wheel: Wheel::new(now),
             hub: Hub::new(id, bus.shard_count(), seed),

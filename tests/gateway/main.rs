@@ -6,6 +6,8 @@
 )]
 
 mod accept;
+mod addresses;
+mod admission;
 mod burst;
 mod close;
 mod compression;

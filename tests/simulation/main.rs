@@ -5,6 +5,7 @@
 //! `world.rs` first, then `random.rs` and `oracle.rs`.
 
 mod cases_accept;
+mod cases_admission;
 mod cases_alarm;
 mod cases_closing;
 mod cases_compression;

@@ -190,6 +190,7 @@ pub fn check_empty(world: &mut World) -> Result<(), String> {
     }
     for (name, value) in [
         ("connections", world.total(|counters| counters.connections.get())),
+        ("pending", world.total(|counters| counters.pending.get())),
         ("open", world.total(|counters| counters.open.get())),
         ("subscriptions", world.total(|counters| counters.subscriptions.get())),
         ("lagging", world.total(|counters| counters.lagging.get())),

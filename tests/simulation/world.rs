@@ -122,7 +122,7 @@ impl World {
         let clock = Rc::new(Cell::new(started));
         let wakers = (0..shards).map(|_| Box::new(NoWake) as Box<dyn Wake>).collect();
         let bus = Bus::new(wakers, lane_capacity);
-        let budget = ConnectionBudget::new(max_connections);
+        let budget = ConnectionBudget::new(max_connections).with_address_limits(&config);
         let config = Arc::new(config);
         let sim_shard = |index: usize| {
             let seed = seed.wrapping_mul(31).wrapping_add(index as u64);
