@@ -48,8 +48,8 @@ struct Rests {
     until: Time,
 }
 
-/// A client that has sent messages of late. Forget it once it [`Sender::is_rested`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// A client that has sent messages of late; by default one with all of its burst. Forget it once it [`Sender::is_rested`].
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Sender {
     /// When all of the burst is there again.
     full_at: Time,
@@ -57,11 +57,6 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// A client with all of its burst.
-    pub const fn new() -> Self {
-        Self { full_at: Time::ZERO, rests: None }
-    }
-
     /// Messages that may be taken at `now`.
     pub fn room(&self, rate: MessageRate, now: Time) -> usize {
         let left = BURST.saturating_sub(self.full_at.since(now));
@@ -106,7 +101,7 @@ mod tests {
     /// taken as soon as there is room; while it rests they wait.
     fn fate(per_second: u64, arrivals: impl Iterator<Item = u64>) -> (usize, Option<u64>) {
         let rate = MessageRate::new(per_second).unwrap();
-        let (mut sender, mut rests, mut free_at) = (Sender::new(), 0, 0);
+        let (mut sender, mut rests, mut free_at) = (Sender::default(), 0, 0);
         for arrival in arrivals {
             loop {
                 let at = arrival.max(free_at);
@@ -130,7 +125,7 @@ mod tests {
     fn b13_a_burst_of_two_seconds_is_taken_and_the_message_after_it_waits() {
         for per_second in [1, 50, 1000, 1_000_000] {
             let rate = MessageRate::new(per_second).unwrap();
-            let (mut sender, now) = (Sender::new(), Time::from_millis(77));
+            let (mut sender, now) = (Sender::default(), Time::from_millis(77));
             assert_eq!(sender.room(rate, now), 2 * per_second as usize);
             sender.take(2 * per_second as usize, rate, now);
             assert_eq!(sender.room(rate, now), 0, "{per_second}");
@@ -176,11 +171,11 @@ mod tests {
         assert_eq!(fate(50, twice).1, None);
 
         let rate = MessageRate::new(50).unwrap();
-        let (mut sender, now) = (Sender::new(), Time::from_millis(0));
+        let (mut sender, now) = (Sender::default(), Time::from_millis(0));
         sender.take(100, rate, now);
         assert!(!sender.is_rested(now));
         sender.overrun(now);
         assert!(!sender.is_rested(Time::from_millis(1999)) && sender.is_rested(Time::from_millis(2000)));
-        assert!(Sender::new().is_rested(now));
+        assert!(Sender::default().is_rested(now));
     }
 }

@@ -38,7 +38,7 @@ impl Senders {
     /// Messages that may be taken of whoever is in `slot`.
     pub fn room(&self, slot: u32, now: Time) -> usize {
         let Some(rate) = self.rate else { return usize::MAX };
-        self.by_slot.get(&slot).copied().unwrap_or(Sender::new()).room(rate, now)
+        self.by_slot.get(&slot).copied().unwrap_or_default().room(rate, now)
     }
 
     /// Counts `messages` of whoever is in `slot`.
@@ -47,7 +47,7 @@ impl Senders {
             if self.by_slot.is_empty() {
                 self.sweep_due = now.after(SWEEP);
             }
-            self.by_slot.entry(slot).or_insert(Sender::new()).take(messages, rate, now);
+            self.by_slot.entry(slot).or_default().take(messages, rate, now);
         }
     }
 
@@ -104,7 +104,7 @@ impl<R: Reactor> Shard<R> {
     /// More of whoever is in `slot` waits than it may send: it rests, or has done so too often.
     pub(super) fn handle_overrun(&mut self, slot: u32) {
         let connection = self.slots.id(slot);
-        match self.senders.by_slot.entry(slot).or_insert(Sender::new()).overrun(self.now) {
+        match self.senders.by_slot.entry(slot).or_default().overrun(self.now) {
             Overrun::RestUntil(until) => {
                 self.counters.client_rests.add(1);
                 self.senders.resting.push_back((until, connection));
