@@ -68,8 +68,8 @@ mod tests {
 
     #[test]
     fn a19_names_are_tokens_and_at_most_sixteen() {
-        let sixteen = vec!["a"; 16].join(", ");
-        let seventeen = vec!["a"; 17].join(",");
+        let sixteen = ["a"; 16].join(", ");
+        let seventeen = ["a"; 17].join(",");
         for good in ["chat", " \t chat , v2\t", "a,b", "GraphQL-ws", "v10.stomp,v11.stomp", &sixteen] {
             let names: Vec<&[u8]> = good.split(',').map(|name| name.trim().as_bytes()).collect();
             let read = read(&[good.as_bytes()]).unwrap();

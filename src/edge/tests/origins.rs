@@ -285,7 +285,7 @@ fn a19_only_what_is_configured_is_answered() {
             assert_eq!(Answer::of(&response).header("sec-websocket-protocol"), agreed, "{lines}");
         }
     }
-    let seventeen = vec!["v1"; 17].join(", ");
+    let seventeen = ["v1"; 17].join(", ");
     for bad in ["", "v1,", "v1, , v2", "v1 v2", "\"v1\"", &seventeen] {
         let request = upgrade("/", &format!("Sec-WebSocket-Protocol: {bad}\r\n"));
         assert_eq!(outcome_by(&ours, &request), Outcome::Refused(R::Subprotocol), "{bad}");
