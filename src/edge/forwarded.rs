@@ -49,15 +49,16 @@ pub(super) fn client(head: &[u8], header: ForwardedHeader, trusted: &[Network]) 
 /// The last hop of `line`, and what stands before its comma. Looked for from the right, since only that end can be
 /// trusted to be well-formed: a quotation mark that a client opens must not swallow what proxies append.
 fn split_last_hop(line: &[u8], header: ForwardedHeader) -> (&[u8], &[u8]) {
+    let before = |place: usize| line.get(..place).unwrap_or_default();
     let is_escaped =
-        |place: usize| line[..place].iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1;
+        |place: usize| before(place).iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1;
     let has_quotes = header == ForwardedHeader::Forwarded;
     let mut is_quoted = false;
-    for place in (0..line.len()).rev() {
-        if has_quotes && line[place] == b'"' && !is_escaped(place) {
+    for (place, &byte) in line.iter().enumerate().rev() {
+        if has_quotes && byte == b'"' && !is_escaped(place) {
             is_quoted = !is_quoted;
-        } else if line[place] == b',' && !is_quoted {
-            return (&line[..place], line[place + 1..].trim_ascii());
+        } else if byte == b',' && !is_quoted {
+            return (before(place), line.get(place + 1..).unwrap_or_default().trim_ascii());
         }
     }
     (&[], line.trim_ascii())
@@ -73,8 +74,8 @@ fn value_of<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
 fn forwarded_for(element: &[u8]) -> Option<SocketAddr> {
     let pairs = split_unquoted(element, b';').map(<[u8]>::trim_ascii);
     let mut nodes = pairs.filter_map(|pair| {
-        let name = pair.get(..4)?;
-        name.eq_ignore_ascii_case(b"for=").then(|| &pair[4..])
+        let (name, node) = pair.split_at_checked(4)?;
+        name.eq_ignore_ascii_case(b"for=").then_some(node)
     });
     let (node, second) = (nodes.next()?, nodes.next());
     let bare = node.strip_prefix(b"\"").map_or(Some(node), |rest| rest.strip_suffix(b"\""))?;

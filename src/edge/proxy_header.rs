@@ -54,12 +54,11 @@ pub fn read(bytes: &[u8]) -> Result<ProxyHeader, MalformedProxyHeader> {
 
 /// Whether `bytes` and `start` are the same as far as both go.
 fn may_begin(bytes: &[u8], start: &[u8]) -> bool {
-    let common = bytes.len().min(start.len());
-    bytes[..common] == start[..common]
+    bytes.iter().zip(start).all(|(byte, expected)| byte == expected)
 }
 
 fn read_text(bytes: &[u8]) -> Result<ProxyHeader, MalformedProxyHeader> {
-    let seen = &bytes[..bytes.len().min(TEXT_BYTES_MAX)];
+    let seen = bytes.get(..TEXT_BYTES_MAX).unwrap_or(bytes);
     let Some(line_end) = seen.iter().position(|&byte| byte == b'\n') else {
         let is_text = seen.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\r'));
         return if is_text && bytes.len() < TEXT_BYTES_MAX {
@@ -68,7 +67,7 @@ fn read_text(bytes: &[u8]) -> Result<ProxyHeader, MalformedProxyHeader> {
             Err(MalformedProxyHeader)
         };
     };
-    let line = std::str::from_utf8(&seen[..line_end]).ok().and_then(|line| line.strip_suffix('\r'));
+    let line = seen.get(..line_end).and_then(|line| std::str::from_utf8(line).ok()?.strip_suffix('\r'));
     let words = line.and_then(|line| line.strip_prefix("PROXY ")).ok_or(MalformedProxyHeader)?;
     let client = if words == "UNKNOWN" || words.starts_with("UNKNOWN ") {
         None
