@@ -78,6 +78,40 @@ fn the_poll_has_one_owner_and_unsafe_one_file() {
     expect_none(rust_files(&["src"]).iter().flat_map(rules::single_owners).collect());
 }
 
+/// Lines that the one file with `unsafe` may have, its tests aside.
+const UNSAFE_FILE_LINES_MAX: usize = 150;
+
+#[test]
+fn k3_unsafe_stands_in_one_short_file_and_every_block_says_why() {
+    // The load generator is a program of its own, and has such a file of its own.
+    let files = rust_files(&["src", "fuzz"]);
+    let with_unsafe: Vec<&Source> =
+        files.iter().filter(|file| !file.find_words("unsafe").is_empty()).collect();
+    let paths: Vec<&str> = with_unsafe.iter().map(|file| file.path.as_str()).collect();
+    assert_eq!(paths, ["src/net/sys.rs"]);
+    let file = with_unsafe[0];
+    assert!(file.production_lines <= UNSAFE_FILE_LINES_MAX, "{} lines", file.production_lines);
+    let blocks = file.find_words("unsafe").len();
+    assert_eq!(file.text.matches("// SAFETY: ").count(), blocks, "of {blocks} blocks");
+}
+
+#[test]
+fn k4_what_is_released_checks_for_overflow() {
+    let manifest = read(&root().join("Cargo.toml")).text;
+    let manifest: toml::Table = manifest.parse().expect("a manifest");
+    let release = &manifest["profile"]["release"];
+    assert_eq!(release["overflow-checks"].as_bool(), Some(true));
+    // A panic ends the shard and with it the process, rather than to be compiled into an abort without a message.
+    assert_eq!(release["panic"].as_str(), Some("unwind"));
+}
+
+#[test]
+fn k4_a_length_that_overflows_panics_and_does_not_wrap() {
+    let (count, bytes) = (std::hint::black_box(usize::MAX / 2), std::hint::black_box(3_usize));
+    assert_eq!(count.checked_mul(bytes), None);
+    assert!(std::panic::catch_unwind(|| std::hint::black_box(count * bytes)).is_err(), "it wrapped");
+}
+
 #[test]
 fn no_file_outgrows_its_budget() {
     expect_none(rust_files(&["src", "loadtest/src"]).iter().flat_map(rules::length).collect());
@@ -85,7 +119,7 @@ fn no_file_outgrows_its_budget() {
 
 #[test]
 fn every_file_opens_with_a_header() {
-    let files = rust_files(&["src", "loadtest/src", "benches", "tests"]);
+    let files = rust_files(&["src", "loadtest/src", "benches", "tests", "fuzz"]);
     expect_none(files.iter().flat_map(rules::header).collect());
 }
 
