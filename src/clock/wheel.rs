@@ -204,7 +204,7 @@ mod tests {
         assert_eq!(out.len(), 10);
     }
 
-    /// Miri takes a millisecond for each.
+    /// Fewer in Miri, which interprets them.
     const OPERATIONS: usize = if cfg!(miri) { 2000 } else { 1_000_000 };
 
     /// GUARANTEES D5: a million operations against a sorted map.
