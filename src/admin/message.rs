@@ -193,6 +193,17 @@ mod tests {
     }
 
     #[test]
+    fn an_object_is_not_taken_from_a_list_of_its_values() {
+        assert_eq!(refusal(r#"["a",null,1]"#), Refusal::Invalid);
+        for body in [r#"[["a",1]]"#, r#"{"messages":[["a",1]]}"#] {
+            assert_eq!(
+                parse_batch(body.as_bytes()).map_err(|refused| refused.refusal),
+                Err(Refusal::Invalid)
+            );
+        }
+    }
+
+    #[test]
     fn c19_the_message_after_the_limit_is_too_much() {
         let batch = |count| format!("[{}]", vec![r#"{"channel":"a","data":1}"#; count].join(","));
         assert_eq!(parse_batch(batch(1000).as_bytes()).unwrap().len(), 1000);

@@ -43,6 +43,8 @@ use std::time::Duration;
 use axum::handler::Handler;
 use tokio::net::TcpListener;
 
+#[doc(hidden)]
+pub use message::{Message, PublishRequest, parse_batch, parse_publish};
 pub use places::CONNECTIONS_MAX as ADMIN_CONNECTIONS_MAX;
 pub use shards::Shards;
 
