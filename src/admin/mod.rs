@@ -36,6 +36,7 @@ pub use shards::Shards;
 
 use crate::clock::Clock;
 use crate::feeds::Publisher;
+use crate::metrics::counters::Counter;
 use counters::AdminCounters;
 use listing::Pace;
 use scrape::LastReports;
@@ -52,6 +53,8 @@ pub struct AdminSetup {
     pub connections_max: u64,
     /// Descriptors that one table may hold.
     pub descriptors_max: u64,
+    /// Log records that were lost.
+    pub log_dropped: Arc<Counter>,
     /// How long things may take.
     pub patience: Patience,
 }
@@ -78,6 +81,7 @@ pub struct Admin {
     clock: Clock,
     connections_max: u64,
     descriptors_max: u64,
+    log_dropped: Arc<Counter>,
     patience: Patience,
     counters: AdminCounters,
     is_draining: AtomicBool,
@@ -88,7 +92,8 @@ pub struct Admin {
 impl Admin {
     /// The state of a process that has just begun.
     pub fn new(setup: AdminSetup) -> Self {
-        let AdminSetup { publisher, shards, clock, connections_max, descriptors_max, patience } = setup;
+        let AdminSetup { publisher, shards, clock, connections_max, descriptors_max, log_dropped, patience } =
+            setup;
         Self {
             publisher,
             last_reports: LastReports::new(shards.count()),
@@ -96,6 +101,7 @@ impl Admin {
             clock,
             connections_max,
             descriptors_max,
+            log_dropped,
             patience,
             counters: AdminCounters::default(),
             is_draining: AtomicBool::new(false),

@@ -10,6 +10,7 @@ mod capacity;
 mod drain;
 mod error;
 mod listeners;
+mod log_ring;
 mod logging;
 mod orders;
 mod signals;
@@ -33,6 +34,7 @@ use crate::config::Config;
 use crate::config::limits::BUS_LANE_MESSAGES;
 use crate::feeds::Publisher;
 use crate::metrics::ShardCounters;
+use crate::metrics::counters::Counter;
 use crate::net::{ConnectionBudget, sys};
 use crate::shard::reactor::Poller;
 use banner::Banner;
@@ -55,7 +57,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// [`GatewayError`]: what could not be started or has failed, with the cure; end the process with its
 /// [`GatewayError::exit_code`]. Shard threads may still run then.
 pub fn run(config: Config) -> Result<(), GatewayError> {
-    logging::start(&config)?;
+    let log = logging::start(&config)?;
     if let Err(error) = sys::use_small_pages() {
         tracing::debug!(event = "huge_pages_stay", %error);
     }
@@ -63,7 +65,7 @@ pub fn run(config: Config) -> Result<(), GatewayError> {
     let runtime = runtime.map_err(|source| GatewayError::start("the control thread's runtime", source))?;
     runtime.block_on(async {
         let mut signals = Signals::new().map_err(|source| GatewayError::start("signal handlers", source))?;
-        let mut gateway = Gateway::start(config).await?;
+        let mut gateway = Gateway::start(config, log.dropped()).await?;
         // A closed standard output is no reason to stop serving.
         let mut stdout = std::io::stdout().lock();
         let _ = write!(stdout, "{}", gateway.banner).and_then(|()| stdout.flush());
@@ -86,7 +88,7 @@ struct Gateway {
 }
 
 impl Gateway {
-    async fn start(mut config: Config) -> Result<Self, GatewayError> {
+    async fn start(mut config: Config, log_dropped: Arc<Counter>) -> Result<Self, GatewayError> {
         let clock = Clock::start();
         let capacity = Capacity::of(&config, capacity::raise_descriptor_limit())?;
         let Bound { addresses, per_shard } = listeners::bind_all(&config)?;
@@ -117,6 +119,7 @@ impl Gateway {
             clock,
             connections_max: capacity.connections_max as u64,
             descriptors_max: capacity.descriptors_max,
+            log_dropped,
             patience: Patience::default(),
         }));
         let admin_task = tokio::spawn(admin::serve(admin_listener, Arc::clone(&admin)));

@@ -33,6 +33,8 @@ pub struct Snapshot {
     pub admin: AdminFigures,
     /// What the kernel says about the process.
     pub process: ProcessFigures,
+    /// Log records that were lost because standard error did not take them.
+    pub log_dropped: u64,
     /// Most connections the process will hold.
     pub connections_max: u64,
     /// Whether the process is being stopped.
@@ -174,6 +176,10 @@ impl Snapshot {
         gauge(encoder, "process_resident_memory", Some(&Unit::Bytes), resident, process.resident_bytes)?;
         gauge(encoder, "process_open_descriptors", None, open, process.open_descriptors)?;
         gauge(encoder, "process_descriptors_max", None, limit, process.descriptors_max)?;
+        let lost = "Log records lost because standard error did not take them";
+        encoder
+            .encode_descriptor("log_dropped", lost, None, MetricType::Counter)
+            .and_then(|mut metric| count(&mut metric, self.log_dropped))?;
         encoder
             .encode_descriptor(
                 "uptime",
@@ -351,6 +357,7 @@ mod tests {
             bus_depths: vec![0; shards],
             admin: AdminFigures { requests: vec![("livez", 3)], refused: vec![("overloaded", 503, 2)] },
             process: ProcessFigures { resident_bytes: 4096, open_descriptors: 12, descriptors_max: 20_000 },
+            log_dropped: 5,
             connections_max: 19_936,
             is_draining: false,
             uptime_seconds: 1.5,

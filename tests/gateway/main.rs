@@ -18,6 +18,7 @@ mod frames;
 mod inflater;
 mod kit;
 mod liveness;
+mod logging;
 mod order;
 mod publish;
 mod relay;

@@ -63,6 +63,7 @@ async fn asleep(shape: Shape) -> World {
         clock,
         connections_max: 100,
         descriptors_max: 164,
+        log_dropped: Arc::default(),
         patience: shape.patience,
     }));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
