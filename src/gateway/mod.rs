@@ -29,7 +29,7 @@ pub use error::GatewayError;
 
 use crate::admin::{self, Admin, AdminSetup, Patience, Shards};
 use crate::bus::{Bus, DrainSchedule, Order, Question};
-use crate::clock::Clock;
+use crate::clock::{Clock, JumpWatch};
 use crate::config::Config;
 use crate::config::limits::BUS_LANE_MESSAGES;
 use crate::feeds::Publisher;
@@ -48,6 +48,8 @@ use threads::{ShardEnd, ShardEnds};
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a drain looks whether it is over.
 const DRAIN_TICK: Duration = Duration::from_millis(50);
+/// How often the wall clock is looked at.
+const CLOCK_TICK: Duration = Duration::from_secs(1);
 /// How long the shards may take to end once they are told to.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -133,6 +135,7 @@ impl Gateway {
         let mut orders = Orders::new(self.bus.clone());
         let mut schedule: Option<DrainSchedule> = None;
         let mut tick = tokio::time::interval(DRAIN_TICK);
+        let (mut clock_tick, mut jumps) = (tokio::time::interval(CLOCK_TICK), JumpWatch::start(&self.clock));
         loop {
             tokio::select! {
                 () = next_signal() => {
@@ -143,6 +146,11 @@ impl Gateway {
                 }
                 end = self.shard_ends.recv() => return Err(end.map_or(GatewayError::AdminEnded, ShardEnd::unexpected)),
                 _ = &mut self.admin_task => return Err(GatewayError::AdminEnded),
+                _ = clock_tick.tick() => {
+                    if let Some(jump_ms) = jumps.look(&self.clock) {
+                        tracing::warn!(event = "clock_jump", jump_ms, "the times of log records jump; deadlines do not");
+                    }
+                }
                 _ = tick.tick(), if schedule.is_some() => {
                     orders.push();
                     let is_over = |schedule| drain::is_over(&schedule, self.clock.now(), self.budget.used());

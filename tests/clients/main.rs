@@ -12,6 +12,7 @@
 mod chromium;
 mod conformance;
 mod curl;
+mod faketime;
 mod npm_ws;
 mod pypi_websockets;
 mod script;
