@@ -121,6 +121,7 @@ const COUNTERS: &[(&str, Option<Unit>, &str, Read)] = &[
 const SHARD_COUNTERS: &[(&str, &str, Read)] = &[
     ("turns", "Turns of the shard's loop", |c| &c.turns),
     ("delivered", "Messages handed completely to a socket", |c| &c.delivered),
+    ("freeze", "Times the shard's loop did not turn for so long that deadlines were put off", |c| &c.freezes),
 ];
 
 /// Upper bounds of duration buckets in nanoseconds, ten microseconds to ten seconds.

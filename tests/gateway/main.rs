@@ -14,6 +14,7 @@ mod compression;
 mod drain;
 mod ends;
 mod frames;
+mod freeze;
 #[path = "../simulation/inflater.rs"]
 mod inflater;
 mod kit;
