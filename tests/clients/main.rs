@@ -13,7 +13,10 @@ mod chromium;
 mod conformance;
 mod curl;
 mod faketime;
+mod haproxy;
+mod nginx;
 mod npm_ws;
+mod proxies;
 mod pypi_websockets;
 mod script;
 #[path = "../gateway/support/mod.rs"]
