@@ -12,6 +12,7 @@
 mod chromium;
 mod conformance;
 mod curl;
+mod deny;
 mod faketime;
 mod haproxy;
 mod nginx;
