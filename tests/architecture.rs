@@ -183,4 +183,7 @@ fn documents_name_files_that_exist() {
     assert!(!documents.is_empty(), "no document found: is this the checkout's root? {}", root().display());
     let exists = |path: &str| root().join(path).exists();
     expect_none(documents.iter().flat_map(|document| rules::named_files(document, &exists)).collect());
+    let text_of =
+        |path: &str| path.ends_with(".rs").then(|| fs::read_to_string(root().join(path)).ok()).flatten();
+    expect_none(documents.iter().flat_map(|document| rules::named_tests(document, &text_of)).collect());
 }

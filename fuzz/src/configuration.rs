@@ -5,8 +5,11 @@
 use std::io::Write as _;
 
 use tidegate::config::options::Key;
-use tidegate::config::{ConfigError, Inputs, Loaded, Source, load, report};
+use tidegate::config::{ConfigError, Inputs, Loaded, MachineMemory, MemoryOrigin, Source, load, report};
 use tidegate::model::ChannelName;
+
+/// What the machine is made to have.
+const MEMORY: MachineMemory = MachineMemory { bytes: 1 << 30, origin: MemoryOrigin::Machine };
 
 /// Runs the target.
 pub fn run(data: &[u8]) {
@@ -40,7 +43,7 @@ fn read(text: &[u8]) -> Result<Loaded, ConfigError> {
     let mut file = tempfile::NamedTempFile::new().expect("a file");
     file.write_all(text).expect("written");
     let path = file.path().to_str().expect("a path in UTF-8").to_owned();
-    load(&Inputs { flags: vec![(Key::Config, path)], environment: Vec::new(), cores: 2 })
+    load(&Inputs { flags: vec![(Key::Config, path)], environment: Vec::new(), cores: 2, memory: MEMORY })
 }
 
 fn is_one_line(text: &str) -> bool {

@@ -3,6 +3,7 @@
 //! Input: a byte of switches, one for each limit, cuts, then the bytes of a connection. In pieces, with the context dropped at every
 //! message boundary as the shard does it, the same must be heard as in one piece, and nothing beyond the limits.
 
+use tidegate::config::MessageType;
 use tidegate::model::{CloseReason, PayloadKind};
 use tidegate::session::{Event, Inbound, Inflater, SessionLimits};
 
@@ -22,6 +23,8 @@ pub fn run(data: &[u8]) {
             max_message: input.one_of(&[0, 1, 125, 126, 700, 65_535, 65_536, 1 << 20]),
             own_frames_bytes_max: input.one_of(&[64 * 1024, 4096, 300, 127]),
             echoes: switches & 4 != 0,
+            message_type: [MessageType::Any, MessageType::Text, MessageType::Binary, MessageType::Any]
+                [usize::from(switches >> 3 & 3)],
         },
     };
     let cuts = input.cuts();

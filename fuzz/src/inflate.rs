@@ -7,6 +7,7 @@ use miniz_oxide::inflate::core::inflate_flags::{
     TINFL_FLAG_HAS_MORE_INPUT, TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF,
 };
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
+use tidegate::config::MessageType;
 use tidegate::config::limits::{INFLATE_RATIO_FROM_BYTES, INFLATE_RATIO_MAX};
 use tidegate::model::CloseReason;
 use tidegate::session::{Event, Inbound, Inflater, SessionLimits};
@@ -65,7 +66,12 @@ fn deflate(payload: &[u8], level: u8) -> Vec<u8> {
 
 /// What the gateway makes of `deflated` in fragments as long as `cuts` say, or why it refuses it.
 fn hear(deflated: &[u8], cuts: &[usize], limit: usize) -> Result<Vec<u8>, CloseReason> {
-    let limits = SessionLimits { max_message: limit, own_frames_bytes_max: 4096, echoes: false };
+    let limits = SessionLimits {
+        max_message: limit,
+        own_frames_bytes_max: 4096,
+        echoes: false,
+        message_type: MessageType::Any,
+    };
     let (mut inbound, mut inflater) = (Inbound::new(limits, true), Inflater::default());
     let (mut own, mut events) = (Vec::new(), Vec::new());
     let fragments = pieces(deflated, cuts);

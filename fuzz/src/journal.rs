@@ -32,7 +32,7 @@ pub fn run(data: &[u8]) {
         match input.byte() % 8 {
             0 | 1 => world.append(&mut input),
             2 => world.retain(&mut input),
-            3 => world.keep_deflated(input.byte() % 4 != 0),
+            3 => world.keep_deflated(!input.byte().is_multiple_of(4)),
             4 => world.join(&mut input),
             5 | 6 => world.write(&mut input),
             _ => world.ask(&mut input),
@@ -235,7 +235,7 @@ impl World {
         let next = cursor.offset().0;
         match cursor.ride() {
             Ride::Waiting if self.begins_epoch(next) => Ride::Riding,
-            Ride::Riding if !self.strip_first().is_some_and(|first| first <= next) => Ride::Waiting,
+            Ride::Riding if self.strip_first().is_none_or(|first| first > next) => Ride::Waiting,
             other => other,
         }
     }

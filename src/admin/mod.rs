@@ -52,6 +52,7 @@ use crate::clock::Clock;
 use crate::config::ChannelRules;
 use crate::feeds::Publisher;
 use crate::metrics::MemoryBudget;
+use crate::metrics::counters::Counter;
 use crate::model::{ChannelName, PayloadKind};
 use counters::AdminCounters;
 use listing::Pace;
@@ -71,6 +72,8 @@ pub struct AdminSetup {
     pub memory: MemoryBudget,
     /// Descriptors that one table may hold.
     pub descriptors_max: u64,
+    /// Log records that were lost.
+    pub log_dropped: Arc<Counter>,
     /// How long things may take.
     pub patience: Patience,
     /// What holds for which channel.
@@ -100,6 +103,7 @@ pub struct Admin {
     connections_max: u64,
     descriptors_max: u64,
     memory: MemoryBudget,
+    log_dropped: Arc<Counter>,
     patience: Patience,
     /// Unless every channel takes both types.
     typed: Option<ChannelRules>,
@@ -119,6 +123,7 @@ impl Admin {
             connections_max,
             memory,
             descriptors_max,
+            log_dropped,
             patience,
             channels,
         } = setup;
@@ -130,6 +135,7 @@ impl Admin {
             connections_max,
             descriptors_max,
             memory,
+            log_dropped,
             patience,
             typed: channels.restricts_types().then_some(channels),
             counters: AdminCounters::default(),

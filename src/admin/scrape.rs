@@ -48,6 +48,7 @@ pub async fn metrics(admin: &Admin) -> Result<Response, Refused> {
         admin: admin.counters.figures(),
         process: ProcessFigures { descriptors_max, ..process::figures() },
         memory: admin.memory.clone(),
+        log_dropped: admin.log_dropped.get(),
         connections_max: admin.connections_max,
         is_draining: admin.is_draining(),
         uptime_seconds: admin.clock.now().since(Time::ZERO).as_secs_f64(),

@@ -169,3 +169,13 @@ pub const SERVED_HOSTS_MAX: usize = 1000;
 pub const SUBPROTOCOLS_MAX: usize = 64;
 /// Subprotocols that a client may offer; beyond: 400 `subprotocol` (GUARANTEES A19).
 pub const SUBPROTOCOLS_OFFERED_MAX: usize = 16;
+/// A shard that did not turn for this long has been frozen, whatever half of `--pong-timeout` is: deadlines are put off
+/// (GUARANTEES D4).
+pub const FREEZE_MAX: Duration = Duration::from_secs(5);
+/// A shorter time is no freeze: a long pass on a busy machine takes as much.
+pub const FREEZE_MIN: Duration = Duration::from_millis(250);
+/// Log records that wait for standard error, and those that are being written, each: further ones are dropped and counted
+/// (GUARANTEES C15).
+pub const LOG_BYTES_MAX: usize = 256 * 1024;
+/// How long an end waits for standard error to take what was logged.
+pub const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);

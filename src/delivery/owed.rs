@@ -163,6 +163,11 @@ impl Owed {
         self.backlog.as_ref().and_then(|backlog| backlog.blocked_since)
     }
 
+    /// If the socket is blocked, it counts as blocked since `now`.
+    pub fn stall_anew(&mut self, now: Time) {
+        self.backlog.iter_mut().flat_map(|backlog| &mut backlog.blocked_since).for_each(|since| *since = now);
+    }
+
     /// The socket says that it takes more; a pong that waited for that is an own frame from here on.
     pub fn unblock(&mut self) {
         if let Some(backlog) = &mut self.backlog {

@@ -10,6 +10,7 @@ mod capacity;
 mod drain;
 mod error;
 mod listeners;
+mod log_ring;
 mod logging;
 mod memory;
 mod orders;
@@ -30,10 +31,11 @@ pub use memory::machine_memory;
 
 use crate::admin::{self, Admin, AdminSetup, Patience, Shards};
 use crate::bus::{Bus, DrainSchedule, Order, Question};
-use crate::clock::Clock;
+use crate::clock::{Clock, JumpWatch};
 use crate::config::limits::BUS_LANE_MESSAGES;
 use crate::config::{Config, MachineMemory};
 use crate::feeds::Publisher;
+use crate::metrics::counters::Counter;
 use crate::metrics::{MemoryBudget, ShardCounters};
 use crate::net::{ConnectionBudget, sys};
 use crate::shard::reactor::Poller;
@@ -48,6 +50,8 @@ use threads::{ShardEnd, ShardEnds};
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a drain looks whether it is over.
 const DRAIN_TICK: Duration = Duration::from_millis(50);
+/// How often the wall clock is looked at.
+const CLOCK_TICK: Duration = Duration::from_secs(1);
 /// How long the shards may take to end once they are told to.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -57,7 +61,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// [`GatewayError`]: what could not be started or has failed, with the cure; end the process with its
 /// [`GatewayError::exit_code`]. Shard threads may still run then.
 pub fn run(config: Config) -> Result<(), GatewayError> {
-    logging::start(&config)?;
+    let log = logging::start(&config)?;
     if let Err(error) = sys::use_small_pages() {
         tracing::debug!(event = "huge_pages_stay", %error);
     }
@@ -65,7 +69,7 @@ pub fn run(config: Config) -> Result<(), GatewayError> {
     let runtime = runtime.map_err(|source| GatewayError::start("the control thread's runtime", source))?;
     runtime.block_on(async {
         let mut signals = Signals::new().map_err(|source| GatewayError::start("signal handlers", source))?;
-        let mut gateway = Gateway::start(config).await?;
+        let mut gateway = Gateway::start(config, log.dropped()).await?;
         // A closed standard output is no reason to stop serving.
         let mut stdout = std::io::stdout().lock();
         let _ = write!(stdout, "{}", gateway.banner).and_then(|()| stdout.flush());
@@ -88,7 +92,7 @@ struct Gateway {
 }
 
 impl Gateway {
-    async fn start(mut config: Config) -> Result<Self, GatewayError> {
+    async fn start(mut config: Config, log_dropped: Arc<Counter>) -> Result<Self, GatewayError> {
         let clock = Clock::start();
         let capacity = Capacity::of(&config, capacity::raise_descriptor_limit())?;
         let Bound { addresses, per_shard } = listeners::bind_all(&config)?;
@@ -121,6 +125,7 @@ impl Gateway {
             connections_max: capacity.connections_max as u64,
             memory,
             descriptors_max: capacity.descriptors_max,
+            log_dropped,
             patience: Patience::default(),
             channels: config.channels.clone(),
         }));
@@ -141,6 +146,7 @@ impl Gateway {
         let mut orders = Orders::new(self.bus.clone());
         let mut schedule: Option<DrainSchedule> = None;
         let mut tick = tokio::time::interval(DRAIN_TICK);
+        let (mut clock_tick, mut jumps) = (tokio::time::interval(CLOCK_TICK), JumpWatch::start(&self.clock));
         loop {
             tokio::select! {
                 () = next_signal() => {
@@ -151,6 +157,11 @@ impl Gateway {
                 }
                 end = self.shard_ends.recv() => return Err(end.map_or(GatewayError::AdminEnded, ShardEnd::unexpected)),
                 _ = &mut self.admin_task => return Err(GatewayError::AdminEnded),
+                _ = clock_tick.tick() => {
+                    if let Some(jump_ms) = jumps.look(&self.clock) {
+                        tracing::warn!(event = "clock_jump", jump_ms, "the times of log records jump; deadlines do not");
+                    }
+                }
                 _ = tick.tick(), if schedule.is_some() => {
                     orders.push();
                     let is_over = |schedule| drain::is_over(&schedule, self.clock.now(), self.budget.used());

@@ -117,7 +117,8 @@ fn watch(shard: ShardId, body: impl FnOnce() -> io::Result<()>) -> ShardEnd {
     ShardEnd { shard, outcome }
 }
 
-fn message_of(panic: &(dyn Any + Send)) -> String {
+/// What a panic says.
+pub fn message_of(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".to_owned())
 }

@@ -134,6 +134,8 @@ counters! {
     memory_pauses,
     /// Gauge: for how many seconds, rounded up, connections have waited for a free descriptor; 0 when none does.
     descriptors_exhausted_seconds,
+    /// Times the loop did not turn for so long that deadlines were put off.
+    freezes,
 }
 
 impl ShardCounters {

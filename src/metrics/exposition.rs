@@ -36,6 +36,8 @@ pub struct Snapshot {
     pub process: ProcessFigures,
     /// What the process accounts for.
     pub memory: MemoryBudget,
+    /// Log records that were lost because standard error did not take them.
+    pub log_dropped: u64,
     /// Most connections the process will hold.
     pub connections_max: u64,
     /// Whether the process is being stopped.
@@ -135,6 +137,7 @@ const COUNTERS: &[(&str, Option<Unit>, &str, Read)] = &[
 const SHARD_COUNTERS: &[(&str, &str, Read)] = &[
     ("turns", "Turns of the shard's loop", |c| &c.turns),
     ("delivered", "Messages handed completely to a socket", |c| &c.delivered),
+    ("freeze", "Times the shard's loop did not turn for so long that deadlines were put off", |c| &c.freezes),
 ];
 
 /// Upper bounds of duration buckets in nanoseconds, ten microseconds to ten seconds.
@@ -191,6 +194,10 @@ impl Snapshot {
         gauge(encoder, "process_resident_memory", Some(&Unit::Bytes), resident, process.resident_bytes)?;
         gauge(encoder, "process_open_descriptors", None, open, process.open_descriptors)?;
         gauge(encoder, "process_descriptors_max", None, limit, process.descriptors_max)?;
+        let lost = "Log records lost because standard error did not take them";
+        encoder
+            .encode_descriptor("log_dropped", lost, None, MetricType::Counter)
+            .and_then(|mut metric| count(&mut metric, self.log_dropped))?;
         encoder
             .encode_descriptor(
                 "uptime",
@@ -385,6 +392,7 @@ mod tests {
             admin: AdminFigures { requests: vec![("livez", 3)], refused: vec![("overloaded", 503, 2)] },
             process: ProcessFigures { resident_bytes: 4096, open_descriptors: 12, descriptors_max: 20_000 },
             memory: MemoryBudget::new(1000),
+            log_dropped: 5,
             connections_max: 19_936,
             is_draining: false,
             uptime_seconds: 1.5,

@@ -5,11 +5,6 @@
 //! fixed size and is keyed at random: nobody can choose addresses that fall into one place. It is locked for some tens of
 //! nanoseconds, twice in a connection's life, and never for addresses that are not limited.
 
-#![expect(
-    clippy::indexing_slicing,
-    reason = "a place is below SETS * WAYS, the length of all four vectors; a ticket is a place that was given out"
-)]
-
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -220,8 +220,8 @@ impl<S> Connection<S> {
         }
     }
 
-    /// The nearest of its deadlines.
-    pub fn next_deadline(&self, rules: &LivenessRules, feeds: &Feeds) -> Time {
+    /// When to look at it: the nearest of its deadlines, as far as they can be known at `now`.
+    pub fn next_look(&self, now: Time, rules: &LivenessRules, feeds: &Feeds) -> Time {
         match &self.phase {
             Phase::Http(http) => http.deadline,
             Phase::Joining(joining) => joining.deadline,
@@ -229,7 +229,7 @@ impl<S> Connection<S> {
             Phase::Ended { .. } => Time::NEVER,
             Phase::Open(open) => {
                 let message = open.as_ref().map_or(Time::NEVER, |open| open.message_deadline);
-                self.liveness.next_deadline(rules).min(message).min(self.stall_deadline(feeds))
+                self.liveness.next_look(now, rules).min(message).min(self.stall_deadline(feeds))
             }
         }
     }

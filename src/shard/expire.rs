@@ -49,6 +49,9 @@ impl<R: Reactor> Shard<R> {
 
     fn handle_deadline(&mut self, slot: u32) {
         let now = self.now;
+        if let Some(until) = self.freeze.grace(now) {
+            self.put_off(slot, until);
+        }
         let Some(connection) = self.slots.get_mut(slot) else { return };
         connection.armed_tick = u32::MAX;
         match &mut connection.phase {
@@ -74,6 +77,24 @@ impl<R: Reactor> Shard<R> {
         self.arm(slot);
     }
 
+    /// In the grace after a freeze: nobody is closed for time until `until`.
+    fn put_off(&mut self, slot: u32, until: Time) {
+        let now = self.now;
+        let Some(connection) = self.slots.get_mut(slot) else { return };
+        let deadline = match &mut connection.phase {
+            Phase::Http(http) => &mut http.deadline,
+            Phase::Joining(joining) => &mut joining.deadline,
+            Phase::Closing(closing) => &mut closing.deadline,
+            Phase::Open(open) => {
+                connection.owed.stall_anew(now);
+                let Some(open) = open else { return };
+                &mut open.message_deadline
+            }
+            Phase::Ended { .. } => return,
+        };
+        *deadline = until.max(*deadline);
+    }
+
     fn handle_open_deadline(&mut self, slot: u32) {
         let Some(connection) = self.slots.get_mut(slot) else { return };
         if self.now >= connection.stall_deadline(&self.feeds) {
@@ -94,7 +115,12 @@ impl<R: Reactor> Shard<R> {
             return self.fail(slot, CloseReason::StalledMessage);
         }
         connection.control_allowance.settle(self.now);
-        match connection.liveness.check(self.now, &self.liveness_rules) {
+        let verdict = if self.freeze.grace(self.now).is_some() {
+            connection.liveness.check_leniently(self.now, &self.liveness_rules)
+        } else {
+            connection.liveness.check(self.now, &self.liveness_rules)
+        };
+        match verdict {
             Verdict::Wait(_) => {}
             Verdict::Dead(reason) => self.close(slot, reason, None),
             Verdict::Ping { payload, .. } => {

@@ -155,10 +155,11 @@ impl<R: Reactor> Shard<R> {
     fn judge(&mut self, slot: u32) {
         let name = self.slots.id(slot).name_on(self.id);
         let Some(connection) = self.slots.get_mut(slot) else { return };
+        let judged_at = self.freeze.judged_at(self.now);
         let mut must_disconnect = false;
         for subscription in connection.owed.subscriptions_mut() {
             let Some(feed) = self.feeds.get(subscription.channel) else { continue };
-            match feed.judge(subscription.cursor.offset(), self.now) {
+            match feed.judge(subscription.cursor.offset(), judged_at) {
                 LagVerdict::Keep => {}
                 LagVerdict::Skip { missed, next } => {
                     subscription.cursor = subscription.cursor.moved_to(next);

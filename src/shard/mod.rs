@@ -13,6 +13,7 @@ mod drain;
 mod ends;
 mod expire;
 mod flush;
+mod freeze;
 mod group;
 mod join;
 mod memory;

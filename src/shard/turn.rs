@@ -14,6 +14,7 @@ use super::connection::Connection;
 use super::drain::Drain;
 use super::ends::Ends;
 use super::expire::Sweep;
+use super::freeze::Freeze;
 use super::memory::Memory;
 use super::outbox::Outbox;
 use super::pending::Pending;
@@ -100,6 +101,7 @@ pub struct Shard<R: Reactor> {
     pub(super) clients: Clients,
     pub(super) drain: Option<Drain>,
     pub(super) sweep: Sweep,
+    pub(super) freeze: Freeze,
     pub(super) runs: Runs,
     pub(super) ends: Ends,
     pub(super) is_stopped: bool,
@@ -165,6 +167,7 @@ impl<R: Reactor> Shard<R> {
             accepting: AcceptState::default(),
             drain: None,
             sweep: Sweep::default(),
+            freeze: Freeze::new(config.pong_timeout),
             runs: Runs::default(),
             ends: Ends::default(),
             is_stopped: false,
@@ -224,7 +227,7 @@ impl<R: Reactor> Shard<R> {
     pub(super) fn arm(&mut self, slot: u32) {
         let id: ConnectionId = self.slots.id(slot);
         let Some(connection) = self.slots.get_mut(slot) else { return };
-        let due = connection.next_deadline(&self.liveness_rules, &self.feeds);
+        let due = connection.next_look(self.now, &self.liveness_rules, &self.feeds);
         if self.wheel.is_before(due, connection.armed_tick) {
             connection.armed_tick = self.wheel.arm(id, due);
         }

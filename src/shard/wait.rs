@@ -26,11 +26,22 @@ impl<R: Reactor> Shard<R> {
             Some(Duration::ZERO)
         };
         self.readiness.clear();
+        self.freeze.before_wait(self.now, worked_until, timeout);
         let result = self.reactor.wait(timeout, &mut self.readiness);
         self.receiver.awake();
         self.now = self.reactor.now();
         result?;
         self.take_grade();
+        if let Some(gap) = self.freeze.after_wait(self.now) {
+            self.counters.freezes.add(1);
+            let gap_ms = gap.as_millis() as u64;
+            tracing::warn!(
+                event = "freeze",
+                shard = self.id.0,
+                gap_ms,
+                "the shard did not turn; deadlines are put off"
+            );
+        }
         for index in 0..self.readiness.len() {
             let ready = self.readiness[index];
             self.dispatch(ready);

@@ -137,6 +137,31 @@ fn a_station_that_reads_the_network_without_every_lint_against_panics_is_found()
 }
 
 #[test]
+fn d3_the_wall_clock_is_found_outside_the_clock() {
+    let owners = |path: &str, text: &str| lines(&rules::single_owners(&Source::new(path, text)));
+    assert_eq!(owners("src/shard/turn.rs", "fn f() {}\nuse std::time::SystemTime;\n"), [2]);
+    assert!(owners("src/clock/jump.rs", "use std::time::SystemTime;\n").is_empty());
+}
+
+#[test]
+fn a_test_that_a_document_names_and_that_is_gone_is_found() {
+    let read = |path: &str| (path == "src/a.rs").then(|| "fn a_test() {}\n".to_owned());
+    let tests = |text: &str| lines(&rules::named_tests(&Source::new("docs/A.md", text), &read));
+    assert!(tests("as `a_test` in `src/a.rs` shows\n").is_empty());
+    assert_eq!(tests("| B4 | why | `a_test` in `src/a.rs`; `b_test` in\n`src/a.rs` |\n"), [1]);
+    assert!(tests("`word_of_code` and `src/a.rs`; `a_b` in `elsewhere`\n").is_empty());
+}
+
+#[test]
+fn every_row_of_the_known_attacks_names_a_test() {
+    let page = crate::read(&crate::root().join("docs/KNOWN-ATTACKS.md")).text;
+    let (rows, _) = page.split_once("## What has no counterpart").expect("a table of what does not apply");
+    let rows = rows.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| Id "));
+    let without: Vec<&str> = rows.filter(|row| !row.contains("` in `")).collect();
+    assert!(without.is_empty(), "{without:#?}");
+}
+
+#[test]
 fn the_line_after_the_budget_is_found_and_test_lines_do_not_count() {
     let full = "fn f() {}\n".repeat(LINES_MAX);
     let length = |text: &str| rules::length(&Source::new("src/hub/mod.rs", text)).len();

@@ -216,6 +216,13 @@ pub fn single_owners(source: &Source) -> Vec<Finding> {
             }
         }
     }
+    // The wall clock jumps: nothing may hang on it (GUARANTEES D3).
+    if !source.path.starts_with("src/clock/") {
+        for position in source.find_words("SystemTime") {
+            let what = "the wall clock is named outside `src/clock`".to_owned();
+            findings.push(finding(source, position, what, "count from the monotonic `Time`"));
+        }
+    }
     if source.path != "src/net/sys.rs" {
         for position in source.find_words("unsafe") {
             let what = "`unsafe` outside `src/net/sys.rs`".to_owned();
@@ -349,6 +356,25 @@ pub fn named_files(document: &Source, exists: &dyn Fn(&str) -> bool) -> Vec<Find
         .map(|(position, path)| {
             let what = format!("names `{path}`, which does not exist");
             finding(document, position, what, "correct the path, or take the sentence out")
+        })
+        .collect()
+}
+
+/// Every test that is named with its file, as in "`a_test` in `src/file.rs`", and is not there.
+pub fn named_tests(document: &Source, read: &dyn Fn(&str) -> Option<String>) -> Vec<Finding> {
+    let spans = backticked(&document.text);
+    let pairs = spans.iter().zip(spans.iter().skip(1));
+    pairs
+        .filter(|((position, name), (next, _))| {
+            let behind = position + name.len() + 1;
+            document.text.get(behind..next.saturating_sub(1)).is_some_and(|between| between.trim() == "in")
+        })
+        .filter(|((_, name), _)| name.contains('_') && name.bytes().all(is_identifier))
+        .filter_map(|((position, name), (_, path))| Some((*position, name, read(path)?)))
+        .filter(|(_, name, text)| !text.contains(&format!("fn {name}(")))
+        .map(|(position, name, _)| {
+            let what = format!("names the test `{name}`, which is not in that file");
+            finding(document, position, what, "name the test that shows it now, or take the claim out")
         })
         .collect()
 }

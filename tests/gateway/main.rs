@@ -14,12 +14,14 @@ mod compression;
 mod drain;
 mod ends;
 mod frames;
+mod freeze;
 mod hostile;
 #[path = "../simulation/inflater.rs"]
 mod inflater;
 mod kernel;
 mod kit;
 mod liveness;
+mod logging;
 mod memory;
 mod messages;
 mod order;

@@ -205,8 +205,8 @@ fn c7_in_a_control_group_the_budget_is_three_quarters_of_its_limit_and_nothing_i
     const CHANNELS: usize = 150;
     let Some(group) = ControlGroup::limited_to(128 * MIB) else { return };
     // The shell joins the group and becomes the gateway.
-    let join = format!("echo $$ > {}/cgroup.procs && exec \"$0\" \"$@\"", group.0.display());
-    let mut gateway = Gateway::start_through(&join, &["--max-lag-age", "1m", "--user-timeout", "0"]);
+    let join = format!("echo $$ > {}/cgroup.procs", group.0.display());
+    let mut gateway = Gateway::start_in_shell(&join, &["--max-lag-age", "1m", "--user-timeout", "0"]);
     let printed = gateway.printed().join("\n");
     assert!(printed.contains("memory    96MiB (auto: 75% of the control group's limit)"), "{printed}");
     let oracles = Oracles::before(&gateway).allow_unready().allow_refusals();

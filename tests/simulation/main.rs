@@ -7,6 +7,7 @@
 mod cases_accept;
 mod cases_admission;
 mod cases_alarm;
+mod cases_clock;
 mod cases_closing;
 mod cases_compression;
 mod cases_flood;

@@ -69,6 +69,7 @@ async fn asleep(shape: Shape) -> World {
         connections_max: 100,
         descriptors_max: 164,
         memory: memory.clone(),
+        log_dropped: Arc::default(),
         patience: shape.patience,
         channels: ChannelRules::default(),
     }));
