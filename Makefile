@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test check conformance bench measure compare hold fmt clean
+.PHONY: help run test check conformance fuzz miri bench measure compare hold fmt clean
 
 # Further options: make run ARGS='--shards 4', make compare ARGS='--quick nats'
 ARGS ?=
@@ -31,6 +31,13 @@ conformance: ## run the whole Autobahn testsuite, installed if need be, and judg
 	@cargo build --release --bin tidegate
 	@scripts/conformance $(ARGS) $${CARGO_TARGET_DIR:-target}/release/tidegate
 
+# How long, and which: make fuzz ARGS='600 inflate'
+fuzz: ## fuzz every target for a minute; installs cargo-fuzz and a nightly toolchain if need be
+	@scripts/fuzz $(ARGS)
+
+miri: ## run unit tests in Miri: undefined behaviour, data races, leaks
+	@scripts/miri $(ARGS)
+
 bench: ## run the benchmarks
 	@scripts/install-build-tools
 	cargo bench --workspace --bench '*'
@@ -54,4 +61,4 @@ fmt: ## format the code
 
 clean: ## remove everything that was built or installed here
 	cargo clean
-	rm -rf target tests/clients/node_modules tests/clients/.venv loadtest/peers/node-ws/node_modules loadtest/peers/python-websockets/.venv
+	rm -rf target fuzz/target tests/clients/node_modules tests/clients/.venv loadtest/peers/node-ws/node_modules loadtest/peers/python-websockets/.venv

@@ -86,6 +86,24 @@ pub enum Order {
     Stop,
 }
 
+impl Order {
+    /// Bytes that its messages hold.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Deliver(numbered) => numbered.publication.bytes(),
+            Self::Attach(attach) => attach.bytes(),
+            Self::Interest { .. } | Self::Ask(..) | Self::Drain(_) | Self::Stop => 0,
+        }
+    }
+}
+
+impl Attach {
+    /// Bytes that its messages hold. Linear in the messages.
+    pub fn bytes(&self) -> usize {
+        self.retained.iter().map(|numbered| numbered.publication.bytes()).sum()
+    }
+}
+
 /// When a drain does what.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DrainSchedule {
@@ -322,6 +340,7 @@ mod tests {
     use super::*;
     use crate::model::PayloadKind;
     use std::sync::atomic::AtomicUsize;
+    use std::thread;
 
     struct CountWakes(Arc<AtomicUsize>);
 
@@ -364,5 +383,49 @@ mod tests {
         let Full(back) = bus.publish(publish("b")).unwrap_err();
         assert!(back.publication.frame.ends_with(b"b"));
         assert!(bus.order(ShardId(0), Order::Ask(Question::Report, Box::new(|_| ()))).is_ok());
+    }
+
+    struct Unpark(thread::Thread);
+
+    impl Wake for Unpark {
+        fn wake(&self) {
+            self.0.unpark();
+        }
+    }
+
+    /// A wake that got lost would leave it parked for ever. Miri looks for races here.
+    #[test]
+    fn producers_on_other_threads_lose_nothing_and_wake_who_sleeps() {
+        const EACH: u64 = if cfg!(miri) { 40 } else { 2000 };
+        let bus = Bus::new(vec![Box::new(Unpark(thread::current()))], 8);
+        let receiver = bus.receiver(ShardId(0));
+        thread::scope(|scope| {
+            for producer in 0..2 {
+                let bus = bus.clone();
+                scope.spawn(move || {
+                    for number in 0..EACH {
+                        let mut message = publish(&format!("{producer} {number}"));
+                        while let Err(Full(back)) = bus.publish(message) {
+                            message = back;
+                            thread::yield_now();
+                        }
+                    }
+                });
+            }
+            let mut next = [0; 2];
+            while next != [EACH; 2] {
+                while let Some(Publish { publication, .. }) = receiver.next_publish() {
+                    let text = std::str::from_utf8(&publication.frame[2..]).unwrap();
+                    let (producer, number) = text.split_once(' ').unwrap();
+                    let next = &mut next[producer.parse::<usize>().unwrap()];
+                    assert_eq!(number.parse(), Ok(*next), "in order, none twice");
+                    *next += 1;
+                }
+                if next != [EACH; 2] && receiver.try_sleep(true) {
+                    thread::park();
+                    receiver.awake();
+                }
+            }
+        });
     }
 }

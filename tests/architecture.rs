@@ -15,6 +15,7 @@ mod source;
 use rules::Finding;
 use source::Source;
 use std::fs;
+use std::hint::black_box;
 use std::path::{Path, PathBuf};
 
 /// The checkout that is being tested.
@@ -78,6 +79,88 @@ fn the_poll_has_one_owner_and_unsafe_one_file() {
     expect_none(rust_files(&["src"]).iter().flat_map(rules::single_owners).collect());
 }
 
+/// What the one file may have of it, and how long that may be: short enough to be read whole.
+#[test]
+fn k3_unsafe_is_one_block_in_one_short_file_and_says_why_it_holds() {
+    const LINES_MAX: usize = 150;
+    let everywhere =
+        rust_files(&["src", "loadtest/src", "benches", "tests", "fuzz/src", "fuzz/fuzz_targets"]);
+    let lines = |source: &Source| {
+        let mut lines: Vec<usize> =
+            source.find_words("unsafe").iter().map(|position| source.line_of(*position)).collect();
+        lines.dedup();
+        lines
+    };
+    let with_unsafe: Vec<(&str, usize)> = everywhere
+        .iter()
+        .map(|source| (source.path.as_str(), lines(source).len()))
+        .filter(|(_, count)| *count > 0)
+        .collect();
+    assert_eq!(with_unsafe, [("src/net/sys.rs", 1)], "files and their lines with unsafe");
+    let system = everywhere.iter().find(|source| source.path == "src/net/sys.rs").expect("it was just found");
+    assert!(system.production_lines <= LINES_MAX, "{} lines, at most {LINES_MAX}", system.production_lines);
+    for line in lines(system) {
+        let above = system.text.lines().take(line - 1).collect::<Vec<_>>();
+        let comment = above.iter().rev().take_while(|text| text.trim_start().starts_with("//"));
+        assert!(
+            comment.clone().any(|text| text.contains("SAFETY:")),
+            "line {line} does not say why it holds"
+        );
+    }
+}
+
+/// The manifest's table at `path`, if there is one.
+fn manifest_table(manifest: &toml::Table, path: &[&str]) -> Option<toml::Table> {
+    let mut table = manifest.clone();
+    for name in path {
+        table = table.get(*name)?.as_table()?.clone();
+    }
+    Some(table)
+}
+
+#[test]
+fn k4_overflow_is_checked_in_release_and_no_profile_turns_it_off() {
+    let manifest: toml::Table =
+        fs::read_to_string(root().join("Cargo.toml")).expect("the manifest").parse().expect("TOML");
+    let release = manifest_table(&manifest, &["profile", "release"]).expect("a release profile");
+    assert_eq!(release.get("overflow-checks"), Some(&toml::Value::Boolean(true)));
+    let profiles = manifest_table(&manifest, &["profile"]).expect("profiles");
+    for (profile, settings) in &profiles {
+        let mut places = vec![settings.as_table().expect("a table").clone()];
+        places.extend(manifest_table(&manifest, &["profile", profile, "package"]).into_iter().flat_map(
+            |packages| packages.into_iter().filter_map(|(_, settings)| settings.as_table().cloned()),
+        ));
+        for place in places {
+            assert_ne!(place.get("overflow-checks"), Some(&toml::Value::Boolean(false)), "profile {profile}");
+        }
+    }
+}
+
+#[test]
+fn k4_a_product_of_lengths_that_overflows_panics_and_does_not_wrap() {
+    let multiply =
+        |count: usize, bytes: usize| std::panic::catch_unwind(|| black_box(count) * black_box(bytes));
+    assert_eq!(multiply(3, 5).ok(), Some(15));
+    assert!(multiply(usize::MAX / 2, 3).is_err(), "it wrapped");
+}
+
+#[test]
+fn c13_maps_hash_with_a_random_key() {
+    expect_none(rust_files(&["src"]).iter().flat_map(rules::hashers).collect());
+}
+
+#[test]
+fn k5_where_bytes_of_the_network_are_read_the_linter_denies_what_panics() {
+    let files = rust_files(&["src"]);
+    for path in rules::NETWORK_FACING {
+        assert!(
+            files.iter().any(|source| source.path == *path),
+            "{path} is gone: correct the list of the rule"
+        );
+    }
+    expect_none(files.iter().flat_map(rules::panics).collect());
+}
+
 #[test]
 fn no_file_outgrows_its_budget() {
     expect_none(rust_files(&["src", "loadtest/src"]).iter().flat_map(rules::length).collect());
@@ -85,7 +168,7 @@ fn no_file_outgrows_its_budget() {
 
 #[test]
 fn every_file_opens_with_a_header() {
-    let files = rust_files(&["src", "loadtest/src", "benches", "tests"]);
+    let files = rust_files(&["src", "loadtest/src", "benches", "tests", "fuzz/src", "fuzz/fuzz_targets"]);
     expect_none(files.iter().flat_map(rules::header).collect());
 }
 
@@ -100,4 +183,7 @@ fn documents_name_files_that_exist() {
     assert!(!documents.is_empty(), "no document found: is this the checkout's root? {}", root().display());
     let exists = |path: &str| root().join(path).exists();
     expect_none(documents.iter().flat_map(|document| rules::named_files(document, &exists)).collect());
+    let text_of =
+        |path: &str| path.ends_with(".rs").then(|| fs::read_to_string(root().join(path)).ok()).flatten();
+    expect_none(documents.iter().flat_map(|document| rules::named_tests(document, &text_of)).collect());
 }

@@ -21,20 +21,24 @@ impl Default for AdminCounters {
 impl AdminCounters {
     /// Counts a request for `route`.
     pub fn count_request(&self, route: Route) {
-        self.requests[route.index()].add(1);
+        if let Some(counter) = self.requests.get(route.index()) {
+            counter.add(1);
+        }
     }
 
     /// Counts a refused request, or a refused message of a batch.
     pub fn count_refusal(&self, refusal: Refusal) {
-        self.refused[refusal.index()].add(1);
+        if let Some(counter) = self.refused.get(refusal.index()) {
+            counter.add(1);
+        }
     }
 
     /// All of it.
     pub fn figures(&self) -> AdminFigures {
-        let routes = Route::ALL.iter().map(|route| (route.label(), self.requests[route.index()].get()));
-        let refusals = Refusal::ALL.iter();
-        let refused =
-            refusals.map(|refusal| (refusal.token(), refusal.status(), self.refused[refusal.index()].get()));
+        let routes = Route::ALL.iter().zip(&self.requests);
+        let routes = routes.map(|(route, counter)| (route.label(), counter.get()));
+        let refused = Refusal::ALL.iter().zip(&self.refused);
+        let refused = refused.map(|(refusal, counter)| (refusal.token(), refusal.status(), counter.get()));
         AdminFigures { requests: routes.collect(), refused: refused.collect() }
     }
 }

@@ -40,10 +40,8 @@ fn is_served(host: &str) -> bool {
             address.parse::<Ipv6Addr>().is_ok() && (port.is_empty() || is_port(port))
         });
     }
-    let (name, port_is_valid) = match host.find(':') {
-        Some(colon) => (&host[..colon], is_port(&host[colon..])),
-        None => (host, true),
-    };
+    let (name, port) = host.find(':').and_then(|colon| host.split_at_checked(colon)).unwrap_or((host, ""));
+    let port_is_valid = port.is_empty() || is_port(port);
     port_is_valid && (name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok())
 }
 

@@ -4,6 +4,18 @@
 //! the shards' counters directly and asks them over the bus for the rest; a shard that does not answer costs the
 //! caller a time-out and the shard nothing. Read `routes.rs` for what is served, `refusal.rs` for what is refused.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
+
 mod body;
 mod counters;
 mod guard;
@@ -11,6 +23,7 @@ mod health;
 mod listener;
 mod listing;
 mod message;
+mod object;
 mod places;
 mod process;
 mod publish;
@@ -30,11 +43,17 @@ use std::time::Duration;
 use axum::handler::Handler;
 use tokio::net::TcpListener;
 
+#[doc(hidden)]
+pub use message::{Message, PublishRequest, parse_batch, parse_publish};
 pub use places::CONNECTIONS_MAX as ADMIN_CONNECTIONS_MAX;
 pub use shards::Shards;
 
 use crate::clock::Clock;
+use crate::config::ChannelRules;
 use crate::feeds::Publisher;
+use crate::metrics::MemoryBudget;
+use crate::metrics::counters::Counter;
+use crate::model::{ChannelName, PayloadKind};
 use counters::AdminCounters;
 use listing::Pace;
 use scrape::LastReports;
@@ -49,10 +68,16 @@ pub struct AdminSetup {
     pub clock: Clock,
     /// Most connections the process will hold.
     pub connections_max: u64,
+    /// The memory that the process may hold.
+    pub memory: MemoryBudget,
     /// Descriptors that one table may hold.
     pub descriptors_max: u64,
+    /// Log records that were lost.
+    pub log_dropped: Arc<Counter>,
     /// How long things may take.
     pub patience: Patience,
+    /// What holds for which channel.
+    pub channels: ChannelRules,
 }
 
 /// How long the admin side waits for whom.
@@ -77,7 +102,11 @@ pub struct Admin {
     clock: Clock,
     connections_max: u64,
     descriptors_max: u64,
+    memory: MemoryBudget,
+    log_dropped: Arc<Counter>,
     patience: Patience,
+    /// Unless every channel takes both types.
+    typed: Option<ChannelRules>,
     counters: AdminCounters,
     is_draining: AtomicBool,
     last_reports: LastReports,
@@ -87,7 +116,17 @@ pub struct Admin {
 impl Admin {
     /// The state of a process that has just begun.
     pub fn new(setup: AdminSetup) -> Self {
-        let AdminSetup { publisher, shards, clock, connections_max, descriptors_max, patience } = setup;
+        let AdminSetup {
+            publisher,
+            shards,
+            clock,
+            connections_max,
+            memory,
+            descriptors_max,
+            log_dropped,
+            patience,
+            channels,
+        } = setup;
         Self {
             publisher,
             last_reports: LastReports::new(shards.count()),
@@ -95,7 +134,10 @@ impl Admin {
             clock,
             connections_max,
             descriptors_max,
+            memory,
+            log_dropped,
             patience,
+            typed: channels.restricts_types().then_some(channels),
             counters: AdminCounters::default(),
             is_draining: AtomicBool::new(false),
             pace: Pace::default(),
@@ -105,6 +147,11 @@ impl Admin {
     /// `/readyz` says 503 `draining` from here on. Messages are still taken (GUARANTEES P12).
     pub fn set_draining(&self) {
         self.is_draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether `channel` takes messages of this `kind`. Linear in the rules for channels, if any is about that.
+    fn takes(&self, channel: &ChannelName, kind: PayloadKind) -> bool {
+        self.typed.as_ref().is_none_or(|rules| rules.settings_for(channel).message_type.takes(kind))
     }
 
     fn is_draining(&self) -> bool {

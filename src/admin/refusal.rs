@@ -1,7 +1,8 @@
 //! Why the admin listener refuses: the closed vocabulary, with its statuses and fixed texts.
 //!
 //! The body is always `{"error":"token","message":"cause and cure"}`; nothing of a library, an address or a request
-//! appears in it (GUARANTEES J8). A batch says with `index` which of its messages was wrong.
+//! appears in it (GUARANTEES J8). A batch says with `index` which of its messages was wrong, and a publish as JSON with
+//! `detail` which key.
 
 use axum::body::Body;
 use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
@@ -70,11 +71,16 @@ vocabulary! {
     /// The body is encoded or typed in a way that is not understood.
     MediaType = 415, "media_type",
         "not a media type of this route: send the body without Content-Encoding, JSON as application/json";
+    /// Text where the channel takes binary alone, or the reverse.
+    TypeUnsupported = 415, "type_unsupported",
+        "the channel takes only text, or only binary: declare text/plain or JSON, or application/octet-stream";
     /// JSON, but not what the route takes.
     Invalid = 422, "invalid",
         "valid JSON, but not this request: /api/publish takes {\"channel\" or \"channels\",\"data\"}, /api/batch a list of {\"channel\",\"data\"}";
     /// The home shard's lane is full.
     Overloaded = 503, "overloaded", "the channel's shard is overloaded and did not take the message: publish it again after the stated delay";
+    /// The process is short of memory (GUARANTEES C7).
+    Memory = 503, "memory", "the gateway is short of memory: try again after the stated delay; the operator can raise --memory";
     /// The bus took the message, but its number did not come.
     Unconfirmed = 503, "unconfirmed",
         "the message was taken but not confirmed in time: it may still be delivered";
@@ -103,6 +109,7 @@ impl From<PublishError> for Refusal {
     fn from(error: PublishError) -> Self {
         match error {
             PublishError::Overloaded => Self::Overloaded,
+            PublishError::Memory => Self::Memory,
             PublishError::TooBig => Self::BodyTooBig,
             PublishError::Closed => Self::Draining,
         }
@@ -116,19 +123,27 @@ pub struct Refused {
     pub refusal: Refusal,
     /// Place in the batch, from 0.
     pub index: Option<usize>,
+    /// What exactly is wrong, with the key to blame: fixed text without a character to escape.
+    pub detail: Option<&'static str>,
 }
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal, index: None }
+        Self { refusal, index: None, detail: None }
     }
 }
 
 impl Refused {
+    /// The same, of the message at `index` of a batch.
+    pub fn of(self, index: usize) -> Self {
+        Self { index: Some(index), ..self }
+    }
+
     /// The whole answer.
     pub fn into_response(self) -> Response {
         let index = self.index.map(|index| format!(",\"index\":{index}")).unwrap_or_default();
-        respond(self.refusal, format!("{{{}{index}}}\n", fields(self.refusal)))
+        let detail = self.detail.map(|detail| format!(",\"detail\":\"{detail}\"")).unwrap_or_default();
+        respond(self.refusal, format!("{{{}{detail}{index}}}\n", fields(self.refusal)))
     }
 }
 
@@ -142,7 +157,8 @@ pub fn fields(refusal: Refusal) -> String {
 /// An answer with the status and headers of `refusal` and the JSON `body`.
 pub fn respond(refusal: Refusal, body: String) -> Response {
     let mut response = Response::new(Body::from(body));
-    *response.status_mut() = StatusCode::from_u16(refusal.status()).expect("the table holds valid statuses");
+    *response.status_mut() =
+        StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if refusal.status() == 503 {

@@ -3,7 +3,7 @@
 //! Counters are read where they stand; histograms are asked for. A shard that does not answer in time is represented
 //! by its last answer, because a histogram must not shrink between two scrapes.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use axum::response::Response;
 
@@ -25,7 +25,7 @@ impl LastReports {
 
     /// Keeps what came and merges what is known.
     fn merge(&self, answers: Vec<Option<Answer>>) -> Histograms {
-        let mut reports = self.0.lock().expect("nobody panics with it");
+        let mut reports = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (last, answer) in reports.iter_mut().zip(answers) {
             if let Some(Answer::Report(report)) = answer {
                 *last = Some(report);
@@ -47,6 +47,8 @@ pub async fn metrics(admin: &Admin) -> Result<Response, Refused> {
         bus_depths: admin.shards.bus_depths(),
         admin: admin.counters.figures(),
         process: ProcessFigures { descriptors_max, ..process::figures() },
+        memory: admin.memory.clone(),
+        log_dropped: admin.log_dropped.get(),
         connections_max: admin.connections_max,
         is_draining: admin.is_draining(),
         uptime_seconds: admin.clock.now().since(Time::ZERO).as_secs_f64(),

@@ -1,8 +1,11 @@
 //! How a command fails, and the exit code that says so (those of `sysexits.h`).
 
 use std::io::Write;
+use std::sync::mpsc::sync_channel;
+use std::thread;
 
 use crate::config::ConfigError;
+use crate::config::limits::LOG_FLUSH_TIMEOUT;
 use crate::config::options::Key;
 use crate::config::settings::{Setting, Settings};
 use crate::config::value::Value;
@@ -103,9 +106,18 @@ impl From<ConfigError> for Failure {
     }
 }
 
-/// Writes `tidegate: KIND: LINE` to standard error; there is nobody to tell if that fails.
+/// Writes `tidegate: KIND: LINE` to standard error; there is nobody to tell if that fails. Waits a second at most for who
+/// reads it: a failure must not keep the process from ending.
 pub(super) fn tell(kind: &str, line: &str) {
-    drop(writeln!(std::io::stderr(), "tidegate: {kind}: {line}"));
+    let text = format!("tidegate: {kind}: {line}\n");
+    let (written, is_written) = sync_channel(1);
+    let writer = thread::Builder::new().spawn(move || {
+        drop(std::io::stderr().write_all(text.as_bytes()));
+        let _ = written.send(());
+    });
+    if writer.is_ok() {
+        let _ = is_written.recv_timeout(LOG_FLUSH_TIMEOUT);
+    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! The only reader of the operating system's clock, and the timer wheel.
 //!
-//! Monotonic time only: a jump of the wall clock moves no deadline. Read `wheel.rs` for the deadlines.
+//! Monotonic time only: a jump of the wall clock moves no deadline, it is only told. Read `wheel.rs` for the deadlines,
+//! `jump.rs` for the jumps.
 
+mod jump;
 pub mod wheel;
 
+pub use jump::JumpWatch;
 pub use wheel::{Timer, Wheel};
 
 use std::time::Instant;

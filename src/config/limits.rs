@@ -12,6 +12,11 @@ pub const HEADERS_MAX: usize = 64;
 pub const METHOD_BYTES_MAX: usize = 16;
 /// Extensions that a client may offer; beyond: 431 `too_many_extensions` (GUARANTEES A20).
 pub const EXTENSIONS_MAX: usize = 8;
+/// Bytes of addresses and TLVs in a PROXY header of version 2; beyond: reset, `proxy_header`. What the protocol asks every
+/// receiver to take in one piece (§2.2: 536, the least TCP segment).
+pub const PROXY_HEADER_BODY_BYTES_MAX: usize = 536;
+/// Networks of trusted proxies: each is looked at for a connection and for every hop of a request.
+pub const TRUSTED_PROXIES_MAX: usize = 256;
 /// Bytes of `Sec-WebSocket-Extensions`, all its lines together; beyond: 431 `too_many_extensions`.
 pub const EXTENSIONS_BYTES_MAX: usize = 1024;
 /// Channels that one connection may join; beyond: 400 `channel_limit`.
@@ -35,11 +40,37 @@ pub const CONTROL_FRAMES_BURST: u16 = 20;
 pub const CONTROL_FRAMES_INTERVAL: Duration = Duration::from_millis(100);
 /// Bytes of own frames (pong, close, replies) that wait for one connection; beyond: 1008 `ctl_flood`.
 pub const OWN_FRAMES_BYTES_MAX: usize = 64 * 1024;
+/// Bytes that a connection at rest is accounted for with, its timer and its place in the slab included (BUDGETS).
+pub const CONNECTION_BYTES: usize = 136;
+/// The same for a subscription: itself and its place among the members.
+pub const SUBSCRIPTION_BYTES: usize = 24;
+/// The same for a channel that a shard knows: its name twice, its place in the map, its numbering; the feed aside.
+pub const CHANNEL_BYTES: usize = 512;
+/// The same for a channel's compressor and the newest payloads beside it.
+pub const COMPRESSOR_BYTES: usize = 436 * 1024;
+/// Smallest `--memory`: below it the grades would follow single messages.
+pub const MEMORY_BYTES_MIN: u64 = 16 * 1024 * 1024;
+/// Largest `--memory`.
+pub const MEMORY_BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024 * 1024;
+/// Per cent of the limit of the control group, or of the machine's memory, that `--memory auto` takes.
+pub const MEMORY_AUTO_PERCENT: u64 = 75;
+/// One in this many connections of a shard may be closed a second for want of memory (GUARANTEES C7).
+pub const SHED_DIVISOR: usize = 20;
+/// Slots looked at in one turn for those furthest behind.
+pub const SLOTS_PER_STEP: u32 = 16_384;
 /// Bytes handed to one socket in one write, so that a control frame finds a boundary soon: 64 KiB of
 /// messages and room for their frame headers, or four of 16 KiB would take two writes.
 pub const WRITE_BYTES_MAX: usize = 64 * 1024 + 1024;
 /// Bytes read from one connection per turn; the rest waits on the ready list.
 pub const READ_BYTES_PER_TURN: usize = 64 * 1024;
+/// Messages taken from one connection per turn; the rest waits in its socket (GUARANTEES B13).
+pub const MESSAGES_READ_PER_TURN: usize = 64;
+/// How long a client is not read once it has sent more than `--client-rate` allows.
+pub const CLIENT_REST: Duration = Duration::from_secs(1);
+/// For how long it may go from one rest to the next; beyond: 4102 `rate_limited` (GUARANTEES B13).
+pub const CLIENT_FLOOD_TIMEOUT: Duration = Duration::from_secs(5);
+/// Largest `--client-rate`.
+pub const CLIENT_RATE_MAX: u64 = 1_000_000;
 /// Publications taken from the bus per turn and shard.
 pub const PUBLISHES_PER_TURN: usize = 256;
 /// Orders taken from the bus per turn and shard.
@@ -58,10 +89,22 @@ pub const PAGE_ROWS_MAX: usize = 1000;
 pub const ENDS_KEPT: usize = 1000;
 /// Log records of ends a second, for each reason and shard; further ones are counted and summed up in one.
 pub const ENDS_LOGGED_PER_SECOND: u32 = 5;
+/// Addresses of clients that are counted at a time (GUARANTEES C4); if all places of a further one are in use, it is not
+/// limited. 1.5 MiB when all are used.
+pub const ADDRESSES_MAX: usize = 65_536;
+/// New connections of an address may come at once, as many as are due in so many seconds.
+pub const ADDRESS_BURST_SECONDS: u64 = 3;
+/// Largest `--max-per-address` and `--connect-rate-per-address`.
+pub const PER_ADDRESS_MAX: u64 = 1_000_000;
 /// Shard threads.
 pub const SHARDS_MAX: usize = 256;
 /// Descriptors kept at least for listeners, wakers, the admin side, spare ones and clients over the limit (GUARANTEES C3).
 pub const DESCRIPTORS_RESERVED: usize = 64;
+/// Of the connections, one in so many may wait for a complete request head (GUARANTEES A23); beyond, the one that has
+/// waited longest is reset.
+pub const PENDING_DIVISOR: usize = 10;
+/// As many may wait on each shard, however few connections there are to be.
+pub const PENDING_MIN: usize = 64;
 /// Clients over the connection limit that may hold a descriptor of one table at a time, while they read that there is no
 /// room for them; the one that came first makes room for the next.
 pub const REFUSED_MAX: usize = 8;
@@ -119,3 +162,21 @@ pub const INFLATE_WORK_PER_BYTE: usize = 16;
 /// Bytes read at a time from a client that may compress: 4 MiB when inflated, at most, and 0.8 ms. Both count
 /// against [`READ_BYTES_PER_TURN`] before more is read.
 pub const COMPRESSED_READ_BYTES: usize = 4 * 1024;
+/// Origins of `--allow-origin`: each is compared once for an upgrade of a page.
+pub const ALLOWED_ORIGINS_MAX: usize = 1000;
+/// Hosts of `--allow-host`: each is compared once for a request.
+pub const SERVED_HOSTS_MAX: usize = 1000;
+/// Names of `--subprotocol`.
+pub const SUBPROTOCOLS_MAX: usize = 64;
+/// Subprotocols that a client may offer; beyond: 400 `subprotocol` (GUARANTEES A19).
+pub const SUBPROTOCOLS_OFFERED_MAX: usize = 16;
+/// A shard that did not turn for this long has been frozen, whatever half of `--pong-timeout` is: deadlines are put off
+/// (GUARANTEES D4).
+pub const FREEZE_MAX: Duration = Duration::from_secs(5);
+/// A shorter time is no freeze: a long pass on a busy machine takes as much.
+pub const FREEZE_MIN: Duration = Duration::from_millis(250);
+/// Log records that wait for standard error, and those that are being written, each: further ones are dropped and counted
+/// (GUARANTEES C15).
+pub const LOG_BYTES_MAX: usize = 256 * 1024;
+/// How long an end waits for standard error to take what was logged.
+pub const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);

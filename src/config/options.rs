@@ -19,10 +19,22 @@ pub enum Key {
     PinShards,
     PrivateFds,
     MaxConnections,
+    MaxPending,
     Backlog,
     AcceptsPerTurn,
     HandshakeTimeout,
     MaxMessage,
+    Memory,
+    AllowOrigin,
+    AllowHost,
+    Subprotocol,
+    TrustedProxy,
+    ForwardedHeader,
+    ProxyProtocol,
+    MaxPerAddress,
+    ConnectRatePerAddress,
+    LimitLoopback,
+    ClientRate,
     PingInterval,
     PongTimeout,
     IdleTimeout,
@@ -41,6 +53,7 @@ pub enum Key {
     CompressionLevel,
     CompressionMinSize,
     CompressionEpoch,
+    MessageType,
     WriteBudget,
     BatchWindow,
     DrainGrace,
@@ -143,7 +156,8 @@ impl Definition {
     /// A value of this option as TOML has it.
     pub fn to_toml(&self, value: &Value) -> String {
         match (self.kind, value) {
-            (Kind::Count { zero: Zero::Auto(_), .. }, Value::Count(0)) => "\"auto\"".to_owned(),
+            (Kind::Count { zero: Zero::Auto(_), .. }, Value::Count(0))
+            | (Kind::Size { zero: Zero::Auto(_), .. }, Value::Size(0)) => "\"auto\"".to_owned(),
             _ => value.to_toml(),
         }
     }
@@ -188,10 +202,15 @@ pub const OPTIONS: &[Definition] = {
     use {Group as G, Key as K, Zero::*};
     const SHARDS: Kind = Kind::Count { zero: Auto("one per core"), max: limits::SHARDS_MAX as u64 };
     const CONNECTIONS: Kind = Kind::Count { zero: Auto("as many as descriptors allow"), max: limits::CONNECTIONS_MAX };
+    const PENDING: Kind = Kind::Count { zero: Auto("a tenth of the connections"), max: limits::CONNECTIONS_MAX };
+    const CLIENT_RATE: Kind = Kind::Count { zero: Means("any number"), max: limits::CLIENT_RATE_MAX };
     const MESSAGE: Kind = Kind::Size { zero: Refused, max: limits::MESSAGE_BYTES_MAX };
+    const MEMORY: Kind = Kind::Size { zero: Auto("75% of what there is"), max: limits::MEMORY_BYTES_MAX };
     const USER_TIMEOUT: Kind = Kind::Duration { zero: Means("off"), max: limits::USER_TIMEOUT_MAX };
     const HISTORY: Kind = Kind::Count { zero: Means("none"), max: limits::HISTORY_MESSAGES_MAX };
     const BATCH: Kind = Kind::Duration { zero: Means("natural batching"), max: limits::BATCH_WINDOW_MAX };
+    const PER_ADDRESS: Kind = Kind::Count { zero: Means("off"), max: limits::PER_ADDRESS_MAX };
+    const FORWARDED: Kind = Kind::Choice(&["x-forwarded-for", "forwarded"]);
     const ON_LAG: Kind = Kind::Choice(&["disconnect", "skip"]);
     const DEFLATE_FROM: Kind = Kind::Size { zero: Means("every message"), max: limits::PUBLISH_BYTES_MAX as u64 };
     &[
@@ -209,6 +228,8 @@ pub const OPTIONS: &[Definition] = {
             "Give each shard its own descriptor table, so that the descriptor limit holds per shard"),
         Definition::new(K::MaxConnections, "max-connections", G::Connections, CONNECTIONS, "auto",
             "Most clients at a time; auto: as many as descriptors allow"),
+        Definition::new(K::MaxPending, "max-pending", G::Connections, PENDING, "auto",
+            "Most of them without a complete request head; auto: a tenth, at least 64 a shard"),
         Definition::new(K::Backlog, "backlog", G::Connections, count(limits::BACKLOG_MAX), "4096",
             "Connections the kernel holds until they are accepted"),
         Definition::new(K::AcceptsPerTurn, "accepts-per-turn", G::Connections, count(limits::ACCEPTS_PER_TURN_MAX), "64",
@@ -217,6 +238,28 @@ pub const OPTIONS: &[Definition] = {
             "From accept to the complete request head; as long again for joining channels"),
         Definition::new(K::MaxMessage, "max-message", G::Connections, MESSAGE, "64KiB",
             "Largest message a client may send"),
+        Definition::new(K::Memory, "memory", G::Connections, MEMORY, "auto",
+            "Memory that the process may hold; auto: 75% of what the machine or its control group has"),
+        Definition::new(K::AllowOrigin, "allow-origin", G::Connections, Kind::Origins, "",
+            "Web pages that may connect, as in https://app.example.com; repeatable; none: those of the gateway's own host"),
+        Definition::new(K::AllowHost, "allow-host", G::Connections, Kind::Hosts, "",
+            "Hosts that are served to clients, as in live.example.com; repeatable; none: any"),
+        Definition::new(K::Subprotocol, "subprotocol", G::Connections, Kind::Subprotocols, "",
+            "Subprotocols that are agreed to; repeatable"),
+        Definition::new(K::TrustedProxy, "trusted-proxy", G::Connections, Kind::Networks, "",
+            "Networks of proxies that are believed who their clients are, as in 10.0.0.0/8; repeatable"),
+        Definition::new(K::ForwardedHeader, "forwarded-header", G::Connections, FORWARDED, "x-forwarded-for",
+            "The header in which they say it"),
+        Definition::new(K::ProxyProtocol, "proxy-protocol", G::Connections, Kind::Switch, "false",
+            "Expect a PROXY header, version 1 or 2, before each connection, and take none but from trusted proxies"),
+        Definition::new(K::MaxPerAddress, "max-per-address", G::Connections, PER_ADDRESS, "256",
+            "Most clients of one address, or of a /64 of IPv6, trusted proxies and loopback aside; 0: off"),
+        Definition::new(K::ConnectRatePerAddress, "connect-rate-per-address", G::Connections, PER_ADDRESS, "20",
+            "New ones of them in a second, three times as many at once; 0: off"),
+        Definition::new(K::LimitLoopback, "limit-loopback", G::Connections, Kind::Switch, "false",
+            "Limit loopback addresses like others"),
+        Definition::new(K::ClientRate, "client-rate", G::Connections, CLIENT_RATE, "50",
+            "Messages a second that a client may send, twice as many at once; 0: any number"),
         Definition::new(K::PingInterval, "ping-interval", G::Liveness, duration(Refused), "25s",
             "Silence after which a client is pinged"),
         Definition::new(K::PongTimeout, "pong-timeout", G::Liveness, duration(Refused), "10s",
@@ -253,6 +296,8 @@ pub const OPTIONS: &[Definition] = {
             "Smallest message that is deflated; 0: every message").per_channel(),
         Definition::new(K::CompressionEpoch, "compression-epoch", G::Channels, count(limits::COMPRESSION_EPOCH_MAX), "64",
             "Deflated messages after which the compressor starts afresh, and who joined meanwhile gets them").per_channel(),
+        Definition::new(K::MessageType, "message-type", G::Channels, Kind::Choice(&["any", "text", "binary"]), "any",
+            "What may be sent and published there: text, binary, or any").per_channel(),
         Definition::new(K::WriteBudget, "write-budget", G::FanOut, count(limits::WRITE_BUDGET_MAX), "256",
             "Writes in a row before accepts, reads and timers get their turn"),
         Definition::new(K::BatchWindow, "batch-window", G::FanOut, BATCH, "0s",

@@ -21,10 +21,12 @@ use crate::model::{ChannelName, Pattern};
 pub fn check(settings: &Settings) -> Result<Vec<String>, ConfigError> {
     check_addresses(settings)?;
     let pair = |low, high| Pair::of(low, settings.get(low), high, settings.get(high));
+    check_proxies(settings)?;
     let buffer = pair(Key::NotsentLowat, Key::SendBuffer);
     if buffer.exceeds() && buffer.high.value != Value::Size(0) {
         return Err(buffer.refuse("exceeds", "lower notsent_lowat or raise send_buffer"));
     }
+    check_memory(settings)?;
     let mut warnings = Vec::new();
     warn_of_liveness(settings, &mut warnings);
     warn_of_open_admin(settings, &mut warnings);
@@ -36,6 +38,30 @@ pub fn check(settings: &Settings) -> Result<Vec<String>, ConfigError> {
     let mut seen = std::collections::HashSet::new();
     warnings.retain(|warning| seen.insert(warning.clone()));
     Ok(warnings)
+}
+
+fn check_memory(settings: &Settings) -> Result<(), ConfigError> {
+    let memory = settings.get(Key::Memory);
+    match memory.value {
+        Value::Size(bytes) if bytes > 0 && bytes < limits::MEMORY_BYTES_MIN => {
+            let problem = format!("{} is less than it can do with", plain(&memory.value));
+            let fix = format!("write {} or more", print_size(limits::MEMORY_BYTES_MIN));
+            Err(Refusal::new(problem, fix).at(&memory.source, "memory"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A PROXY header is believed: without networks anybody could say who they are.
+fn check_proxies(settings: &Settings) -> Result<(), ConfigError> {
+    let proxy_protocol = settings.get(Key::ProxyProtocol);
+    let trusts_nobody = settings.get(Key::TrustedProxy).value == Value::Networks(Vec::new());
+    if proxy_protocol.value == Value::Switch(true) && trusts_nobody {
+        let fix = "name the proxies' networks with trusted_proxy, as in 10.0.0.0/8";
+        return Err(Refusal::new("there is no trusted proxy that could send a PROXY header", fix)
+            .at(&proxy_protocol.source, "proxy_protocol"));
+    }
+    Ok(())
 }
 
 fn check_addresses(settings: &Settings) -> Result<(), ConfigError> {

@@ -6,12 +6,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::channel::{ChannelRule, ChannelRules, ChannelSettings, LagPolicy};
+use super::channel::{ChannelRule, ChannelRules, ChannelSettings, LagPolicy, MessageType};
 use super::options::{Key, OPTIONS};
 use super::source::Source;
 use super::value::Value;
-use super::{Config, LogFormat};
-use crate::model::{ChannelName, Pattern};
+use super::{Config, ForwardedHeader, LogFormat, MemoryOrigin};
+use crate::model::{AllowedOrigin, ChannelName, Network, Pattern, ServedHost, Subprotocol};
 
 /// A value and who gave it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -131,13 +131,26 @@ impl Settings {
             private_fds: switch(get(Key::PrivateFds)),
             default_channel: channel(get(Key::DefaultChannel)),
             max_connections: count(get(Key::MaxConnections)),
+            max_pending: count(get(Key::MaxPending)),
             backlog: u32::try_from(number(get(Key::Backlog))).expect("BACKLOG_MAX fits"),
             accepts_per_turn: count(get(Key::AcceptsPerTurn)),
             handshake_timeout: duration(get(Key::HandshakeTimeout)),
+            trusted_proxies: networks(get(Key::TrustedProxy)),
+            forwarded_header: forwarded_header(get(Key::ForwardedHeader)),
+            proxy_protocol: switch(get(Key::ProxyProtocol)),
+            max_per_address: count(get(Key::MaxPerAddress)),
+            connect_rate_per_address: count(get(Key::ConnectRatePerAddress)),
+            limit_loopback: switch(get(Key::LimitLoopback)),
             ping_interval: duration(get(Key::PingInterval)),
             pong_timeout: duration(get(Key::PongTimeout)),
             idle_timeout: duration(get(Key::IdleTimeout)),
             max_message: count(get(Key::MaxMessage)),
+            memory: number(get(Key::Memory)),
+            memory_origin: MemoryOrigin::Given,
+            allow_origin: origins(get(Key::AllowOrigin)),
+            allow_host: hosts(get(Key::AllowHost)),
+            subprotocols: subprotocols(get(Key::Subprotocol)),
+            client_rate: number(get(Key::ClientRate)),
             send_buffer: count(get(Key::SendBuffer)),
             receive_buffer: count(get(Key::ReceiveBuffer)),
             notsent_lowat: count(get(Key::NotsentLowat)),
@@ -167,6 +180,7 @@ impl Settings {
             compression_level: number(get(Key::CompressionLevel)),
             compression_min_size: number(get(Key::CompressionMinSize)),
             compression_epoch: number(get(Key::CompressionEpoch)),
+            message_type: message_type(get(Key::MessageType)),
         };
         // Relay patterns are part of the base: the tables come after them and win.
         let Value::Patterns(relayed) = get(Key::Relay) else { unreachable!("relay is a list of patterns") };
@@ -195,6 +209,7 @@ impl ChannelTable {
                 Key::CompressionLevel => rule.compression_level = Some(number(value)),
                 Key::CompressionMinSize => rule.compression_min_size = Some(number(value)),
                 Key::CompressionEpoch => rule.compression_epoch = Some(number(value)),
+                Key::MessageType => rule.message_type = Some(message_type(value)),
                 other => unreachable!("{other:?} is not set per channel"),
             }
         }
@@ -242,6 +257,26 @@ fn channel(value: &Value) -> ChannelName {
     name.clone()
 }
 
+fn origins(value: &Value) -> Vec<AllowedOrigin> {
+    let Value::Origins(entries) = value else { unreachable!("{value:?} is not a list of origins") };
+    entries.clone()
+}
+
+fn hosts(value: &Value) -> Vec<ServedHost> {
+    let Value::Hosts(entries) = value else { unreachable!("{value:?} is not a list of hosts") };
+    entries.clone()
+}
+
+fn subprotocols(value: &Value) -> Vec<Subprotocol> {
+    let Value::Subprotocols(entries) = value else { unreachable!("{value:?} is not a list of subprotocols") };
+    entries.clone()
+}
+
+fn networks(value: &Value) -> Vec<Network> {
+    let Value::Networks(networks) = value else { unreachable!("{value:?} is not a list of networks") };
+    networks.clone()
+}
+
 fn text(value: &Value) -> String {
     let Value::Text(text) = value else { unreachable!("{value:?} is not a text") };
     text.clone()
@@ -252,6 +287,23 @@ fn lag_policy(value: &Value) -> LagPolicy {
         Value::Choice("disconnect") => LagPolicy::Disconnect,
         Value::Choice("skip") => LagPolicy::Skip,
         _ => unreachable!("{value:?} is not a lag policy"),
+    }
+}
+
+fn forwarded_header(value: &Value) -> ForwardedHeader {
+    match value {
+        Value::Choice("x-forwarded-for") => ForwardedHeader::XForwardedFor,
+        Value::Choice("forwarded") => ForwardedHeader::Forwarded,
+        _ => unreachable!("{value:?} is not a header that tells the client"),
+    }
+}
+
+fn message_type(value: &Value) -> MessageType {
+    match value {
+        Value::Choice("any") => MessageType::Any,
+        Value::Choice("text") => MessageType::Text,
+        Value::Choice("binary") => MessageType::Binary,
+        _ => unreachable!("{value:?} is not a type of messages"),
     }
 }
 

@@ -72,10 +72,8 @@ fn acceptable(offer: &[u8]) -> Option<Offered> {
     let mut offered = Offered::default();
     let (mut names_client_takeover, mut names_client_bits) = (false, false);
     for word in words {
-        let (name, value) = match word.iter().position(|&byte| byte == b'=') {
-            Some(at) => (word[..at].trim_ascii_end(), Some(word[at + 1..].trim_ascii_start())),
-            None => (word, None),
-        };
+        let mut halves = word.splitn(2, |&byte| byte == b'=').map(<[u8]>::trim_ascii);
+        let (name, value) = (halves.next()?, halves.next());
         let is_new = match (name, value) {
             (b"server_no_context_takeover", None) => {
                 !std::mem::replace(&mut offered.server_no_context_takeover, true)

@@ -108,13 +108,13 @@ impl HeadScanner {
     fn skip_text(&mut self, rest: &mut std::slice::Iter<'_, u8>) -> Option<u8> {
         let room = usize::from((HEAD_MAX - self.head_bytes).min(LINE_MAX - self.line_bytes));
         let bytes = rest.as_slice();
-        let text = &bytes[..room.min(bytes.len())];
+        let text = bytes.get(..room).unwrap_or(bytes);
         let taken = match self.place {
             Place::Header => leading(text, is_header_text),
             Place::RequestLine => leading(text, is_request_text),
             _ => return rest.next().copied(),
         };
-        *rest = bytes[taken..].iter();
+        *rest = bytes.get(taken..).unwrap_or_default().iter();
         // At most the room of two small limits.
         let taken = u16::try_from(taken).unwrap_or(u16::MAX);
         self.head_bytes += taken;
@@ -217,7 +217,7 @@ fn leading(bytes: &[u8], is_text: impl Fn(u8) -> bool) -> usize {
         }
         length += chunk.len();
     }
-    let rest = &bytes[length..];
+    let rest = bytes.get(length..).unwrap_or_default();
     length + rest.iter().position(|&byte| !is_text(byte)).unwrap_or(rest.len())
 }
 

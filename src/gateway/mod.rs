@@ -10,7 +10,9 @@ mod capacity;
 mod drain;
 mod error;
 mod listeners;
+mod log_ring;
 mod logging;
+mod memory;
 mod orders;
 mod signals;
 mod threads;
@@ -25,14 +27,16 @@ use tokio::time::{Instant, timeout_at};
 
 pub use capacity::check_capacity;
 pub use error::GatewayError;
+pub use memory::machine_memory;
 
 use crate::admin::{self, Admin, AdminSetup, Patience, Shards};
 use crate::bus::{Bus, DrainSchedule, Order, Question};
-use crate::clock::Clock;
-use crate::config::Config;
+use crate::clock::{Clock, JumpWatch};
 use crate::config::limits::BUS_LANE_MESSAGES;
+use crate::config::{Config, MachineMemory};
 use crate::feeds::Publisher;
-use crate::metrics::ShardCounters;
+use crate::metrics::counters::Counter;
+use crate::metrics::{MemoryBudget, ShardCounters};
 use crate::net::{ConnectionBudget, sys};
 use crate::shard::reactor::Poller;
 use banner::Banner;
@@ -46,6 +50,8 @@ use threads::{ShardEnd, ShardEnds};
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a drain looks whether it is over.
 const DRAIN_TICK: Duration = Duration::from_millis(50);
+/// How often the wall clock is looked at.
+const CLOCK_TICK: Duration = Duration::from_secs(1);
 /// How long the shards may take to end once they are told to.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -55,7 +61,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// [`GatewayError`]: what could not be started or has failed, with the cure; end the process with its
 /// [`GatewayError::exit_code`]. Shard threads may still run then.
 pub fn run(config: Config) -> Result<(), GatewayError> {
-    logging::start(&config)?;
+    let log = logging::start(&config)?;
     if let Err(error) = sys::use_small_pages() {
         tracing::debug!(event = "huge_pages_stay", %error);
     }
@@ -63,7 +69,7 @@ pub fn run(config: Config) -> Result<(), GatewayError> {
     let runtime = runtime.map_err(|source| GatewayError::start("the control thread's runtime", source))?;
     runtime.block_on(async {
         let mut signals = Signals::new().map_err(|source| GatewayError::start("signal handlers", source))?;
-        let mut gateway = Gateway::start(config).await?;
+        let mut gateway = Gateway::start(config, log.dropped()).await?;
         // A closed standard output is no reason to stop serving.
         let mut stdout = std::io::stdout().lock();
         let _ = write!(stdout, "{}", gateway.banner).and_then(|()| stdout.flush());
@@ -86,7 +92,7 @@ struct Gateway {
 }
 
 impl Gateway {
-    async fn start(mut config: Config) -> Result<Self, GatewayError> {
+    async fn start(mut config: Config, log_dropped: Arc<Counter>) -> Result<Self, GatewayError> {
         let clock = Clock::start();
         let capacity = Capacity::of(&config, capacity::raise_descriptor_limit())?;
         let Bound { addresses, per_shard } = listeners::bind_all(&config)?;
@@ -104,23 +110,33 @@ impl Gateway {
         let wakers = wakers.map_err(|source| GatewayError::start("a waker", source))?;
         let bus = Bus::new(wakers, BUS_LANE_MESSAGES);
         let counters: Vec<Arc<ShardCounters>> = (0..config.shards).map(|_| Arc::default()).collect();
-        let budget = ConnectionBudget::new(capacity.connections_max);
+        let budget = ConnectionBudget::new(capacity.connections_max).with_address_limits(&config);
+        let memory = MemoryBudget::new(config.memory);
         let shards = Shards::new(bus.clone(), counters.clone());
-        let setups = threads::setups(&config, &bus, counters, per_shard, pollers, clock, &budget);
+        let setups = threads::setups(&config, &bus, counters, per_shard, pollers, clock, (&budget, &memory));
         let mut shard_ends = threads::start(setups)?;
         wait_for_first_answers(&shards, &mut shard_ends).await?;
 
-        let publisher = Publisher::new(bus.clone(), clock);
+        let publisher = Publisher::new(bus.clone(), clock, memory.clone());
         let admin = Arc::new(Admin::new(AdminSetup {
             publisher: publisher.clone(),
             shards,
             clock,
             connections_max: capacity.connections_max as u64,
+            memory,
             descriptors_max: capacity.descriptors_max,
+            log_dropped,
             patience: Patience::default(),
+            channels: config.channels.clone(),
         }));
         let admin_task = tokio::spawn(admin::serve(admin_listener, Arc::clone(&admin)));
-        let banner = Banner { addresses, admin_address, capacity, channel: config.default_channel.clone() };
+        let banner = Banner {
+            addresses,
+            admin_address,
+            capacity,
+            memory: MachineMemory { bytes: config.memory, origin: config.memory_origin },
+            channel: config.default_channel.clone(),
+        };
         banner.log(&config);
         Ok(Self { config, clock, bus, budget, publisher, admin, admin_task, shard_ends, banner })
     }
@@ -130,6 +146,7 @@ impl Gateway {
         let mut orders = Orders::new(self.bus.clone());
         let mut schedule: Option<DrainSchedule> = None;
         let mut tick = tokio::time::interval(DRAIN_TICK);
+        let (mut clock_tick, mut jumps) = (tokio::time::interval(CLOCK_TICK), JumpWatch::start(&self.clock));
         loop {
             tokio::select! {
                 () = next_signal() => {
@@ -140,6 +157,11 @@ impl Gateway {
                 }
                 end = self.shard_ends.recv() => return Err(end.map_or(GatewayError::AdminEnded, ShardEnd::unexpected)),
                 _ = &mut self.admin_task => return Err(GatewayError::AdminEnded),
+                _ = clock_tick.tick() => {
+                    if let Some(jump_ms) = jumps.look(&self.clock) {
+                        tracing::warn!(event = "clock_jump", jump_ms, "the times of log records jump; deadlines do not");
+                    }
+                }
                 _ = tick.tick(), if schedule.is_some() => {
                     orders.push();
                     let is_over = |schedule| drain::is_over(&schedule, self.clock.now(), self.budget.used());

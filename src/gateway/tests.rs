@@ -31,7 +31,7 @@ fn config(drain_grace: Duration, drain_spread: Duration) -> Config {
 }
 
 async fn start(config: Config) -> Running {
-    let mut gateway = Gateway::start(config).await.unwrap();
+    let mut gateway = Gateway::start(config, Arc::default()).await.unwrap();
     let (clients, admin) = (gateway.banner.addresses[0], gateway.banner.admin_address);
     let (signals, mut received) = mpsc::channel(4);
     let next_signal = async move || match received.recv().await {
@@ -153,7 +153,7 @@ fn an_address_in_use_is_refused_before_anything_runs() {
         let listen = Config { listen: vec![address], ..config(Duration::ZERO, Duration::ZERO) };
         let admin = Config { admin_listen: address, ..config(Duration::ZERO, Duration::ZERO) };
         for (config, option) in [(listen, "--listen"), (admin, "--admin-listen")] {
-            let error = Gateway::start(config).await.err().expect("refused");
+            let error = Gateway::start(config, Arc::default()).await.err().expect("refused");
             let line = error.to_string();
             assert!(line.contains(&address.to_string()) && line.contains(option), "{line}");
             assert_eq!(error.exit_code(), 69);

@@ -14,8 +14,9 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::counters::{Counter, ShardCounters};
+use super::memory::MemoryBudget;
 use super::report::Histograms;
-use crate::model::{Blame, CloseReason, RejectReason};
+use crate::model::{Blame, CloseReason, Grade, RejectReason};
 
 /// The content type of [`render`]'s text.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -33,6 +34,10 @@ pub struct Snapshot {
     pub admin: AdminFigures,
     /// What the kernel says about the process.
     pub process: ProcessFigures,
+    /// What the process accounts for.
+    pub memory: MemoryBudget,
+    /// Log records that were lost because standard error did not take them.
+    pub log_dropped: u64,
     /// Most connections the process will hold.
     pub connections_max: u64,
     /// Whether the process is being stopped.
@@ -76,6 +81,7 @@ type Read = fn(&ShardCounters) -> &Counter;
 const GAUGES: &[(&str, Option<Unit>, &str, Read)] = &[
     ("connections", None, "Client sockets held, in whatever state", |c| &c.connections),
     ("connections_open", None, "Connections that finished their upgrade and are not closing", |c| &c.open),
+    ("connections_pending", None, "Connections that wait for a complete request head", |c| &c.pending),
     ("subscriptions", None, "Connection-channel pairs", |c| &c.subscriptions),
     ("channels", None, "Channels with subscribers or retained messages", |c| &c.channels_homed),
     ("journals", None, "Journals: one for each channel and shard that somebody reads there", |c| &c.channels),
@@ -112,12 +118,26 @@ const COUNTERS: &[(&str, Option<Unit>, &str, Read)] = &[
     ("publish_pushbacks", None, "Times a publishing client was paused by a full home shard", |c| {
         &c.publish_pushbacks
     }),
+    ("memory_histories_dropped", None, "Channels whose history was put away for want of memory", |c| {
+        &c.memory_histories_dropped
+    }),
+    ("memory_compressions_declined", None, "Times compression was not begun for want of memory", |c| {
+        &c.memory_compressions_declined
+    }),
+    ("memory_shed", None, "Blocked subscribers that were closed for want of memory", |c| &c.memory_shed),
+    ("memory_pauses", None, "Messages of clients that were held back for want of memory", |c| {
+        &c.memory_pauses
+    }),
+    ("client_rests", None, "Times a client was not read for a second, for sending more than it may", |c| {
+        &c.client_rests
+    }),
 ];
 
 /// Counters that tell shards apart.
 const SHARD_COUNTERS: &[(&str, &str, Read)] = &[
     ("turns", "Turns of the shard's loop", |c| &c.turns),
     ("delivered", "Messages handed completely to a socket", |c| &c.delivered),
+    ("freeze", "Times the shard's loop did not turn for so long that deadlines were put off", |c| &c.freezes),
 ];
 
 /// Upper bounds of duration buckets in nanoseconds, ten microseconds to ten seconds.
@@ -150,6 +170,7 @@ const NANOS_PER_SECOND: f64 = 1e9;
 impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         self.encode_process(&mut encoder)?;
+        self.encode_memory(&mut encoder)?;
         self.encode_sums(&mut encoder)?;
         self.encode_shards(&mut encoder)?;
         self.encode_ends(&mut encoder)?;
@@ -173,6 +194,10 @@ impl Snapshot {
         gauge(encoder, "process_resident_memory", Some(&Unit::Bytes), resident, process.resident_bytes)?;
         gauge(encoder, "process_open_descriptors", None, open, process.open_descriptors)?;
         gauge(encoder, "process_descriptors_max", None, limit, process.descriptors_max)?;
+        let lost = "Log records lost because standard error did not take them";
+        encoder
+            .encode_descriptor("log_dropped", lost, None, MetricType::Counter)
+            .and_then(|mut metric| count(&mut metric, self.log_dropped))?;
         encoder
             .encode_descriptor(
                 "uptime",
@@ -181,6 +206,22 @@ impl Snapshot {
                 MetricType::Gauge,
             )?
             .encode_gauge(&self.uptime_seconds)
+    }
+
+    fn encode_memory(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let grade = "How short of memory the process is: 0 calm, 1 frugal, 2 closed to new connections, 3 shedding, 4 refusing";
+        let accounted = "Memory that the process accounts for, its fixed base aside";
+        let budget = "Budget of that memory";
+        gauge(encoder, "memory_grade", None, grade, self.memory.update() as u64)?;
+        gauge(encoder, "memory_accounted", Some(&Unit::Bytes), accounted, self.memory.used())?;
+        gauge(encoder, "memory_budget", Some(&Unit::Bytes), budget, self.memory.max())?;
+        let help = "Times that a grade of short memory was entered";
+        let mut metric =
+            encoder.encode_descriptor("memory_grades_entered", help, None, MetricType::Counter)?;
+        for grade in Grade::ALL.into_iter().skip(1) {
+            count(&mut metric.encode_family(&[("grade", grade.name())])?, self.memory.entered(grade))?;
+        }
+        Ok(())
     }
 
     fn encode_sums(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
@@ -350,6 +391,8 @@ mod tests {
             bus_depths: vec![0; shards],
             admin: AdminFigures { requests: vec![("livez", 3)], refused: vec![("overloaded", 503, 2)] },
             process: ProcessFigures { resident_bytes: 4096, open_descriptors: 12, descriptors_max: 20_000 },
+            memory: MemoryBudget::new(1000),
+            log_dropped: 5,
             connections_max: 19_936,
             is_draining: false,
             uptime_seconds: 1.5,

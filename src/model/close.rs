@@ -68,6 +68,10 @@ vocabulary! {
         ChannelLimit = 400, "channel_limit";
         /// The host header is missing or malformed.
         Host = 400, "host";
+        /// The subprotocols are malformed, or more than are looked at.
+        Subprotocol = 400, "subprotocol";
+        /// A web page from elsewhere asks for a WebSocket.
+        Origin = 403, "origin";
         /// No such route.
         NoRoute = 404, "no_route";
         /// The route exists, the method does not.
@@ -78,10 +82,16 @@ vocabulary! {
         TargetTooLong = 414, "target_too_long";
         /// An Expect that is not understood.
         Expectation = 417, "expectation";
+        /// The host is not one of those that are served here.
+        Misdirected = 421, "misdirected";
         /// A WebSocket upgrade is needed here.
         NotWebSocket = 426, "not_websocket";
         /// A WebSocket version other than 13.
         WebSocketVersion = 426, "ws_version";
+        /// As many connections of one address as it may have.
+        AddressConnections = 429, "addr_conns";
+        /// New connections of one address faster than it may.
+        AddressRate = 429, "addr_rate";
         /// The request head is too big.
         HeadTooBig = 431, "head_too_big";
         /// The request has too many header lines.
@@ -94,6 +104,8 @@ vocabulary! {
         DescriptorsExhausted = 503, "fd_exhausted";
         /// The gateway is being stopped.
         Draining = 503, "draining";
+        /// Memory is short.
+        Memory = 503, "memory";
         /// The channels could not be joined in time.
         Overloaded = 503, "overloaded";
         /// An HTTP version other than 1.1.
@@ -124,6 +136,8 @@ vocabulary! {
         CloseCode = 1002, "close_code";
         /// A continuation without a beginning, or a new message inside another.
         ContinuationState = 1002, "cont_state";
+        /// A text where the channel takes binary alone, or the reverse.
+        TypeUnsupported = 1003, "type_unsupported";
         /// A text message that is not UTF-8.
         Utf8 = 1007, "utf8";
         /// A compressed message that is not deflated data.
@@ -144,6 +158,8 @@ vocabulary! {
         Draining = 1012, "draining";
         /// A subscriber further behind than the channel's policy allows.
         SlowConsumer = 4101, "slow_consumer";
+        /// A client that sends messages faster than `--client-rate`, for some seconds.
+        RateLimited = 4102, "rate_limited";
         /// No pong, nor anything else, within the pong time-out.
         PingTimeout = 4105, "ping_timeout";
         /// The connection ended without a close frame.
@@ -152,6 +168,14 @@ vocabulary! {
         Reset = 0, "reset";
         /// An HTTP connection that ended after its last answer, or idle.
         HttpDone = 0, "http_done";
+        /// Of more connections without a complete request head than may be, the one that waited longest.
+        PendingEvicted = 0, "pending_evicted";
+        /// What should have been a PROXY header is none.
+        ProxyHeader = 0, "proxy_header";
+        /// A connection that should begin with a PROXY header does not come from a trusted proxy.
+        ProxyUntrusted = 0, "proxy_untrusted";
+        /// More connections of an address that has too many than are told so.
+        AddressFlood = 0, "addr_flood";
     }
 }
 
@@ -178,11 +202,20 @@ impl RejectReason {
             }
             Self::ChannelLimit => "join at most 128 channels with one connection",
             Self::Host => "send one valid Host header",
+            Self::Subprotocol => {
+                "offer 1 to 16 subprotocols in Sec-WebSocket-Protocol, each a token, split by commas"
+            }
+            Self::Origin => {
+                "connect from a page of this gateway's own host; the operator can let other pages in with --allow-origin"
+            }
             Self::NoRoute => "connect to /, /ws/CHANNEL or /ws?channels=A,B",
             Self::Method => "use GET",
             Self::HeadTimeout => "send the whole request head at once",
             Self::TargetTooLong => "send a request target of at most 8 KiB",
             Self::Expectation => "do not send an Expect header here",
+            Self::Misdirected => {
+                "use a host name that is served here; the operator can add one with --allow-host"
+            }
             Self::NotWebSocket => "send `Connection: Upgrade`, `Upgrade: websocket`",
             Self::WebSocketVersion => "send `Sec-WebSocket-Version: 13`",
             Self::HeadTooBig => "send a request head of at most 16 KiB with lines of at most 8 KiB",
@@ -190,12 +223,19 @@ impl RejectReason {
             Self::TooManyExtensions => {
                 "offer at most 8 extensions in at most 1 KiB of Sec-WebSocket-Extensions"
             }
+            Self::AddressConnections => {
+                "use fewer connections; the operator can raise --max-per-address, or name a proxy in between with --trusted-proxy"
+            }
+            Self::AddressRate => {
+                "connect less often; the operator can raise --connect-rate-per-address, or name a proxy in between with --trusted-proxy"
+            }
             Self::ConnectionLimit => {
                 "try again after the stated delay; the operator can raise --max-connections"
             }
             Self::DescriptorsExhausted => {
                 "try again after the stated delay; the operator can raise the descriptor limit"
             }
+            Self::Memory => "try again after the stated delay; the operator can raise --memory",
             Self::Draining | Self::Overloaded => "try again after the stated delay",
             Self::HttpVersion => "use HTTP/1.1",
         }

@@ -49,7 +49,8 @@ impl FromStr for Position {
         let (epoch, offset) = text.split_once('-').ok_or(PositionError)?;
         let is_canonical = epoch.len() == 16
             && epoch.bytes().all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase())
-            && offset.bytes().all(|byte| byte.is_ascii_digit());
+            && offset.bytes().all(|byte| byte.is_ascii_digit())
+            && (offset == "0" || !offset.starts_with('0'));
         if !is_canonical {
             return Err(PositionError);
         }
@@ -75,6 +76,7 @@ mod tests {
             "00000000000000AB-42",
             "00000000000000ab-",
             "00000000000000ab-x",
+            "00000000000000ab-042",
             "00000000000000ab-99999999999999999999",
         ] {
             assert_eq!(bad.parse::<Position>(), Err(PositionError), "{bad:?}");

@@ -1,19 +1,33 @@
-//! How many connections the process may hold: one exact number for all shards.
+//! How many connections the process may hold: one exact number for all shards; and how many of them an address may.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::addresses::Addresses;
+use crate::config::Config;
 
 /// A shared count with a maximum. Touched twice in a connection's life, never on the data path.
 #[derive(Clone, Debug)]
 pub struct ConnectionBudget {
     used: Arc<AtomicUsize>,
     max: usize,
+    addresses: Option<Addresses>,
 }
 
 impl ConnectionBudget {
     /// A budget of `max` connections.
     pub fn new(max: usize) -> Self {
-        Self { used: Arc::new(AtomicUsize::new(0)), max }
+        Self { used: Arc::new(AtomicUsize::new(0)), max, addresses: None }
+    }
+
+    /// The same with the limits of `config` for each address.
+    pub fn with_address_limits(self, config: &Config) -> Self {
+        Self { addresses: Addresses::new(config), ..self }
+    }
+
+    /// The limits for each address, if there are any.
+    pub fn addresses(&self) -> Option<&Addresses> {
+        self.addresses.as_ref()
     }
 
     /// Takes one; false when none is left. Pair each success with [`ConnectionBudget::give_back`].

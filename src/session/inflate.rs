@@ -6,7 +6,7 @@
 //! (`client_no_context_takeover` is in every answer), so one [`Inflater`] serves a shard, and a connection keeps nothing.
 //! A long message has one of its own until it ends, and is inflated while it comes: no single turn pays for all of it.
 
-use super::inflater::Inflater;
+use super::inflater::{INFLATER_BYTES, Inflater};
 use crate::config::limits::{EMPTY_FRAGMENTS_MAX, FRAGMENT_OVERHEAD_BYTES, INFLATE_AT_ONCE_BYTES_MAX};
 use crate::model::CloseReason;
 
@@ -70,6 +70,11 @@ impl Compressed {
         if self.charged_bytes > compressed_max as u64 { Err(CloseReason::MessageTooBig) } else { Ok(()) }
     }
 
+    fn memory_bytes(&self) -> usize {
+        let begun = self.begun.as_ref().map_or(0, |begun| INFLATER_BYTES + begun.frame.capacity());
+        self.bytes.capacity() + begun
+    }
+
     /// Inflates what came of a message that is too long to do it at once: it gets an inflater of its own.
     fn advance(&mut self, bytes_max: usize, shared: &mut Inflater) -> Result<(), CloseReason> {
         if self.begun.is_none() && self.bytes.len() < INFLATE_AT_ONCE_BYTES_MAX {
@@ -130,8 +135,18 @@ pub(super) struct Unpacker {
 }
 
 impl Unpacker {
+    /// Bytes of memory held, what came of a compressed message included.
+    pub(super) fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + self.compressed.as_ref().map_or(0, Compressed::memory_bytes)
+    }
+
     pub(super) fn is_at_rest(&self) -> bool {
         self.part == Part::First && self.compressed.is_none()
+    }
+
+    /// Bytes of payload that the present frame still has to come.
+    pub(super) fn payload_left(&self) -> u64 {
+        if self.part == Part::Payload { self.left } else { 0 }
     }
 
     /// Whether what comes next goes on as it came, as far as is known yet.
@@ -313,16 +328,18 @@ impl Unpacker {
 /// Writes the header of a frame masked with zeros in front of its payload, which begins at [`HEADER_BYTES_MAX`]; gives where
 /// it begins.
 fn put_header(first: u8, frame: &mut [u8]) -> usize {
-    let length = (frame.len() - HEADER_BYTES_MAX) as u64;
+    let length = frame.len().saturating_sub(HEADER_BYTES_MAX) as u64;
     let (short, extended_bytes) = match length {
         0..=125 => (length as u8, 0),
         126..=0xffff => (126, 2),
         _ => (127, 8),
     };
     let start = HEADER_BYTES_MAX - 6 - extended_bytes;
-    frame[start] = first;
-    frame[start + 1] = MASKED | short;
-    frame[start + 2..start + 2 + extended_bytes].copy_from_slice(&length.to_be_bytes()[8 - extended_bytes..]);
+    let extended = length.to_be_bytes().into_iter().skip(8 - extended_bytes);
+    let header = [first, MASKED | short].into_iter().chain(extended);
+    for (place, byte) in frame.iter_mut().skip(start).zip(header) {
+        *place = byte;
+    }
     start
 }
 

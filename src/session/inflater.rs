@@ -15,6 +15,9 @@ pub(super) const STEP_BYTES: usize = 4096;
 /// log2 of the window: the largest, so that a client may choose its own.
 const WINDOW_BITS: u8 = 15;
 
+/// What an inflater holds once it was used: its window and its tables.
+pub(super) const INFLATER_BYTES: usize = 48 * 1024;
+
 /// Inflates one message at a time. 48 KiB from the first one on.
 #[derive(Default)]
 pub struct Inflater {

@@ -113,14 +113,25 @@ impl Liveness {
         Some(now.since(sent))
     }
 
-    /// When something is to be done if nothing more is heard. Hearing something moves it away, so an entry armed for
-    /// it (or for what [`Liveness::check`] said, after a ping) never comes up too late.
+    /// When something is to be done if nothing more is heard.
     pub fn next_deadline(&self, rules: &LivenessRules) -> Time {
         let life = match self.stage() {
             Stage::Waiting => self.pinged_at().after(rules.pong_timeout),
             Stage::Unpinged | Stage::Heard | Stage::Answered => self.ping_due(rules),
         };
         life.min(self.idle_due(rules))
+    }
+
+    /// When to look again, as far as it can be known at `now`: a ping that is answered at once makes the next one due
+    /// within four fifths of an interval, which may be before its own time-out. An entry armed for this is never too
+    /// late; one armed for [`Liveness::next_deadline`] is if pongs may take longer than that.
+    pub fn next_look(&self, now: Time, rules: &LivenessRules) -> Time {
+        let deadline = self.next_deadline(rules);
+        if self.stage() == Stage::Waiting {
+            deadline.min(now.after(rules.ping_interval / 5 * 4))
+        } else {
+            deadline
+        }
     }
 
     /// What to do at `now`. May be called at any time; before the deadline it says to wait.
@@ -134,9 +145,17 @@ impl Liveness {
         if self.stage() == Stage::Waiting {
             return Verdict::Dead(CloseReason::PingTimeout);
         }
-        self.pinged = Stamp::at_or_after(now).low();
-        self.set_stage(Stage::Waiting);
-        Verdict::Ping { payload: self.seal(now), next: self.next_look(now, rules) }
+        self.ping(now, rules)
+    }
+
+    /// As [`Liveness::check`] when the silence may be our own doing: a pong that is overdue is asked for once more, and
+    /// idleness begins anew.
+    pub fn check_leniently(&mut self, now: Time, rules: &LivenessRules) -> Verdict {
+        self.on_message(now);
+        if self.stage() == Stage::Waiting && now >= self.next_deadline(rules) {
+            return self.ping(now, rules);
+        }
+        self.check(now, rules)
     }
 
     /// How long no sign of life has arrived.
@@ -144,15 +163,10 @@ impl Liveness {
         now.since(self.heard.time())
     }
 
-    /// The deadline as far as it can be known at `now`: a ping that is answered at once makes the next one due
-    /// within four fifths of an interval, which may be before its own time-out.
-    fn next_look(&self, now: Time, rules: &LivenessRules) -> Time {
-        let deadline = self.next_deadline(rules);
-        if self.stage() == Stage::Waiting {
-            deadline.min(now.after(rules.ping_interval / 5 * 4))
-        } else {
-            deadline
-        }
+    fn ping(&mut self, now: Time, rules: &LivenessRules) -> Verdict {
+        self.pinged = Stamp::at_or_after(now).low();
+        self.set_stage(Stage::Waiting);
+        Verdict::Ping { payload: self.seal(now), next: self.next_look(now, rules) }
     }
 
     /// When a ping is due: an interval after the last sign of life, moved towards this connection's place in the
@@ -359,6 +373,24 @@ mod tests {
         let just_before = Time::from_nanos(deadline.as_nanos() - 1);
         assert_eq!(liveness.check(just_before, &RULES), Verdict::Wait(deadline));
         assert_eq!(liveness.check(deadline, &RULES), Verdict::Dead(CloseReason::PingTimeout));
+    }
+
+    #[test]
+    fn d4_an_overdue_pong_is_asked_for_once_more_and_waited_for_as_long() {
+        let rules = LivenessRules { idle_timeout: Duration::from_secs(60), ..RULES };
+        let mut liveness = Liveness::new(at(0), 77);
+        let (now, first) = next_ping(&mut liveness, &rules);
+        let just_before = now.after(rules.pong_timeout - Duration::from_millis(1));
+        assert!(matches!(liveness.check_leniently(just_before, &rules), Verdict::Wait(_)), "it has time");
+        let woke = now.after(Duration::from_secs(100));
+        let Verdict::Ping { payload, .. } = liveness.check_leniently(woke, &rules) else { panic!("lenient") };
+        assert_ne!(payload, first);
+        let deadline = liveness.next_deadline(&rules);
+        assert_eq!(deadline, woke.after(rules.pong_timeout));
+        let mut alive = liveness;
+        assert_eq!(liveness.check(deadline, &rules), Verdict::Dead(CloseReason::PingTimeout));
+        assert!(alive.on_pong(&payload, woke.after(Duration::from_millis(3))).is_some());
+        assert!(matches!(alive.check(deadline, &rules), Verdict::Wait(_)));
     }
 
     #[test]

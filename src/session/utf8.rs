@@ -26,11 +26,14 @@ impl Utf8 {
         // A chunk is a whole number of masks, so that each begins with the mask's first byte.
         for (index, chunk) in masked.chunks(CHUNK_BYTES).enumerate() {
             let begun = self.pending.iter().take_while(|byte| **byte != 0).count();
-            buffer[..begun].copy_from_slice(&self.pending[..begun]);
-            let text = &mut buffer[..begun + chunk.len()];
-            for ((plain, byte), mask) in text[begun..].iter_mut().zip(chunk).zip(mask.iter().cycle()) {
+            for (place, byte) in buffer.iter_mut().zip(self.pending) {
+                *place = byte;
+            }
+            let free = buffer.get_mut(begun..).unwrap_or_default();
+            for ((plain, byte), mask) in free.iter_mut().zip(chunk).zip(mask.iter().cycle()) {
                 *plain = byte ^ mask;
             }
+            let text = buffer.get(..begun + chunk.len()).unwrap_or_default();
             self.pending = check(text).map_err(|at| index * CHUNK_BYTES + at.saturating_sub(begun))?;
         }
         Ok(())
@@ -45,12 +48,13 @@ fn check(text: &[u8]) -> Result<[u8; PENDING_BYTES_MAX], usize> {
     if let Some(length) = error.error_len() {
         // The impossible byte follows a possible beginning of `length` bytes; where there is none it is the first.
         let is_beginning = |end: usize| {
-            std::str::from_utf8(&text[good..end]).is_err_and(|error| error.error_len().is_none())
+            let beginning = text.get(good..end).unwrap_or_default();
+            std::str::from_utf8(beginning).is_err_and(|error| error.error_len().is_none())
         };
         let after = good + length;
         return Err(if after < text.len() && is_beginning(after) { after } else { good });
     }
-    for (place, byte) in pending.iter_mut().zip(&text[good..]) {
+    for (place, byte) in pending.iter_mut().zip(text.get(good..).unwrap_or_default()) {
         *place = *byte;
     }
     Ok(pending)

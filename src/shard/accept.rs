@@ -1,9 +1,21 @@
 //! Phase 3, *accept*: new sockets, a bounded number a turn; what happens when the limit or the descriptors are reached.
 //!
-//! At the connection limit a client is answered 503 and goes; if it stays, it does so for a second, or until others are to
+//! At the connection limit, and when memory is short, a client is answered 503 and goes; if it stays, it does so for a second, or until others are to
 //! be told the same: those have their descriptors from a reserve. Without descriptors the queue is left alone and tried
 //! again on every close and every 100 ms, without spinning; after a second of that, clients are answered one by one
 //! through the spare descriptor, so that none waits in the dark (GUARANTEES C1-C3).
+
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,7 +24,7 @@ use std::time::Duration;
 use super::connection::{Connection, Http, Mark, Phase};
 use super::reactor::Reactor;
 use super::turn::Shard;
-use crate::model::{Blame, CloseReason, ConnectionId, RejectReason, Time};
+use crate::model::{Blame, CloseReason, ConnectionId, Grade, RejectReason, Time};
 use crate::net::Transport;
 
 /// Pause between two attempts while descriptors are short, or after an error nobody knows.
@@ -189,10 +201,18 @@ impl<R: Reactor> Shard<R> {
 
     pub(super) fn take_in(&mut self, socket: R::Socket) {
         self.counters.accepted.add(1);
-        let is_within_limit = self.budget.try_take();
-        let http = Http::new(self.now, self.config.handshake_timeout);
+        let arrival = match self.look_at(&socket) {
+            Ok(arrival) => arrival,
+            Err(reason) => return self.turn_away(socket, reason),
+        };
+        let no_room = self.refusal_of_new();
+        let is_within_limit = no_room.is_none();
+        let mut http = Http::new(self.now, self.config.handshake_timeout);
+        http.is_from_proxy = arrival.is_from_proxy;
+        http.awaits_proxy_header = self.config.proxy_protocol;
         let id = self.slots.insert(Connection::new(socket, http, self.now));
         self.counters.connections.add(1);
+        self.counters.pending.add(1);
         if !is_within_limit {
             self.accepting.refused += 1;
             let queue = &mut self.accepting.queue_of_refused;
@@ -201,6 +221,7 @@ impl<R: Reactor> Shard<R> {
             }
             queue.push_back(id);
         }
+        let over_address = self.note_admission(id.slot, arrival.admission);
         let Some(connection) = self.slots.get_mut(id.slot) else { return };
         if !is_within_limit {
             connection.marks.set(Mark::OverLimit);
@@ -209,11 +230,20 @@ impl<R: Reactor> Shard<R> {
             tracing::warn!(event = "register_failed", shard = self.id.0, %error);
             return self.end(id.slot, CloseReason::Internal, Blame::Us);
         }
-        if is_within_limit {
+        let Some(reason) = no_room.or(over_address) else {
+            self.await_head(id.slot);
             return self.arm(id.slot);
-        }
+        };
         let retry_after_s = self.retry_after_seconds();
-        self.refuse(id.slot, RejectReason::ConnectionLimit, Some(retry_after_s));
+        self.refuse(id.slot, reason, Some(retry_after_s));
+    }
+
+    /// Why whoever comes now finds no room; if there is, it is taken.
+    fn refusal_of_new(&self) -> Option<RejectReason> {
+        if self.memory.grade >= Grade::Closed {
+            return Some(RejectReason::Memory);
+        }
+        (!self.budget.try_take()).then_some(RejectReason::ConnectionLimit)
     }
 
     /// 2 to 10 seconds, so that those who were refused do not come back together.

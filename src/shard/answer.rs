@@ -53,7 +53,7 @@ impl<R: Reactor> Shard<R> {
         Some(ConnectionRow {
             shard: self.id,
             id: self.slots.id(slot),
-            peer: connection.peer(),
+            peer: self.client(slot),
             state: connection.state_name(),
             channels: subscriptions.len() as u32,
             lag_bytes: lag.sum(),

@@ -56,8 +56,10 @@ impl<R: Reactor> Shard<R> {
         if matches!(connection.phase, Phase::Closing(_) | Phase::Ended { .. }) {
             return;
         }
-        if matches!(connection.phase, Phase::Open(_)) {
-            self.counters.open.sub(1);
+        match &connection.phase {
+            Phase::Open(_) => self.counters.open.sub(1),
+            Phase::Http(_) => self.counters.pending.sub(1),
+            _ => {}
         }
         let (bytes, awaits) = match farewell {
             Farewell::Answer(bytes) | Farewell::LastWord(bytes) => (bytes, Awaits::EndOfInput),
@@ -113,17 +115,18 @@ impl<R: Reactor> Shard<R> {
     /// The connection is over: off its channels now, its slot free at the end of the turn.
     pub(super) fn end(&mut self, slot: u32, reason: CloseReason, by: Blame) {
         self.leave_all(slot);
+        let peer = self.client(slot);
         let Some(connection) = self.slots.get_mut(slot) else { return };
         match &connection.phase {
             Phase::Ended { .. } => return,
             Phase::Open(_) => self.counters.open.sub(1),
+            Phase::Http(_) => self.counters.pending.sub(1),
             _ => {}
         }
         if connection.owed.is_blocked() {
             self.counters.lagging.sub(1);
             connection.owed.unblock();
         }
-        let peer = connection.peer();
         connection.phase = Phase::Ended { reason, by };
         self.ended.push((slot, peer));
     }
@@ -140,7 +143,7 @@ impl<R: Reactor> Shard<R> {
             at: self.now,
             shard: self.id,
             connection: Some(self.slots.id(slot)),
-            peer: connection.peer(),
+            peer: self.client(slot),
             traffic: Traffic { bytes_in, bytes_out, since },
         });
     }

@@ -16,7 +16,7 @@ use crate::delivery::{Feeds, Owed};
 use crate::edge::HeadScanner;
 use crate::model::{Blame, CloseReason, Time, Traffic};
 use crate::net::Transport;
-use crate::session::{ControlAllowance, Inbound, Liveness, LivenessRules};
+use crate::session::{ControlAllowance, Inbound, Liveness, LivenessRules, MESSAGE_FRAME_BYTES_MIN};
 
 /// How long a refused or failed peer may go on sending, once it has our answer, before it is reset.
 pub const LINGER: Duration = Duration::from_secs(1);
@@ -57,8 +57,10 @@ pub enum Mark {
     ReadClosed = 1,
     /// Has sent messages itself: its cursor steps over them.
     Relayed = 2,
-    /// Is only told that the connection limit is reached, and does not count against it.
+    /// Is only told that there is no room, of connections or of memory, and does not count against the limit.
     OverLimit = 4,
+    /// Is only told that its address has too many, or comes too fast, and does not count as one of its connections.
+    OverAddress = 8,
 }
 
 /// A set of [`Mark`]s, in one byte.
@@ -108,6 +110,12 @@ pub struct Http {
     pub served: u32,
     /// For the head, or for the next request on a keep-alive connection.
     pub deadline: Time,
+    /// A PROXY header comes before the first request.
+    pub awaits_proxy_header: bool,
+    /// Its other end is a trusted proxy: a header of each request says who it comes from.
+    pub is_from_proxy: bool,
+    /// The turn in which it began to wait for the head.
+    pub waits_since_turn: u64,
 }
 
 /// A connection whose channels are not all live yet.
@@ -161,7 +169,15 @@ pub struct Closing {
 impl Http {
     /// A connection accepted at `now`, whose first head is due `timeout` later.
     pub fn new(now: Time, timeout: Duration) -> Self {
-        Self { scanner: HeadScanner::new(), buffer: Vec::new(), served: 0, deadline: now.after(timeout) }
+        Self {
+            scanner: HeadScanner::new(),
+            buffer: Vec::new(),
+            served: 0,
+            deadline: now.after(timeout),
+            awaits_proxy_header: false,
+            is_from_proxy: false,
+            waits_since_turn: 0,
+        }
     }
 
     /// Ready for the next request on the same connection.
@@ -204,8 +220,8 @@ impl<S> Connection<S> {
         }
     }
 
-    /// The nearest of its deadlines.
-    pub fn next_deadline(&self, rules: &LivenessRules, feeds: &Feeds) -> Time {
+    /// When to look at it: the nearest of its deadlines, as far as they can be known at `now`.
+    pub fn next_look(&self, now: Time, rules: &LivenessRules, feeds: &Feeds) -> Time {
         match &self.phase {
             Phase::Http(http) => http.deadline,
             Phase::Joining(joining) => joining.deadline,
@@ -213,7 +229,7 @@ impl<S> Connection<S> {
             Phase::Ended { .. } => Time::NEVER,
             Phase::Open(open) => {
                 let message = open.as_ref().map_or(Time::NEVER, |open| open.message_deadline);
-                self.liveness.next_deadline(rules).min(message).min(self.stall_deadline(feeds))
+                self.liveness.next_look(now, rules).min(message).min(self.stall_deadline(feeds))
             }
         }
     }
@@ -227,6 +243,18 @@ impl<S> Connection<S> {
             return inbound.may_compress();
         }
         self.owed.subscriptions().first().is_some_and(|subscription| subscription.cursor.has_agreed())
+    }
+
+    /// Bytes that hold no more than `messages` of an open connection, however small they are; one, to see whether anything
+    /// waits, if it may send none.
+    pub fn read_room(&self, messages: usize) -> usize {
+        let Phase::Open(open) = &self.phase else { return 0 };
+        let frame_left = open.as_ref().map_or(0, |open| open.inbound.frame_bytes_left());
+        match messages {
+            0 => 1,
+            _ if frame_left == 0 => messages.saturating_mul(MESSAGE_FRAME_BYTES_MIN),
+            _ => (messages - 1).saturating_mul(MESSAGE_FRAME_BYTES_MIN).saturating_add(frame_left),
+        }
     }
 
     /// When a socket that takes nothing has been patient long enough: the strictest of its channels.

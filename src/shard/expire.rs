@@ -41,6 +41,7 @@ impl<R: Reactor> Shard<R> {
         self.timers = timers;
         self.step_drain();
         self.ends.summarise(self.now);
+        self.shed();
         if self.has_sweep_to_do() && self.now >= self.sweep.due {
             self.sweep();
         }
@@ -48,6 +49,9 @@ impl<R: Reactor> Shard<R> {
 
     fn handle_deadline(&mut self, slot: u32) {
         let now = self.now;
+        if let Some(until) = self.freeze.grace(now) {
+            self.put_off(slot, until);
+        }
         let Some(connection) = self.slots.get_mut(slot) else { return };
         connection.armed_tick = u32::MAX;
         match &mut connection.phase {
@@ -73,13 +77,31 @@ impl<R: Reactor> Shard<R> {
         self.arm(slot);
     }
 
+    /// In the grace after a freeze: nobody is closed for time until `until`.
+    fn put_off(&mut self, slot: u32, until: Time) {
+        let now = self.now;
+        let Some(connection) = self.slots.get_mut(slot) else { return };
+        let deadline = match &mut connection.phase {
+            Phase::Http(http) => &mut http.deadline,
+            Phase::Joining(joining) => &mut joining.deadline,
+            Phase::Closing(closing) => &mut closing.deadline,
+            Phase::Open(open) => {
+                connection.owed.stall_anew(now);
+                let Some(open) = open else { return };
+                &mut open.message_deadline
+            }
+            Phase::Ended { .. } => return,
+        };
+        *deadline = until.max(*deadline);
+    }
+
     fn handle_open_deadline(&mut self, slot: u32) {
         let Some(connection) = self.slots.get_mut(slot) else { return };
         if self.now >= connection.stall_deadline(&self.feeds) {
             return self.close(slot, CloseReason::SlowConsumer, None);
         }
-        if connection.unpublished > 0 {
-            // It is not read while its messages wait for room: its silence, and what it has begun, are on us.
+        if connection.unpublished > 0 || self.senders.is_resting(slot, self.now) {
+            // It is not read while its messages wait for room, or it rests: its silence, and what it has begun, are on us.
             connection.liveness.on_heard(self.now);
             if let Phase::Open(Some(open)) = &mut connection.phase
                 && open.message_deadline != Time::NEVER
@@ -93,7 +115,12 @@ impl<R: Reactor> Shard<R> {
             return self.fail(slot, CloseReason::StalledMessage);
         }
         connection.control_allowance.settle(self.now);
-        match connection.liveness.check(self.now, &self.liveness_rules) {
+        let verdict = if self.freeze.grace(self.now).is_some() {
+            connection.liveness.check_leniently(self.now, &self.liveness_rules)
+        } else {
+            connection.liveness.check(self.now, &self.liveness_rules)
+        };
+        match verdict {
             Verdict::Wait(_) => {}
             Verdict::Dead(reason) => self.close(slot, reason, None),
             Verdict::Ping { payload, .. } => {
@@ -110,7 +137,7 @@ impl<R: Reactor> Shard<R> {
 
     /// Whether a sweep would find anything.
     pub(super) fn has_sweep_to_do(&self) -> bool {
-        self.counters.journal_bytes.get() > 0
+        self.counters.journal_bytes.get() > 0 || self.has_history_to_restore()
     }
 
     /// Lets go of messages that have grown too old, and of what was kept for readers that have caught up: a bounded
@@ -118,6 +145,7 @@ impl<R: Reactor> Shard<R> {
     fn sweep(&mut self) {
         let channels: Vec<_> = self.feeds.indices_from(self.sweep.next, SWEPT_PER_TURN).collect();
         for channel in &channels {
+            self.adjust_history(*channel);
             let Some(feed) = self.feeds.get_mut(*channel) else { continue };
             feed.retain(self.now);
             let members = self.hub.members(*channel).len() as u32;
@@ -133,6 +161,7 @@ impl<R: Reactor> Shard<R> {
             self.sweep.next = channels.last().map_or(0, |last| last.0 + 1);
             return;
         }
+        self.end_adjusting_history();
         self.counters.journal_bytes.set(self.sweep.bytes);
         self.sweep = Sweep { due: self.now.after(SWEEP), ..Sweep::default() };
     }

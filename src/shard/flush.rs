@@ -26,6 +26,7 @@ impl<R: Reactor> Shard<R> {
             let Some(connection) = self.slots.get_mut(slot) else { continue };
             if std::mem::take(&mut connection.is_write_listed) {
                 self.visit(slot);
+                self.note_memory(slot);
             }
         }
         self.release_held_news();
@@ -142,6 +143,7 @@ impl<R: Reactor> Shard<R> {
             self.counters.writes_blocked.add(1);
             self.counters.lagging.add(1);
             self.arm(slot);
+            self.note_memory(slot);
         } else if has_more {
             self.write_list.push(slot, &mut connection.is_write_listed);
         } else if matches!(connection.phase, Phase::Closing(_)) {
@@ -153,10 +155,11 @@ impl<R: Reactor> Shard<R> {
     fn judge(&mut self, slot: u32) {
         let name = self.slots.id(slot).name_on(self.id);
         let Some(connection) = self.slots.get_mut(slot) else { return };
+        let judged_at = self.freeze.judged_at(self.now);
         let mut must_disconnect = false;
         for subscription in connection.owed.subscriptions_mut() {
             let Some(feed) = self.feeds.get(subscription.channel) else { continue };
-            match feed.judge(subscription.cursor.offset(), self.now) {
+            match feed.judge(subscription.cursor.offset(), judged_at) {
                 LagVerdict::Keep => {}
                 LagVerdict::Skip { missed, next } => {
                     subscription.cursor = subscription.cursor.moved_to(next);

@@ -57,6 +57,7 @@ impl<R: Reactor> Shard<R> {
         let deadline = self.now.after(self.config.handshake_timeout);
         let Some(connection) = self.slots.get_mut(slot) else { return };
         connection.phase = Phase::Joining(Box::new(Joining { awaiting, response, deadline }));
+        self.counters.pending.sub(1);
         self.arm(slot);
     }
 
@@ -65,13 +66,14 @@ impl<R: Reactor> Shard<R> {
         let members = self.hub.members(channel).len() as u32;
         if self.feeds.get(channel).is_none() {
             let Some(numbering) = self.hub.numbering(channel) else { return Offset(0) };
-            let settings = self.config.channels.settings_for(name);
+            let settings = self.settings_now(name);
             self.feeds.insert(channel, Feed::new(settings, numbering.epoch(), numbering.next()));
         }
+        let is_deflated = self.keeps_deflated(channel);
         let Some(feed) = self.feeds.get_mut(channel) else { return Offset(0) };
         let cursor = feed.journal.next();
         feed.on_join(cursor, members);
-        feed.journal.keep_deflated(self.hub.deflating(channel) > 0);
+        feed.journal.keep_deflated(is_deflated);
         cursor
     }
 
@@ -98,6 +100,9 @@ impl<R: Reactor> Shard<R> {
         if connection.owed.push_own(response, OWN_FRAMES_BYTES_MAX).is_err() {
             // More answers wait than are kept: it reads nothing of what it asks for.
             return self.end(slot, CloseReason::HttpDone, Blame::Us);
+        }
+        if matches!(connection.phase, Phase::Http(_)) {
+            self.counters.pending.sub(1);
         }
         connection.phase = Phase::Open(None::<Box<Open>>);
         // While it waited for its last channel it was sent nothing: what the first ones had meanwhile came before
@@ -130,7 +135,7 @@ impl<R: Reactor> Shard<R> {
         if cursor.wants_deflated() {
             self.hub.end_deflating(channel);
         }
-        let is_deflated = self.hub.deflating(channel) > 0;
+        let is_deflated = self.keeps_deflated(channel);
         self.counters.subscriptions.sub(1);
         if let Some(feed) = self.feeds.get_mut(channel) {
             feed.on_leave(member, left.members, self.now);

@@ -6,6 +6,7 @@
 
 mod accept;
 mod answer;
+mod clients;
 mod close;
 mod connection;
 mod drain;
@@ -13,9 +14,12 @@ mod echo;
 mod ends;
 mod expire;
 mod flush;
+mod freeze;
 mod group;
 mod join;
+mod memory;
 mod outbox;
+mod pending;
 pub mod reactor;
 mod read;
 mod ready;
@@ -23,6 +27,7 @@ mod reap;
 mod receive;
 mod relay;
 mod runs;
+mod senders;
 mod slots;
 mod turn;
 mod wait;
@@ -35,7 +40,7 @@ use std::sync::Arc;
 use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::metrics::ShardCounters;
+use crate::metrics::{MemoryBudget, ShardCounters};
 use crate::model::ShardId;
 use crate::net::{ConnectionBudget, Listener, sys};
 use reactor::{MioReactor, Poller};
@@ -58,6 +63,8 @@ pub struct ShardSetup {
     pub clock: Clock,
     /// How many connections the process may hold.
     pub budget: ConnectionBudget,
+    /// How much memory the process may hold.
+    pub memory: MemoryBudget,
     /// Start of everything random on this shard.
     pub seed: u64,
 }
@@ -68,7 +75,7 @@ pub struct ShardSetup {
 /// # Errors
 /// The event loop could not be set up or failed: the process cannot go on without it.
 pub fn run(setup: ShardSetup) -> io::Result<()> {
-    let ShardSetup { id, config, bus, counters, listeners, poller, clock, budget, seed } = setup;
+    let ShardSetup { id, config, bus, counters, listeners, poller, clock, budget, memory, seed } = setup;
     if config.private_fds {
         sys::unshare_descriptor_table()?;
     }
@@ -79,7 +86,7 @@ pub fn run(setup: ShardSetup) -> io::Result<()> {
         }
     }
     let reactor = MioReactor::new(poller, listeners, clock, seed)?;
-    let mut shard = Shard::new(ShardParts { id, config, bus, counters, budget, seed }, reactor);
+    let mut shard = Shard::new(ShardParts { id, config, bus, counters, budget, memory, seed }, reactor);
     while !shard.is_stopped() {
         shard.turn()?;
     }

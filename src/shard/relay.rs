@@ -3,13 +3,25 @@
 //! A home that cannot take more pushes back on the sender: the message waits here and the sender is not read until
 //! it is gone. Nothing that was read is dropped.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
+
 use std::collections::VecDeque;
 
 use super::connection::Mark;
 use super::reactor::Reactor;
 use super::turn::Shard;
 use crate::bus::{Full, Publish};
-use crate::model::{CloseReason, ConnectionId, PayloadKind, Publication, ShardId};
+use crate::model::{CloseReason, ConnectionId, Grade, PayloadKind, Publication, ShardId};
 
 /// Messages of paused senders, oldest first: a queue for each home, so that one that is full delays no other's.
 #[derive(Debug)]
@@ -48,6 +60,7 @@ impl<R: Reactor> Shard<R> {
         let refused = if must_wait { Some(publication) } else { self.submit(publication) };
         if let Some(publication) = refused {
             self.counters.publish_pushbacks.add(1);
+            self.counters.memory_pauses.add(u64::from(self.memory.grade >= Grade::Refusing));
             self.pause(origin.connection, publication);
             if let Some(connection) = self.slots.get_mut(slot) {
                 connection.unpublished = connection.unpublished.saturating_add(1);
@@ -57,8 +70,11 @@ impl<R: Reactor> Shard<R> {
 
     fn pause(&mut self, sender: ConnectionId, publication: Publication) {
         let home = self.home_of(&publication);
-        self.paused.waiting += 1;
-        self.paused.queues[home.index()].push_back((sender, publication));
+        if let Some(queue) = self.paused.queues.get_mut(home.index()) {
+            self.memory.paused += publication.bytes();
+            queue.push_back((sender, publication));
+            self.paused.waiting += 1;
+        }
     }
 
     /// Tries messages of paused senders again, in order; a sender whose last one went out is read again.
@@ -72,12 +88,19 @@ impl<R: Reactor> Shard<R> {
     }
 
     fn retry_paused_for(&mut self, home: usize) {
-        while let Some((sender, publication)) = self.paused.queues[home].pop_front() {
+        while let Some(queue) = self.paused.queues.get_mut(home)
+            && let Some((sender, publication)) = queue.pop_front()
+        {
+            let bytes = publication.bytes();
             if let Some(publication) = self.submit(publication) {
                 // Order within a sender holds: everything behind waits as well.
-                return self.paused.queues[home].push_front((sender, publication));
+                if let Some(queue) = self.paused.queues.get_mut(home) {
+                    queue.push_front((sender, publication));
+                }
+                return;
             }
             self.paused.waiting -= 1;
+            self.memory.paused -= bytes;
             if !self.slots.contains(sender) {
                 continue;
             }
@@ -93,11 +116,17 @@ impl<R: Reactor> Shard<R> {
         ShardId::home_of(&publication.channel, self.bus.shard_count())
     }
 
-    /// Sends a message to its home, which may be here; hands it back when there is no room.
+    /// Sends a message to its home, which may be here; hands it back when there is no room, or memory is short.
     fn submit(&mut self, publication: Publication) -> Option<Publication> {
+        if self.memory.grade >= Grade::Refusing {
+            return Some(publication);
+        }
         if self.home_of(&publication) != self.id {
+            let bytes = publication.bytes() as i64;
             let publish = Publish { publication, on_receipt: None };
-            return self.bus.publish(publish).err().map(|Full(back)| back.publication);
+            let refused = self.bus.publish(publish).err().map(|Full(back)| back.publication);
+            self.memory.on_bus += if refused.is_some() { 0 } else { bytes };
+            return refused;
         }
         if !self.takes_publishes() || self.is_congested() || self.has_deflated_enough() {
             return Some(publication);

@@ -26,10 +26,22 @@ impl<R: Reactor> Shard<R> {
             Some(Duration::ZERO)
         };
         self.readiness.clear();
+        self.freeze.before_wait(self.now, worked_until, timeout);
         let result = self.reactor.wait(timeout, &mut self.readiness);
         self.receiver.awake();
         self.now = self.reactor.now();
         result?;
+        self.take_grade();
+        if let Some(gap) = self.freeze.after_wait(self.now) {
+            self.counters.freezes.add(1);
+            let gap_ms = gap.as_millis() as u64;
+            tracing::warn!(
+                event = "freeze",
+                shard = self.id.0,
+                gap_ms,
+                "the shard did not turn; deadlines are put off"
+            );
+        }
         for index in 0..self.readiness.len() {
             let ready = self.readiness[index];
             self.dispatch(ready);
@@ -52,6 +64,7 @@ impl<R: Reactor> Shard<R> {
         if let Some((held_until, _)) = self.held_news.front() {
             due = due.min(*held_until);
         }
+        due = due.min(self.memory.next_shed_at());
         if let Some(drain) = &self.drain {
             due = due.min(drain.next_step_at());
         }
@@ -59,6 +72,7 @@ impl<R: Reactor> Shard<R> {
         if self.has_sweep_to_do() {
             due = due.min(self.sweep.due);
         }
+        due = due.min(self.senders.due());
         if self.outbox.waiting() > 0 || !self.paused.is_empty() {
             due = due.min(now.after(RETRY));
         }

@@ -104,6 +104,64 @@ fn the_poll_and_unsafe_are_found_outside_their_files() {
 }
 
 #[test]
+fn c13_a_hasher_of_ones_own_is_found() {
+    let hashers = |path: &str, text: &str| lines(&rules::hashers(&Source::new(path, text)));
+    let text = "use std::collections::HashMap;\nuse std::hash::BuildHasherDefault;\ntype M = rustc_hash::FxHashMap<u8, u8>;\n";
+    assert_eq!(hashers("src/hub/hub.rs", text), [2, 3, 3]);
+    assert_eq!(hashers("src/edge/field.rs", "fn f() { HashMap::with_hasher(S) }\n"), [1]);
+    assert!(
+        hashers("src/hub/hub.rs", "// No FxHashMap here.\nfn f(hash: u64) -> HashMap<u8, u8> {}\n")
+            .is_empty()
+    );
+    assert_eq!(hashers("src/net/tcp.rs", "impl BuildHasher for Fixed {}\n"), [1]);
+    assert!(hashers("src/net/tcp.rs", "use std::hash::{BuildHasher, RandomState};\n").is_empty());
+    assert!(hashers("src/hub/tests.rs", text).is_empty());
+}
+
+#[test]
+fn a_station_that_reads_the_network_without_every_lint_against_panics_is_found() {
+    let panics = |path: &str, text: &str| lines(&rules::panics(&Source::new(path, text)));
+    let all = "#![cfg_attr(\n    not(test),\n    deny(\n        clippy::expect_used,\n        clippy::indexing_slicing,\n        \
+               clippy::panic,\n        clippy::string_slice,\n        clippy::unreachable,\n        clippy::unwrap_used\n    )\n)]\n";
+    assert!(panics("src/edge/mod.rs", all).is_empty());
+    assert_eq!(panics("src/edge/mod.rs", "//! The edge.\n"), [1; 6]);
+    assert_eq!(panics("src/edge/mod.rs", &format!("// {}", all.replace('\n', ""))), [1; 6]);
+    assert_eq!(panics("src/shard/read.rs", &all.replace("clippy::panic,", "")), [1]);
+    assert_eq!(panics("src/edge/mod.rs", &all.replace("deny(", "warn(")).len(), 7);
+    assert_eq!(panics("src/edge/mod.rs", &all.replace("not(test)", "test")), [1; 6]);
+    let lifting = "//! Fields.\n#[allow(clippy::unwrap_used, reason = \"brief\")]\nfn f() {}\n";
+    assert_eq!(panics("src/edge/field.rs", lifting), [2]);
+    assert!(panics("src/edge/tests/fields.rs", lifting).is_empty());
+    assert!(panics("src/edge/field.rs", &lifting.replace("allow(", "expect(")).is_empty());
+    assert!(panics("src/cli/mod.rs", lifting).is_empty());
+}
+
+#[test]
+fn d3_the_wall_clock_is_found_outside_the_clock() {
+    let owners = |path: &str, text: &str| lines(&rules::single_owners(&Source::new(path, text)));
+    assert_eq!(owners("src/shard/turn.rs", "fn f() {}\nuse std::time::SystemTime;\n"), [2]);
+    assert!(owners("src/clock/jump.rs", "use std::time::SystemTime;\n").is_empty());
+}
+
+#[test]
+fn a_test_that_a_document_names_and_that_is_gone_is_found() {
+    let read = |path: &str| (path == "src/a.rs").then(|| "fn a_test() {}\n".to_owned());
+    let tests = |text: &str| lines(&rules::named_tests(&Source::new("docs/A.md", text), &read));
+    assert!(tests("as `a_test` in `src/a.rs` shows\n").is_empty());
+    assert_eq!(tests("| B4 | why | `a_test` in `src/a.rs`; `b_test` in\n`src/a.rs` |\n"), [1]);
+    assert!(tests("`word_of_code` and `src/a.rs`; `a_b` in `elsewhere`\n").is_empty());
+}
+
+#[test]
+fn every_row_of_the_known_attacks_names_a_test() {
+    let page = crate::read(&crate::root().join("docs/KNOWN-ATTACKS.md")).text;
+    let (rows, _) = page.split_once("## What has no counterpart").expect("a table of what does not apply");
+    let rows = rows.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| Id "));
+    let without: Vec<&str> = rows.filter(|row| !row.contains("` in `")).collect();
+    assert!(without.is_empty(), "{without:#?}");
+}
+
+#[test]
 fn the_line_after_the_budget_is_found_and_test_lines_do_not_count() {
     let full = "fn f() {}\n".repeat(LINES_MAX);
     let length = |text: &str| rules::length(&Source::new("src/hub/mod.rs", text)).len();

@@ -216,6 +216,13 @@ pub fn single_owners(source: &Source) -> Vec<Finding> {
             }
         }
     }
+    // The wall clock jumps: nothing may hang on it (GUARANTEES D3).
+    if !source.path.starts_with("src/clock/") {
+        for position in source.find_words("SystemTime") {
+            let what = "the wall clock is named outside `src/clock`".to_owned();
+            findings.push(finding(source, position, what, "count from the monotonic `Time`"));
+        }
+    }
     if source.path != "src/net/sys.rs" {
         for position in source.find_words("unsafe") {
             let what = "`unsafe` outside `src/net/sys.rs`".to_owned();
@@ -225,6 +232,87 @@ pub fn single_owners(source: &Source) -> Vec<Finding> {
                 what,
                 "use the safe wrapper there, or add one with its reason",
             ));
+        }
+    }
+    findings
+}
+
+/// Ways to a map that hashes the same in every process: whoever chooses its keys can make all of them collide.
+const FIXED_HASHERS: &[&str] = &[
+    "BuildHasher for",
+    "BuildHasherDefault",
+    "DefaultHasher",
+    "with_hasher",
+    "with_capacity_and_hasher",
+    "rustc_hash",
+    "FxHashMap",
+    "FxHashSet",
+    "fnv",
+    "ahash",
+    "foldhash",
+    "hashbrown",
+];
+
+/// A map with a hasher of its own: those of the standard library, without one, are keyed at random (GUARANTEES C13).
+pub fn hashers(source: &Source) -> Vec<Finding> {
+    if source.is_test_file() {
+        return Vec::new();
+    }
+    let found =
+        FIXED_HASHERS.iter().flat_map(|word| source.find_words(word).into_iter().map(move |at| (at, word)));
+    let cure = "use HashMap or HashSet with the hasher they come with";
+    found.map(|(at, word)| finding(source, at, format!("a hasher is chosen: `{word}`"), cure)).collect()
+}
+
+/// Where bytes of the network are read: modules, and files of a module that also has others (GUARANTEES K5).
+pub const NETWORK_FACING: &[&str] = &[
+    "src/model/mod.rs",
+    "src/edge/mod.rs",
+    "src/session/mod.rs",
+    "src/net/mod.rs",
+    "src/feeds/mod.rs",
+    "src/admin/mod.rs",
+    "src/shard/accept.rs",
+    "src/shard/read.rs",
+    "src/shard/receive.rs",
+    "src/shard/relay.rs",
+];
+
+/// The lints against what panics on a value nobody thought of; clippy enforces them where they are denied.
+const PANICS: &[&str] = &[
+    "clippy::expect_used",
+    "clippy::indexing_slicing",
+    "clippy::panic",
+    "clippy::string_slice",
+    "clippy::unreachable",
+    "clippy::unwrap_used",
+];
+
+/// A network-facing module that does not deny every lint of [`PANICS`], or a file below it that lifts one. An `expect`
+/// is not lifting: it states its reason and fails once it is not needed.
+pub fn panics(source: &Source) -> Vec<Finding> {
+    let code = &source.production;
+    let mut findings = Vec::new();
+    if NETWORK_FACING.contains(&source.path.as_str()) {
+        let denied =
+            code.find("#![cfg_attr(").map_or("", |start| &code[start..behind_bracket(code, start + 2)]);
+        let denies = denied.contains("not(test)") && denied.contains("deny(");
+        for lint in PANICS.iter().filter(|lint| !denies || find_words(denied, lint).is_empty()) {
+            let what = format!("reads bytes of the network and does not deny `{lint}`");
+            let cure =
+                "open with `#![cfg_attr(not(test), deny(..))]` and every lint, as the other stations do";
+            findings.push(finding(source, 0, what, cure));
+        }
+    }
+    let is_below = NETWORK_FACING.iter().any(|file| source.path.starts_with(file.trim_end_matches("mod.rs")));
+    if is_below && !source.is_test_file() {
+        for lifted in ["allow(", "warn("].iter().flat_map(|word| find_words(code, word)) {
+            let lints = &code[lifted..behind_bracket(code, lifted + code[lifted..].find('(').unwrap_or(0))];
+            if PANICS.iter().any(|lint| !find_words(lints, lint).is_empty()) {
+                let what = "lifts a lint against panics on bytes of the network".to_owned();
+                let cure = "mend it, or `expect` it with a reason that convinces whoever sends the bytes";
+                findings.push(finding(source, lifted, what, cure));
+            }
         }
     }
     findings
@@ -268,6 +356,25 @@ pub fn named_files(document: &Source, exists: &dyn Fn(&str) -> bool) -> Vec<Find
         .map(|(position, path)| {
             let what = format!("names `{path}`, which does not exist");
             finding(document, position, what, "correct the path, or take the sentence out")
+        })
+        .collect()
+}
+
+/// Every test that is named with its file, as in "`a_test` in `src/file.rs`", and is not there.
+pub fn named_tests(document: &Source, read: &dyn Fn(&str) -> Option<String>) -> Vec<Finding> {
+    let spans = backticked(&document.text);
+    let pairs = spans.iter().zip(spans.iter().skip(1));
+    pairs
+        .filter(|((position, name), (next, _))| {
+            let behind = position + name.len() + 1;
+            document.text.get(behind..next.saturating_sub(1)).is_some_and(|between| between.trim() == "in")
+        })
+        .filter(|((_, name), _)| name.contains('_') && name.bytes().all(is_identifier))
+        .filter_map(|((position, name), (_, path))| Some((*position, name, read(path)?)))
+        .filter(|(_, name, text)| !text.contains(&format!("fn {name}(")))
+        .map(|(position, name, _)| {
+            let what = format!("names the test `{name}`, which is not in that file");
+            finding(document, position, what, "name the test that shows it now, or take the claim out")
         })
         .collect()
 }

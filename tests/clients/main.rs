@@ -12,7 +12,12 @@
 mod chromium;
 mod conformance;
 mod curl;
+mod deny;
+mod faketime;
+mod haproxy;
+mod nginx;
 mod npm_ws;
+mod proxies;
 mod pypi_websockets;
 mod pypi_wsproto;
 mod script;

@@ -78,7 +78,7 @@ fn what_is_typed_reaches_the_others_and_what_is_published_is_shown() {
 
 #[test]
 fn the_end_of_the_gateway_ends_it() {
-    let mut gateway = Gateway::start(&["--drain-grace", "0s", "--drain-spread", "0s"]);
+    let gateway = Gateway::start(&["--drain-grace", "0s", "--drain-spread", "0s"]);
     let mut wscat = Wscat::connect(&format!("ws://{}/", gateway.clients), &[]);
     wait_until("wscat has joined", PATIENCE, || gateway.metric("tidegate_subscriptions") == 1.0);
 

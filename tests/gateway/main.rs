@@ -6,19 +6,28 @@
 )]
 
 mod accept;
+mod addresses;
+mod admission;
 mod burst;
 mod close;
 mod compression;
 mod drain;
 mod ends;
 mod frames;
+mod freeze;
+mod hostile;
 #[path = "../simulation/inflater.rs"]
 mod inflater;
+mod kernel;
 mod kit;
 mod liveness;
+mod logging;
+mod memory;
+mod messages;
 mod order;
 mod publish;
 mod relay;
+mod requests;
 mod slow;
 mod smoke;
 mod support;

@@ -5,9 +5,13 @@
 //! `world.rs` first, then `random.rs` and `oracle.rs`.
 
 mod cases_accept;
+mod cases_admission;
 mod cases_alarm;
+mod cases_clock;
 mod cases_closing;
 mod cases_compression;
+mod cases_flood;
+mod cases_memory;
 mod cases_order;
 mod cases_transport;
 mod client;

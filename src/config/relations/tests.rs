@@ -55,6 +55,11 @@ fn contradictions_are_refused_and_blamed_on_the_weightier_source() {
             "flag --admin-listen: admin_listen = [::1]:8080 (flag --admin-listen) collides with listen = [[::]:8080] (flag --listen); give admin_listen a port of its own",
         ),
         (
+            vec![(Key::ProxyProtocol, "true")],
+            "",
+            "flag --proxy-protocol: there is no trusted proxy that could send a PROXY header; name the proxies' networks with trusted_proxy, as in 10.0.0.0/8",
+        ),
+        (
             vec![(Key::NotsentLowat, "128KiB")],
             "",
             "flag --notsent-lowat: notsent_lowat = 128KiB (flag --notsent-lowat) exceeds send_buffer = 64KiB (default); lower notsent_lowat or raise send_buffer",

@@ -74,8 +74,14 @@ impl Gateway {
     /// As [`Gateway::start`], under a limit on descriptors that the gateway cannot raise.
     #[track_caller]
     pub fn start_with_descriptors(descriptors_max: usize, arguments: &[&str]) -> Gateway {
+        Gateway::start_in_shell(&format!("ulimit -n {descriptors_max}"), arguments)
+    }
+
+    /// As [`Gateway::start`], from a shell that has done `first`.
+    #[track_caller]
+    pub fn start_in_shell(first: &str, arguments: &[&str]) -> Gateway {
         let mut command = Command::new("sh");
-        command.args(["-c", &format!("ulimit -n {descriptors_max} && exec \"$0\" \"$@\"")]);
+        command.args(["-c", &format!("{first} && exec \"$0\" \"$@\"")]);
         command.arg(env!("CARGO_BIN_EXE_tidegate")).args(serve(arguments));
         Gateway::launch(command, |_| {})
     }

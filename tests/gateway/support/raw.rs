@@ -157,6 +157,34 @@ impl RawClient {
         }
     }
 
+    /// Reads until the other side ends the connection, and counts the HTTP responses in what came.
+    ///
+    /// What follows a 101 belongs to another protocol and counts for nothing.
+    ///
+    /// # Panics
+    /// If the connection has not ended within `deadline`.
+    #[track_caller]
+    pub fn count_responses(&mut self, deadline: Duration) -> usize {
+        let (limit, mut count) = (Instant::now() + deadline, 0);
+        loop {
+            while let Some((response, taken)) = Response::parse(&self.received, self.end.is_some()) {
+                self.received.drain(..taken);
+                count += usize::from(response.status != 100);
+                if response.status == 101 {
+                    self.wait_end(deadline);
+                    return count;
+                }
+                if self.received.is_empty() {
+                    break;
+                }
+            }
+            if self.end.is_some() {
+                return count;
+            }
+            assert!(self.read_some(limit), "open after {deadline:?}; received {}", self.shown());
+        }
+    }
+
     /// True if nothing more has come, and the connection has not ended, after `time`.
     pub fn is_silent_for(&mut self, time: Duration) -> bool {
         let (before, limit) = (self.received.len(), Instant::now() + time);
