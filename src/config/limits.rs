@@ -45,6 +45,8 @@ pub const OWN_FRAMES_BYTES_MAX: usize = 64 * 1024;
 pub const WRITE_BYTES_MAX: usize = 64 * 1024 + 1024;
 /// Bytes read from one connection per turn; the rest waits on the ready list.
 pub const READ_BYTES_PER_TURN: usize = 64 * 1024;
+/// Request heads completed per turn and shard; who comes after them is read in the next turn (GUARANTEES C5).
+pub const HEADS_PER_TURN: usize = 128;
 /// Publications taken from the bus per turn and shard.
 pub const PUBLISHES_PER_TURN: usize = 256;
 /// Orders taken from the bus per turn and shard.
