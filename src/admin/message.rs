@@ -1,14 +1,13 @@
 //! What publish requests carry: JSON in, checked messages out.
 //!
-//! Pure: bytes to values. `data` that is a string is the message itself; any other JSON value is sent as its own
+//! Pure: bytes to values. Keys are those of `object.rs`, each once. `data` that is a string is the message itself; any other JSON value is sent as its own
 //! text without the white space between tokens, digits and order of members as they were written.
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
-use serde_json::error::Category;
 use serde_json::value::RawValue;
 
+use super::object::{Key, Object, Wrong};
 use super::refusal::{Refusal, Refused};
 use crate::config::limits::PUBLISH_BATCH_MAX;
 use crate::model::ChannelName;
@@ -31,43 +30,17 @@ pub struct PublishRequest<'a> {
     pub wants_list: bool,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PublishFields<'a> {
-    #[serde(borrow, default)]
-    channel: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    channels: Option<Vec<Cow<'a, str>>>,
-    #[serde(borrow)]
-    data: &'a RawValue,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ItemFields<'a> {
-    #[serde(borrow)]
-    channel: Cow<'a, str>,
-    #[serde(borrow)]
-    data: &'a RawValue,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct BatchFields<'a> {
-    #[serde(borrow)]
-    messages: Vec<ItemFields<'a>>,
-}
-
 /// Reads the body of `/api/publish`.
 ///
 /// # Errors
-/// Bad JSON, fields other than the documented ones, bad channel names, more channels than a batch has messages.
+/// Bad JSON, keys other than the documented ones, bad channel names, more channels than a batch has messages.
 pub fn parse_publish(body: &[u8]) -> Result<PublishRequest<'_>, Refused> {
-    let fields: PublishFields = parse(body)?;
-    let (names, wants_list) = match (fields.channel, fields.channels) {
-        (Some(name), None) => (vec![name], false),
-        (None, Some(names)) if !names.is_empty() => (names, true),
-        _ => return Err(Refusal::Invalid.into()),
+    let object = Object::read(body, &[Key::Channel, Key::Channels, Key::Data])?;
+    let (names, wants_list) = match (object.channel, object.channels) {
+        (Some(name), None) => (vec![text(Key::Channel, name)?], false),
+        (None, Some(names)) => (texts(Key::Channels, names)?, true),
+        (Some(_), Some(_)) => return Err(Wrong::Both.into()),
+        (None, None) => return Err(Wrong::Missing(Key::Channel).into()),
     };
     if names.len() > PUBLISH_BATCH_MAX {
         return Err(Refusal::BodyTooBig.into());
@@ -75,9 +48,10 @@ pub fn parse_publish(body: &[u8]) -> Result<PublishRequest<'_>, Refused> {
     let mut channels = Vec::with_capacity(names.len());
     for (place, name) in names.iter().enumerate() {
         let index = wants_list.then_some(place);
-        channels.push(ChannelName::parse(name).map_err(|_| Refused { refusal: Refusal::BadChannel, index })?);
+        let blame = |_| Refused { index, ..Refusal::BadChannel.into() };
+        channels.push(ChannelName::parse(name).map_err(blame)?);
     }
-    Ok(PublishRequest { message: Message { channels, text: text_of(fields.data)? }, wants_list })
+    Ok(PublishRequest { message: Message { channels, text: text_of(object.data)? }, wants_list })
 }
 
 /// Reads the body of `/api/batch`: a list, or an object whose `messages` is the list. May give no message.
@@ -86,37 +60,55 @@ pub fn parse_publish(body: &[u8]) -> Result<PublishRequest<'_>, Refused> {
 /// As [`parse_publish`], with the place of the message to blame.
 pub fn parse_batch(body: &[u8]) -> Result<Vec<Message<'_>>, Refused> {
     let is_list = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
-    let items: Vec<ItemFields> = if is_list { parse(body)? } else { parse::<BatchFields>(body)?.messages };
+    let items: Vec<&RawValue> = if is_list {
+        serde_json::from_slice(body).map_err(|_| Refusal::BadJson)?
+    } else {
+        let list = Object::read(body, &[Key::Messages])?.messages;
+        let list = list.ok_or(Wrong::Missing(Key::Messages))?;
+        serde_json::from_str(list.get()).map_err(|_| Wrong::Kind(Key::Messages))?
+    };
     if items.len() > PUBLISH_BATCH_MAX {
         return Err(Refusal::BodyTooBig.into());
     }
-    items.into_iter().enumerate().map(|(index, item)| item.check(index)).collect()
+    let items = items.into_iter().enumerate();
+    items.map(|(index, item)| parse_item(item).map_err(|refused| refused.of(index))).collect()
 }
 
-impl<'a> ItemFields<'a> {
-    fn check(self, index: usize) -> Result<Message<'a>, Refused> {
-        let blame = |refusal| Refused { refusal, index: Some(index) };
-        let channel = ChannelName::parse(&self.channel).map_err(|_| blame(Refusal::BadChannel))?;
-        Ok(Message { channels: vec![channel], text: text_of(self.data).map_err(blame)? })
+fn parse_item(item: &RawValue) -> Result<Message<'_>, Refused> {
+    let object = Object::read(item.get().as_bytes(), &[Key::Channel, Key::Data])?;
+    let name = text(Key::Channel, object.channel.ok_or(Wrong::Missing(Key::Channel))?)?;
+    let channel = ChannelName::parse(&name).map_err(|_| Refusal::BadChannel)?;
+    Ok(Message { channels: vec![channel], text: text_of(object.data)? })
+}
+
+fn text_of(data: Option<&RawValue>) -> Result<Cow<'_, str>, Refused> {
+    let data = data.ok_or(Wrong::Missing(Key::Data))?;
+    match data.get().starts_with('"') {
+        true => string(data).ok_or(Refusal::BadJson.into()),
+        false => Ok(compact(data.get())),
     }
 }
 
-fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(body).map_err(|error| match error.classify() {
-        Category::Data => Refusal::Invalid,
-        Category::Syntax | Category::Eof | Category::Io => Refusal::BadJson,
-    })
+/// The value of `key`, which is a string.
+fn text(key: Key, value: &RawValue) -> Result<Cow<'_, str>, Refused> {
+    string(value).ok_or(Wrong::Kind(key).into())
 }
 
-fn text_of(data: &RawValue) -> Result<Cow<'_, str>, Refusal> {
-    let raw = data.get();
-    if raw.starts_with('"') {
-        return match unquoted(raw) {
-            Some(text) => Ok(Cow::Borrowed(text)),
-            None => serde_json::from_str(raw).map(Cow::Owned).map_err(|_| Refusal::BadJson),
-        };
+/// The values of `key`, which is a list of strings with at least one.
+fn texts(key: Key, value: &RawValue) -> Result<Vec<Cow<'_, str>>, Refused> {
+    let items: Vec<&RawValue> = serde_json::from_str(value.get()).map_err(|_| Wrong::Kind(key))?;
+    if items.is_empty() {
+        return Err(Wrong::Kind(key).into());
     }
-    Ok(compact(raw))
+    items.into_iter().map(|item| text(key, item)).collect()
+}
+
+/// What a string of JSON stands for; `None` if it is none, or names half a surrogate pair.
+fn string(value: &RawValue) -> Option<Cow<'_, str>> {
+    match unquoted(value.get()) {
+        Some(text) => Some(Cow::Borrowed(text)),
+        None => serde_json::from_str(value.get()).map(Cow::Owned).ok(),
+    }
 }
 
 /// The inside of a JSON string that has nothing escaped.
@@ -147,7 +139,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn text(body: &str) -> String {
+    fn published(body: &str) -> String {
         parse_publish(body.as_bytes()).unwrap().message.text.into_owned()
     }
 
@@ -157,15 +149,15 @@ mod tests {
 
     #[test]
     fn a_string_is_sent_as_it_is_and_any_other_value_as_compact_json() {
-        assert_eq!(text(r#"{"channel":"a","data":"h\u00e9 \"x\"\n"}"#), "h\u{e9} \"x\"\n");
-        assert_eq!(text(r#"{"channel":"a","data":"plain \t"}"#), "plain \t");
+        assert_eq!(published(r#"{"channel":"a","data":"h\u00e9 \"x\"\n"}"#), "h\u{e9} \"x\"\n");
+        assert_eq!(published(r#"{"channel":"a","data":"plain \t"}"#), "plain \t");
         assert_eq!(
-            text(
+            published(
                 "{\"channel\":\"a\",\"data\":{ \"z\" : [1.10, 1e400,\n 12345678901234567890123],\"a b\\\" c\": \" x \"}}"
             ),
             r#"{"z":[1.10,1e400,12345678901234567890123],"a b\" c":" x "}"#
         );
-        assert_eq!(text(r#"{"data":null,"channel":"a"}"#), "null");
+        assert_eq!(published(r#"{"data":null,"channel":"a"}"#), "null");
     }
 
     #[test]
@@ -197,7 +189,7 @@ mod tests {
         assert_eq!(parse_batch(object.as_bytes()).unwrap(), messages);
         assert_eq!(parse_batch(b"[]"), Ok(vec![]));
         let wrong = br#"[{"channel":"a","data":"1"},{"channel":"","data":2}]"#;
-        assert_eq!(parse_batch(wrong), Err(Refused { refusal: Refusal::BadChannel, index: Some(1) }));
+        assert_eq!(parse_batch(wrong), Err(Refused::from(Refusal::BadChannel).of(1)));
     }
 
     #[test]
@@ -207,6 +199,86 @@ mod tests {
         assert_eq!(parse_batch(batch(1001).as_bytes()).unwrap_err().refusal, Refusal::BodyTooBig);
         let channels = vec!["\"a\""; 1001].join(",");
         assert_eq!(refusal(&format!("{{\"channels\":[{channels}],\"data\":1}}")), Refusal::BodyTooBig);
+    }
+
+    #[test]
+    fn b24_every_wrong_key_is_named() {
+        use {Key as K, Wrong as W};
+        let publish = |body: &str| parse_publish(body.as_bytes()).unwrap_err();
+        let invalid = |wrong: Wrong| Refused::from(wrong);
+        let bad_json = || Refused::from(Refusal::BadJson);
+        for (body, expected) in [
+            (r#"{"channel":"a"}"#, invalid(W::Missing(K::Data))),
+            (r#"{"data":1}"#, invalid(W::Missing(K::Channel))),
+            ("{}", invalid(W::Missing(K::Channel))),
+            (r#"{"channel":"a","channel":"a","data":1}"#, invalid(W::Twice(K::Channel))),
+            (r#"{"channel":"a","data":1,"data":2}"#, invalid(W::Twice(K::Data))),
+            (r#"{"channel":"a","d\u0061ta":1,"data":2}"#, invalid(W::Twice(K::Data))),
+            (r#"{"channels":["a"],"data":1,"channels":["a"]}"#, invalid(W::Twice(K::Channels))),
+            (r#"{"channel":"a","channels":["b"],"data":1}"#, invalid(W::Both)),
+            (r#"{"Channel":"a","data":1}"#, invalid(W::Unknown)),
+            (r#"{"channel":"a","Data":1}"#, invalid(W::Unknown)),
+            (r#"{"channel":"a","DATA":1,"data":1}"#, invalid(W::Unknown)),
+            (r#"{"channel":"a","data":1,"":1}"#, invalid(W::Unknown)),
+            (r#"{"channel":"a","data":1,"__proto__":{}}"#, invalid(W::Unknown)),
+            (r#"{"channel":"a","data":1,"messages":[]}"#, invalid(W::Unknown)),
+            (r#"{"channel":null,"data":1}"#, invalid(W::Kind(K::Channel))),
+            (r#"{"channel":["a"],"data":1}"#, invalid(W::Kind(K::Channel))),
+            (r#"{"channel":1e999,"data":1}"#, invalid(W::Kind(K::Channel))),
+            (r#"{"channel":"\ud800","data":1}"#, invalid(W::Kind(K::Channel))),
+            (r#"{"channels":"a","data":1}"#, invalid(W::Kind(K::Channels))),
+            (r#"{"channels":["a",1e999],"data":1}"#, invalid(W::Kind(K::Channels))),
+            (r#"{"channels":[],"data":1}"#, invalid(W::Kind(K::Channels))),
+            (r#""channel""#, invalid(W::NoObject)),
+            ("1e999", invalid(W::NoObject)),
+            (r#"{"channel":"a","data":1,"\ud800":1}"#, bad_json()),
+            (r#"{"channel":"a","data":1e}"#, bad_json()),
+            (r#"{"channel":"a","data":01}"#, bad_json()),
+            (r#"{"channel":"a","data":NaN}"#, bad_json()),
+            (r#"{"channel":"a","data":1,}"#, bad_json()),
+            (r#"{"channel":"a" "data":1}"#, bad_json()),
+            (r#"{'channel':"a","data":1}"#, bad_json()),
+            (r#"{channel:"a","data":1}"#, bad_json()),
+            ("{\"channel\":\"a\",\"data\":\"\u{0}\"}", bad_json()),
+        ] {
+            assert_eq!(publish(body), expected, "{body}");
+        }
+        for (body, index, wrong) in [
+            (r#"[{"channel":"a","data":1},{"channel":"a"}]"#, 1, W::Missing(K::Data)),
+            (r#"[{"channel":"a","data":1,"channel":"b"}]"#, 0, W::Twice(K::Channel)),
+            (r#"[{"channel":"a","data":1},[]]"#, 1, W::NoObject),
+            (r#"[{"channels":["a"],"data":1}]"#, 0, W::Unknown),
+            (r#"{"messages":[{"channel":7,"data":1}]}"#, 0, W::Kind(K::Channel)),
+        ] {
+            assert_eq!(parse_batch(body.as_bytes()), Err(Refused::from(wrong).of(index)), "{body}");
+        }
+        for (body, wrong) in [
+            (r#"{"messages":{}}"#, W::Kind(K::Messages)),
+            (r#"{"messages":[],"messages":[]}"#, W::Twice(K::Messages)),
+            ("{}", W::Missing(K::Messages)),
+            (r#"{"channel":"a","data":1}"#, W::Unknown),
+        ] {
+            assert_eq!(parse_batch(body.as_bytes()), Err(Refused::from(wrong)), "{body}");
+        }
+    }
+
+    #[test]
+    fn b24_depth_costs_no_stack_and_what_is_published_goes_out_as_it_is() {
+        for depth in [16, 17, 127, 128, 129, 100_000] {
+            for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+                let data = format!("{}1e999{}", open.repeat(depth), close.repeat(depth));
+                assert_eq!(published(&format!(r#"{{"channel":"a","data":{data}}}"#)), data);
+            }
+            let (open, close) = ("[".repeat(depth), "]".repeat(depth));
+            assert_eq!(refusal(&open), Refusal::BadJson, "{depth} without an end");
+            assert_eq!(refusal(&format!("{open}{close}")), Refusal::Invalid, "{depth} instead of a request");
+            let channel = format!(r#"{{"channel":{open}{close},"data":1}}"#);
+            assert_eq!(refusal(&channel), Refusal::Invalid, "{depth} instead of a name");
+            let key = format!(r#"{{"{open}":{open}{close}}}"#);
+            assert_eq!(refusal(&key), Refusal::Invalid, "{depth} under a key that nobody knows");
+            let batch = format!("{open}{close}");
+            assert_eq!(parse_batch(batch.as_bytes()), Err(Refused::from(Wrong::NoObject).of(0)), "{depth}");
+        }
     }
 
     proptest! {

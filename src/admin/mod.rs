@@ -11,6 +11,7 @@ mod health;
 mod listener;
 mod listing;
 mod message;
+mod object;
 mod places;
 mod process;
 mod publish;

@@ -1,7 +1,8 @@
 //! Why the admin listener refuses: the closed vocabulary, with its statuses and fixed texts.
 //!
 //! The body is always `{"error":"token","message":"cause and cure"}`; nothing of a library, an address or a request
-//! appears in it (GUARANTEES J8). A batch says with `index` which of its messages was wrong.
+//! appears in it (GUARANTEES J8). A batch says with `index` which of its messages was wrong, and a publish as JSON with
+//! `detail` which key.
 
 use axum::body::Body;
 use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
@@ -116,19 +117,27 @@ pub struct Refused {
     pub refusal: Refusal,
     /// Place in the batch, from 0.
     pub index: Option<usize>,
+    /// What exactly is wrong, with the key to blame: fixed text without a character to escape.
+    pub detail: Option<&'static str>,
 }
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal, index: None }
+        Self { refusal, index: None, detail: None }
     }
 }
 
 impl Refused {
+    /// The same, of the message at `index` of a batch.
+    pub fn of(self, index: usize) -> Self {
+        Self { index: Some(index), ..self }
+    }
+
     /// The whole answer.
     pub fn into_response(self) -> Response {
         let index = self.index.map(|index| format!(",\"index\":{index}")).unwrap_or_default();
-        respond(self.refusal, format!("{{{}{index}}}\n", fields(self.refusal)))
+        let detail = self.detail.map(|detail| format!(",\"detail\":\"{detail}\"")).unwrap_or_default();
+        respond(self.refusal, format!("{{{}{detail}{index}}}\n", fields(self.refusal)))
     }
 }
 

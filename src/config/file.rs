@@ -173,7 +173,7 @@ fn read_value(option: &Definition, kind: &Kind, value: &DeValue<'_>) -> Result<V
         (Kind::Duration { .. } | Kind::Size { .. }, DeValue::Integer(integer)) if integer.radix() == 10 => {
             read_bare_number(option, kind, integer.as_str())
         }
-        (Kind::Addresses | Kind::Patterns | Kind::Networks, DeValue::Array(items)) => {
+        (list, DeValue::Array(items)) if list.is_list() => {
             let texts: Option<Vec<&str>> = items.iter().map(|item| as_text(item.get_ref())).collect();
             kind.parse(&texts.ok_or_else(wrong_type)?.join(","))
         }
@@ -207,6 +207,9 @@ fn example(option: &Definition, kind: &Kind) -> String {
     match kind {
         Kind::Switch => "true".to_owned(),
         Kind::Patterns => "[\"chat.*\"]".to_owned(),
+        Kind::Origins => "[\"https://app.example.com\"]".to_owned(),
+        Kind::Hosts => "[\"live.example.com\"]".to_owned(),
+        Kind::Subprotocols => "[\"chat.v1\"]".to_owned(),
         Kind::Networks => "[\"10.0.0.0/8\"]".to_owned(),
         _ => option.to_toml(&option.default_value()),
     }

@@ -137,3 +137,11 @@ pub const INFLATE_RATIO_MAX: usize = 200;
 /// Bytes read at a time from a client that may compress: what they inflate to, at most 2.5 MiB in messages of 26, counts
 /// against [`READ_BYTES_PER_TURN`] before more is read.
 pub const COMPRESSED_READ_BYTES: usize = 4 * 1024;
+/// Origins of `--allow-origin`: each is compared once for an upgrade of a page.
+pub const ALLOWED_ORIGINS_MAX: usize = 1000;
+/// Hosts of `--allow-host`: each is compared once for a request.
+pub const SERVED_HOSTS_MAX: usize = 1000;
+/// Names of `--subprotocol`.
+pub const SUBPROTOCOLS_MAX: usize = 64;
+/// Subprotocols that a client may offer; beyond: 400 `subprotocol` (GUARANTEES A19).
+pub const SUBPROTOCOLS_OFFERED_MAX: usize = 16;

@@ -24,7 +24,7 @@ pub use source::{ConfigError, Source};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::model::{ChannelName, Network};
+use crate::model::{AllowedOrigin, ChannelName, Network, ServedHost, Subprotocol};
 
 /// How log records are written to standard error.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -89,6 +89,12 @@ pub struct Config {
     pub idle_timeout: Duration,
     /// Largest message a client may send, in bytes.
     pub max_message: usize,
+    /// Web pages that may open a WebSocket; none: those that come from the host that they ask.
+    pub allow_origin: Vec<AllowedOrigin>,
+    /// Hosts that are served on the client listeners; none: any.
+    pub allow_host: Vec<ServedHost>,
+    /// Subprotocols that are agreed to when a client offers them.
+    pub subprotocols: Vec<Subprotocol>,
     /// SO_SNDBUF in bytes; zero: the kernel decides.
     pub send_buffer: usize,
     /// SO_RCVBUF in bytes; zero: the kernel decides.
@@ -169,6 +175,9 @@ impl Default for Config {
             pong_timeout: Duration::from_secs(10),
             idle_timeout: Duration::ZERO,
             max_message: 64 * 1024,
+            allow_origin: Vec::new(),
+            allow_host: Vec::new(),
+            subprotocols: Vec::new(),
             send_buffer: 64 * 1024,
             receive_buffer: 16 * 1024,
             notsent_lowat: 16 * 1024,

@@ -11,7 +11,7 @@ use super::options::{Key, OPTIONS};
 use super::source::Source;
 use super::value::Value;
 use super::{Config, ForwardedHeader, LogFormat};
-use crate::model::{ChannelName, Network, Pattern};
+use crate::model::{AllowedOrigin, ChannelName, Network, Pattern, ServedHost, Subprotocol};
 
 /// A value and who gave it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -145,6 +145,9 @@ impl Settings {
             pong_timeout: duration(get(Key::PongTimeout)),
             idle_timeout: duration(get(Key::IdleTimeout)),
             max_message: count(get(Key::MaxMessage)),
+            allow_origin: origins(get(Key::AllowOrigin)),
+            allow_host: hosts(get(Key::AllowHost)),
+            subprotocols: subprotocols(get(Key::Subprotocol)),
             send_buffer: count(get(Key::SendBuffer)),
             receive_buffer: count(get(Key::ReceiveBuffer)),
             notsent_lowat: count(get(Key::NotsentLowat)),
@@ -247,6 +250,21 @@ fn addresses(value: &Value) -> Vec<SocketAddr> {
 fn channel(value: &Value) -> ChannelName {
     let Value::Channel(name) = value else { unreachable!("{value:?} is not a channel") };
     name.clone()
+}
+
+fn origins(value: &Value) -> Vec<AllowedOrigin> {
+    let Value::Origins(entries) = value else { unreachable!("{value:?} is not a list of origins") };
+    entries.clone()
+}
+
+fn hosts(value: &Value) -> Vec<ServedHost> {
+    let Value::Hosts(entries) = value else { unreachable!("{value:?} is not a list of hosts") };
+    entries.clone()
+}
+
+fn subprotocols(value: &Value) -> Vec<Subprotocol> {
+    let Value::Subprotocols(entries) = value else { unreachable!("{value:?} is not a list of subprotocols") };
+    entries.clone()
 }
 
 fn networks(value: &Value) -> Vec<Network> {

@@ -11,7 +11,7 @@ use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 use super::limits;
 use super::source::Refusal;
 use super::units;
-use crate::model::{ChannelName, Network, Pattern};
+use crate::model::{AllowedOrigin, ChannelName, Network, Pattern, ServedHost, Subprotocol};
 
 /// What zero means for a number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,6 +58,12 @@ pub enum Kind {
     Addresses,
     /// Any number of channel patterns.
     Patterns,
+    /// Any number of origins of web pages.
+    Origins,
+    /// Any number of hosts.
+    Hosts,
+    /// Any number of subprotocols.
+    Subprotocols,
     /// Any number of networks.
     Networks,
     /// A channel name.
@@ -87,6 +93,12 @@ pub enum Value {
     Addresses(Vec<SocketAddr>),
     /// Of [`Kind::Patterns`]; may be empty.
     Patterns(Vec<Pattern>),
+    /// Of [`Kind::Origins`]; may be empty.
+    Origins(Vec<AllowedOrigin>),
+    /// Of [`Kind::Hosts`]; may be empty.
+    Hosts(Vec<ServedHost>),
+    /// Of [`Kind::Subprotocols`]; may be empty.
+    Subprotocols(Vec<Subprotocol>),
     /// Of [`Kind::Networks`]; may be empty.
     Networks(Vec<Network>),
     /// Of [`Kind::Channel`].
@@ -142,6 +154,18 @@ impl Kind {
                 Ok(Value::Addresses(addresses))
             }
             Self::Patterns => parse_list(text, limits::CHANNEL_RULES_MAX, parse_pattern).map(Value::Patterns),
+            Self::Origins => {
+                let parse = |text: &str| AllowedOrigin::parse(text).map_err(not_a("an origin", text));
+                parse_list(text, limits::ALLOWED_ORIGINS_MAX, parse).map(Value::Origins)
+            }
+            Self::Hosts => {
+                let parse = |text: &str| ServedHost::parse(text).map_err(not_a("a host", text));
+                parse_list(text, limits::SERVED_HOSTS_MAX, parse).map(Value::Hosts)
+            }
+            Self::Subprotocols => {
+                let parse = |text: &str| Subprotocol::parse(text).map_err(not_a("a subprotocol", text));
+                parse_list(text, limits::SUBPROTOCOLS_MAX, parse).map(Value::Subprotocols)
+            }
             Self::Networks => {
                 parse_list(text, limits::TRUSTED_PROXIES_MAX, parse_network).map(Value::Networks)
             }
@@ -184,6 +208,9 @@ impl Kind {
             Self::Address => return "an IP address with port".to_owned(),
             Self::Addresses => return "IP addresses with ports".to_owned(),
             Self::Patterns => return "channel patterns".to_owned(),
+            Self::Origins => return "origins".to_owned(),
+            Self::Hosts => return "hosts with or without ports".to_owned(),
+            Self::Subprotocols => return "subprotocols".to_owned(),
             Self::Networks => return "IP addresses or networks".to_owned(),
             Self::Channel => return "a channel name".to_owned(),
             Self::Filter => return "a level, or `target=level` pairs".to_owned(),
@@ -206,6 +233,9 @@ impl Kind {
             Self::Choice(words) => return words.join("|"),
             Self::Address | Self::Addresses => "ADDRESS",
             Self::Patterns => "PATTERN",
+            Self::Origins => "ORIGIN",
+            Self::Hosts => "HOST",
+            Self::Subprotocols => "NAME",
             Self::Networks => "CIDR",
             Self::Channel => "CHANNEL",
             Self::Filter => "FILTER",
@@ -216,7 +246,15 @@ impl Kind {
 
     /// Whether an option of this kind may be given several times.
     pub const fn is_list(&self) -> bool {
-        matches!(self, Self::Addresses | Self::Patterns | Self::Networks)
+        matches!(
+            self,
+            Self::Addresses
+                | Self::Patterns
+                | Self::Origins
+                | Self::Hosts
+                | Self::Subprotocols
+                | Self::Networks
+        )
     }
 }
 
@@ -232,6 +270,9 @@ impl Value {
             Self::Address(address) => quote(&address.to_string()),
             Self::Addresses(addresses) => list(addresses),
             Self::Patterns(patterns) => list(patterns),
+            Self::Origins(origins) => list(origins),
+            Self::Hosts(hosts) => list(hosts),
+            Self::Subprotocols(names) => list(names),
             Self::Networks(networks) => list(networks),
             Self::Channel(name) => quote(name.as_str()),
             Self::Text(text) => quote(text),
@@ -281,6 +322,11 @@ fn parse_address(text: &str) -> Result<SocketAddr, Refusal> {
 fn parse_pattern(text: &str) -> Result<Pattern, Refusal> {
     Pattern::parse(text)
         .map_err(|error| Refusal::new(format!("\"{text}\" is not a channel pattern"), error.to_string()))
+}
+
+/// What refuses `text` where something else is wanted: the error says what to write.
+fn not_a<E: std::fmt::Display>(wanted: &str, text: &str) -> impl FnOnce(E) -> Refusal {
+    move |error| Refusal::new(format!("\"{text}\" is not {wanted}"), error.to_string())
 }
 
 fn parse_network(text: &str) -> Result<Network, Refusal> {

@@ -1,28 +1,31 @@
-//! Header lines, sorted in one pass into the few that matter; list elements, hosts and body framing.
+//! Header lines, sorted in one pass into the few that matter; list elements and body framing.
 //!
 //! A field that may stand once is refused when it stands twice, equal values too (GUARANTEES A9). Lists are read
 //! over all their lines, element by element, quoted strings kept whole (GUARANTEES A6).
 
 use super::extensions;
+use super::subprotocols::Subprotocols;
 use crate::config::limits::{EXTENSIONS_BYTES_MAX, EXTENSIONS_MAX};
 use crate::model::RejectReason;
 
 /// Longest Content-Length in digits (GUARANTEES A11).
 const CONTENT_LENGTH_DIGITS_MAX: usize = 19;
-/// Longest host name in bytes (RFC 1035 §2.3.4).
-const HOST_BYTES_MAX: usize = 255;
 
 /// What the header lines say. Values without surrounding blanks, as they came.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Fields<'a> {
     /// `Host`.
     pub host: Option<&'a [u8]>,
+    /// `Origin`.
+    pub origin: Option<&'a [u8]>,
     /// `Sec-WebSocket-Key`.
     pub key: Option<&'a [u8]>,
     /// `Sec-WebSocket-Version`.
     pub version: Option<&'a [u8]>,
     /// The first lines of `Sec-WebSocket-Extensions`; empty where there are fewer.
     pub extensions: [&'a [u8]; extensions::LINES_MAX],
+    /// What the lines of `Sec-WebSocket-Protocol` name.
+    pub subprotocols: Subprotocols<'a>,
     /// A `Connection` line names `upgrade`.
     pub connection_upgrade: bool,
     /// A `Connection` line names `close`.
@@ -35,7 +38,6 @@ pub(super) struct Fields<'a> {
     extension_bytes: usize,
     content_length: Option<&'a [u8]>,
     transfer_encoding: Option<&'a [u8]>,
-    origin: Option<&'a [u8]>,
     authorization: Option<&'a [u8]>,
     content_type: Option<&'a [u8]>,
 }
@@ -45,7 +47,7 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// `DuplicateHeader` when a field that may stand once stands twice, `TooManyExtensions` when more are offered than a
-    /// handshake looks at.
+    /// handshake looks at, `Subprotocol` when what is offered is malformed or too much.
     pub(super) fn collect(headers: &[httparse::Header<'a>]) -> Result<Self, RejectReason> {
         let mut fields = Self::default();
         for header in headers {
@@ -77,6 +79,8 @@ impl<'a> Fields<'a> {
             if self.extension_count > EXTENSIONS_MAX || self.extension_bytes > EXTENSIONS_BYTES_MAX {
                 return Err(RejectReason::TooManyExtensions);
             }
+        } else if name.eq_ignore_ascii_case("sec-websocket-protocol") {
+            self.subprotocols.take(value)?;
         }
         Ok(())
     }
@@ -147,34 +151,4 @@ pub(super) fn split_unquoted(text: &[u8], separator: u8) -> impl Iterator<Item =
         }
         byte == separator && !is_quoted
     })
-}
-
-/// Whether `host` is a name, an IPv4 address or a bracketed IPv6 address, with or without a port
-/// (RFC 9110 §7.2); user information and an empty name are not taken.
-pub(super) fn is_valid_host(host: &[u8]) -> bool {
-    let (name_is_valid, after_name) = match host {
-        [b'[', rest @ ..] => {
-            let end = rest.iter().position(|&byte| byte == b']').unwrap_or(rest.len());
-            let (address, after) = rest.split_at(end);
-            let is_address = address.contains(&b':')
-                && address.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'));
-            match after {
-                [b']', after @ ..] => (is_address, after),
-                _ => (false, after),
-            }
-        }
-        _ => {
-            let end = host.iter().position(|&byte| byte == b':').unwrap_or(host.len());
-            let (name, after) = host.split_at(end);
-            let is_name_byte =
-                |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
-            ((1..=HOST_BYTES_MAX).contains(&name.len()) && name.iter().all(is_name_byte), after)
-        }
-    };
-    name_is_valid
-        && match after_name {
-            [] => true,
-            [b':', port @ ..] => port.len() <= 5 && port.iter().all(u8::is_ascii_digit),
-            _ => false,
-        }
 }

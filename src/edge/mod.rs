@@ -3,7 +3,7 @@
 //! Pure: no sockets, clocks, threads or randomness. The shard feeds a connection's first bytes to [`HeadScanner`],
 //! hands the complete head to [`Edge::decide`] and does what the [`Decision`] says; whatever is refused has a status
 //! and a token of `model/close.rs`. Order of reading: `scanner.rs`, `request.rs`, `router.rs`, `upgrade.rs`,
-//! `extensions.rs`, `response.rs`; `page.rs` is the demo page. `proxy_header.rs` and `forwarded.rs` say who a proxy speaks for.
+//! `extensions.rs`, `subprotocols.rs`, `response.rs`; `page.rs` is the demo page. `proxy_header.rs` and `forwarded.rs` say who a proxy speaks for.
 
 mod extensions;
 mod field;
@@ -14,6 +14,7 @@ mod request;
 mod response;
 mod router;
 mod scanner;
+mod subprotocols;
 mod upgrade;
 
 #[cfg(test)]
@@ -26,7 +27,7 @@ pub use scanner::{HeadScanner, Scan};
 use std::net::SocketAddr;
 
 use crate::config::{ChannelRules, Config, ForwardedHeader};
-use crate::model::{ChannelName, Network, RejectReason};
+use crate::model::{AllowedOrigin, ChannelName, Network, RejectReason, ServedHost, Subprotocol, WebOrigin};
 use page::Page;
 use request::{Method, Request};
 use response::{Manner, ends_connection, refusal};
@@ -62,6 +63,9 @@ pub struct Edge {
     default_channel: ChannelName,
     /// Unless no channel has compression on.
     compressing: Option<ChannelRules>,
+    allow_origin: Vec<AllowedOrigin>,
+    allow_host: Vec<ServedHost>,
+    subprotocols: Vec<Subprotocol>,
     page: Page,
     forwarded_header: ForwardedHeader,
     trusted_proxies: Vec<Network>,
@@ -82,6 +86,9 @@ impl Edge {
         Self {
             default_channel: config.default_channel.clone(),
             compressing: is_on.then(|| rules.clone()),
+            allow_origin: config.allow_origin.clone(),
+            allow_host: config.allow_host.clone(),
+            subprotocols: config.subprotocols.clone(),
             page: Page::new(config),
             forwarded_header: config.forwarded_header,
             trusted_proxies: config.trusted_proxies.clone(),
@@ -127,6 +134,9 @@ impl Edge {
     }
 
     fn answer(&self, request: &Request<'_>, has_early_bytes: bool) -> Result<Answer, RejectReason> {
+        if !self.allow_host.is_empty() && !self.allow_host.iter().any(|host| host.serves(request.host)) {
+            return Err(RejectReason::Misdirected);
+        }
         if has_early_bytes && request.offer.is_complete() {
             return Err(RejectReason::EarlyData);
         }
@@ -153,11 +163,24 @@ impl Edge {
         }
     }
 
+    /// Whether a page from `origin` may ask for a WebSocket (GUARANTEES A14): one that `--allow-origin` names or, if it
+    /// names none, one of the host that is asked. Whoever states no origin is no browser.
+    fn welcomes(&self, request: &Request<'_>) -> bool {
+        let Some(origin) = request.origin else { return true };
+        WebOrigin::parse(origin).is_some_and(|origin| match self.allow_origin.as_slice() {
+            [] => origin.is_of(request.host),
+            allowed => allowed.iter().any(|allowed| allowed.lets_in(&origin)),
+        })
+    }
+
     fn accept(&self, request: &Request<'_>, channels: Vec<ChannelName>) -> Result<Answer, RejectReason> {
+        if request.offer.is_complete() && !self.welcomes(request) {
+            return Err(RejectReason::Origin);
+        }
         let compresses = || {
             let compresses = |rules: &ChannelRules, name| rules.settings_for(name).compression;
             self.compressing.as_ref().is_some_and(|rules| channels.iter().any(|name| compresses(rules, name)))
         };
-        Ok(Answer::Join(request.offer.accept(compresses)?, channels))
+        Ok(Answer::Join(request.offer.accept(&self.subprotocols, compresses)?, channels))
     }
 }

@@ -4,10 +4,10 @@
 //! whoever stands in front of the gateway must not be able to read the same bytes differently. Relies on
 //! `scanner.rs` for the line ends. Where the target leads is `router.rs`' business, what the offer is worth `upgrade.rs`'.
 
-use super::field::{Fields, is_valid_host};
+use super::field::Fields;
 use super::upgrade::Offer;
 use crate::config::limits::{HEADERS_MAX, METHOD_BYTES_MAX};
-use crate::model::RejectReason;
+use crate::model::{Authority, RejectReason};
 
 /// The methods that make a difference here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,6 +27,10 @@ pub(super) struct Request<'a> {
     pub method: Method,
     /// Path and query in origin form: printable ASCII that begins with `/` or, without a path, `?` (or is empty).
     pub target: &'a str,
+    /// Whom it is for.
+    pub host: Authority<'a>,
+    /// The page that makes it, as its browser says; none if nobody does.
+    pub origin: Option<&'a [u8]>,
     /// What the head says about a WebSocket.
     pub offer: Offer<'a>,
     /// Whether a body follows; it is never read, so that the connection ends with the answer.
@@ -61,14 +65,16 @@ impl<'a> Request<'a> {
             return Err(RejectReason::HttpVersion);
         }
         let fields = Fields::collect(parsed.headers)?;
-        let host = fields.host.filter(|host| is_valid_host(host)).ok_or(RejectReason::Host)?;
-        let target = origin_form(method, target, host)?;
+        let host_value = fields.host.unwrap_or_default();
+        let host = Authority::parse(host_value).ok_or(RejectReason::Host)?;
+        let target = origin_form(method, target, host_value)?;
         let offer = Offer {
             names_connection: fields.connection_upgrade,
             names_websocket: fields.upgrade_websocket,
             key: fields.key,
             version: fields.version,
             extensions: fields.extensions,
+            subprotocols: fields.subprotocols,
         };
         Ok(Self {
             method: match method {
@@ -77,6 +83,8 @@ impl<'a> Request<'a> {
                 _ => Method::Other,
             },
             target,
+            host,
+            origin: fields.origin,
             offer,
             has_body: fields.has_body(offer.is_complete())?,
             has_expectation: fields.has_expectation,

@@ -1,11 +1,13 @@
 //! The opening handshake of a WebSocket (RFC 6455 §4.2): what is offered, whether it is one, and the 101.
 //!
-//! Subprotocols are declined by silence, as RFC 6455 §4.2.2 has it, and so are extensions but for permessage-deflate
-//! where a channel has compression on (`extensions.rs`).
+//! Subprotocols that the configuration does not name are declined by silence, as RFC 6455 §4.2.2 has it
+//! (`subprotocols.rs`), and so are extensions but for permessage-deflate where a channel has compression on
+//! (`extensions.rs`).
 
 use super::extensions::{self, Compression, Offered};
 use super::response::Response;
-use crate::model::RejectReason;
+use super::subprotocols::Subprotocols;
+use crate::model::{RejectReason, Subprotocol};
 
 /// What a request head says about a WebSocket.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -20,6 +22,8 @@ pub(super) struct Offer<'a> {
     pub version: Option<&'a [u8]>,
     /// The values of Sec-WebSocket-Extensions; empty ones say nothing.
     pub extensions: [&'a [u8]; extensions::LINES_MAX],
+    /// What Sec-WebSocket-Protocol names.
+    pub subprotocols: Subprotocols<'a>,
 }
 
 /// A WebSocket that is taken.
@@ -43,12 +47,16 @@ impl Offer<'_> {
         self.names_websocket || self.key.is_some() || self.version.is_some()
     }
 
-    /// The complete 101 response, which accepts an offer of compression if one of the channels `compresses`. Allocates it
-    /// and the accept key.
+    /// The complete 101 response, which accepts an offer of compression if one of the channels `compresses`, and of the
+    /// subprotocols offered the first that is among `subprotocols`. Allocates it and the accept key.
     ///
     /// # Errors
     /// `NotWebSocket`, `WebSocketVersion` or `WebSocketKey`, to be answered.
-    pub(super) fn accept(&self, compresses: impl FnOnce() -> bool) -> Result<Accepted, RejectReason> {
+    pub(super) fn accept(
+        &self,
+        subprotocols: &[Subprotocol],
+        compresses: impl FnOnce() -> bool,
+    ) -> Result<Accepted, RejectReason> {
         if !self.is_complete() {
             return Err(RejectReason::NotWebSocket);
         }
@@ -66,6 +74,9 @@ impl Offer<'_> {
             .header("Connection", "Upgrade")
             .header("Upgrade", "websocket")
             .header("Sec-WebSocket-Accept", &tungstenite::handshake::derive_accept_key(key));
+        if let Some(subprotocol) = self.subprotocols.first_among(subprotocols) {
+            response = response.header("Sec-WebSocket-Protocol", subprotocol.as_str());
+        }
         if let Some(offered) = offered {
             response = response.header("Sec-WebSocket-Extensions", &offered.answer());
         }

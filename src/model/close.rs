@@ -68,6 +68,10 @@ vocabulary! {
         ChannelLimit = 400, "channel_limit";
         /// The host header is missing or malformed.
         Host = 400, "host";
+        /// The subprotocols are malformed, or more than are looked at.
+        Subprotocol = 400, "subprotocol";
+        /// A web page from elsewhere asks for a WebSocket.
+        Origin = 403, "origin";
         /// No such route.
         NoRoute = 404, "no_route";
         /// The route exists, the method does not.
@@ -78,6 +82,8 @@ vocabulary! {
         TargetTooLong = 414, "target_too_long";
         /// An Expect that is not understood.
         Expectation = 417, "expectation";
+        /// The host is not one of those that are served here.
+        Misdirected = 421, "misdirected";
         /// A WebSocket upgrade is needed here.
         NotWebSocket = 426, "not_websocket";
         /// A WebSocket version other than 13.
@@ -192,11 +198,20 @@ impl RejectReason {
             }
             Self::ChannelLimit => "join at most 128 channels with one connection",
             Self::Host => "send one valid Host header",
+            Self::Subprotocol => {
+                "offer 1 to 16 subprotocols in Sec-WebSocket-Protocol, each a token, split by commas"
+            }
+            Self::Origin => {
+                "connect from a page of this gateway's own host; the operator can let other pages in with --allow-origin"
+            }
             Self::NoRoute => "connect to /, /ws/CHANNEL or /ws?channels=A,B",
             Self::Method => "use GET",
             Self::HeadTimeout => "send the whole request head at once",
             Self::TargetTooLong => "send a request target of at most 8 KiB",
             Self::Expectation => "do not send an Expect header here",
+            Self::Misdirected => {
+                "use a host name that is served here; the operator can add one with --allow-host"
+            }
             Self::NotWebSocket => "send `Connection: Upgrade`, `Upgrade: websocket`",
             Self::WebSocketVersion => "send `Sec-WebSocket-Version: 13`",
             Self::HeadTooBig => "send a request head of at most 16 KiB with lines of at most 8 KiB",

@@ -4,6 +4,7 @@
 //! when the value is made (parse once at the border; inside, the type is the proof). Imports nothing of the crate.
 //! Read `publication.rs` first: it is what flows through the house.
 
+pub mod authority;
 pub mod channel;
 pub mod close;
 pub mod encoding;
@@ -13,8 +14,11 @@ pub mod network;
 pub mod pattern;
 pub mod position;
 pub mod publication;
+pub mod subprotocol;
 pub mod time;
+pub mod web_origin;
 
+pub use authority::{Authority, ServedHost, ServedHostError};
 pub use channel::{ChannelError, ChannelName};
 pub use close::{Blame, CloseReason, RejectReason};
 pub use end::{Cause, End, Traffic};
@@ -23,4 +27,6 @@ pub use network::Network;
 pub use pattern::{Pattern, PatternError};
 pub use position::{Epoch, Offset, Position};
 pub use publication::{Deflated, PayloadKind, Publication};
+pub use subprotocol::{Subprotocol, SubprotocolError};
 pub use time::Time;
+pub use web_origin::{AllowedOrigin, AllowedOriginError, WebOrigin};

@@ -3,10 +3,10 @@
 //! descriptor tables that no library can keep for its caller.
 #![allow(unsafe_code, reason = "one call whose condition spans threads; its block says why it holds")]
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use rustix::net::{RecvFlags, SendFlags, SocketFlags};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, UnshareFlags, sched_getaffinity, sched_setaffinity};
 
@@ -21,6 +21,15 @@ use rustix::thread::{CpuSet, UnshareFlags, sched_getaffinity, sched_setaffinity}
 #[inline]
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)?)
+}
+
+/// As [`send`], several pieces laid end to end: `sendmsg(2)`.
+///
+/// # Errors
+/// As [`send`].
+pub fn send_pieces(socket: BorrowedFd<'_>, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+    let mut nothing_else = SendAncillaryBuffer::default();
+    Ok(rustix::net::sendmsg(socket, pieces, &mut nothing_else, SendFlags::NOSIGNAL)?)
 }
 
 /// Takes what a non-blocking socket has received, as far as it fits; 0 is the peer's end.

@@ -1,6 +1,6 @@
 //! What carries bytes to and from one client: TCP here, fakes in the simulation.
 
-use std::io::{self, IoSlice, Write};
+use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -72,7 +72,7 @@ impl Transport for Tcp {
         loop {
             let result = match slices {
                 [one] => sys::send(self.stream.as_fd(), one),
-                many => self.stream.write_vectored(many),
+                many => sys::send_pieces(self.stream.as_fd(), many),
             };
             match result {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

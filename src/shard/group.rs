@@ -18,6 +18,8 @@ use crate::net::Transport;
 
 /// Subscribers written to in one go at most.
 const GROUP_MAX: usize = 32;
+/// Contiguous parts of one write to a group at most: each large message is one, and so is what lies between two.
+const SPANS_MAX: usize = 8;
 
 /// Subscribers of one channel whose next message is the same, read from the same strip.
 struct Group {
@@ -130,23 +132,23 @@ impl<R: Reactor> Shard<R> {
         (found.plain.count + found.riding.count > 0 || found.odd.is_some()).then_some(found)
     }
 
-    /// Writes everything from `from` to the head to each of `slots`. False when that is nothing, or more than one
-    /// contiguous write: nobody was written to.
+    /// Writes everything from `from` to the head to each of `slots`. False when that is nothing, or more than one write:
+    /// nobody was written to.
     fn write_group(&mut self, channel: ChannelIndex, from: Offset, is_riding: bool, slots: &[u32]) -> bool {
         let Some(feed) = self.feeds.get(channel) else { return false };
         let next = feed.journal.next();
         let ride = if is_riding { Ride::Riding } else { Ride::Plain };
-        let span = feed.journal.span(Cursor::new(from, ride), next, WRITE_BYTES_MAX);
-        if span.bytes.is_empty() || span.next.offset() != next {
+        let mut spans = [IoSlice::new(&[]); SPANS_MAX];
+        let Some(count) = gather_spans(&feed.journal, Cursor::new(from, ride), next, &mut spans) else {
             return false;
-        }
-        let bytes = [IoSlice::new(span.bytes)];
-        let length = span.bytes.len();
+        };
+        let bytes = &spans[..count];
+        let length = bytes.iter().map(|span| span.len()).sum();
         let mut written = [0; GROUP_MAX];
         for (slot, written) in slots.iter().zip(&mut written) {
             if let Some(connection) = self.slots.get_mut(*slot) {
                 // 0 stands for every failure: the visit below asks the socket again and takes it from there.
-                *written = connection.socket.write(&bytes).unwrap_or(0);
+                *written = connection.socket.write(bytes).unwrap_or(0);
             }
         }
         let complete = written.iter().filter(|written| **written == length).count() as u64;
@@ -214,4 +216,29 @@ impl<R: Reactor> Shard<R> {
             feed.note_visit(cursor, is_ready, members, self.now);
         }
     }
+}
+
+/// Fills `spans` with everything from `cursor` up to entry `until` and says how many they are; `None` when that is
+/// nothing, or more than one write.
+fn gather_spans<'a>(
+    journal: &'a Journal,
+    cursor: Cursor,
+    until: Offset,
+    spans: &mut [IoSlice<'a>; SPANS_MAX],
+) -> Option<usize> {
+    let (mut cursor, mut bytes_left) = (cursor, WRITE_BYTES_MAX);
+    for (index, place) in spans.iter_mut().enumerate() {
+        let span = journal.span(cursor, until, bytes_left);
+        // An entry that does not fit whole leaves the cursor where it is, and one that is not kept has no bytes.
+        if span.bytes.is_empty() || span.next == cursor {
+            return None;
+        }
+        *place = IoSlice::new(span.bytes);
+        bytes_left -= span.bytes.len();
+        cursor = span.next;
+        if cursor.offset() == until {
+            return Some(index + 1);
+        }
+    }
+    None
 }

@@ -21,6 +21,7 @@ mod liveness;
 mod order;
 mod publish;
 mod relay;
+mod requests;
 mod slow;
 mod smoke;
 mod support;

@@ -155,6 +155,38 @@ fn wrong_requests_are_refused_with_cause_and_cure_and_nothing_is_sent() {
 }
 
 #[test]
+fn b24_json_that_could_be_read_in_two_ways_is_refused_by_its_key_and_depth_brings_nothing_down() {
+    let mut gateway = Gateway::start(&[]);
+    let oracles = Oracles::before(&gateway);
+    let admin = gateway.admin();
+    let mut subscriber = gateway.join("/ws/a");
+    let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+    for (path, body, status, token, detail) in [
+        ("/api/publish", r#"{"channel":"a","channel":"b","data":1}"#, 422, "invalid", "channel: twice"),
+        ("/api/publish", r#"{"channel":"a","data":1,"data":2}"#, 422, "invalid", "data: twice"),
+        ("/api/publish", r#"{"Channel":"a","data":1}"#, 422, "invalid", "case matters"),
+        ("/api/publish", r#"{"channel":1e999,"data":1}"#, 422, "invalid", "channel: not a string"),
+        ("/api/batch", r#"[{"channel":"a","Data":1}]"#, 422, "invalid", "case matters"),
+        ("/api/publish", deep.as_str(), 422, "invalid", "not an object"),
+        ("/api/batch", deep.as_str(), 422, "invalid", "not an object"),
+        ("/api/publish", &deep[..100_000], 400, "bad_json", ""),
+        ("/api/batch", &deep[..100_000], 400, "bad_json", ""),
+    ] {
+        let reply = admin.post(path, "application/json", body.as_bytes());
+        assert_refused(&reply, status, token);
+        let said = reply.json();
+        assert!(said["detail"].as_str().unwrap_or_default().contains(detail), "{said}");
+    }
+    let body = format!(r#"{{"channel":"a","data":{deep}}}"#);
+    assert_eq!(admin.post("/api/publish", "application/json", body.as_bytes()).status, 200);
+    assert_eq!(admin.post("/api/publish", "", br#"{"data":-1e999,"channel":"a"}"#).status, 200);
+    assert_eq!(subscriber.next_text(), deep, "what is published is not judged");
+    assert_eq!(subscriber.next_text(), "-1e999");
+    subscriber.close();
+    oracles.check(&mut gateway);
+}
+
+#[test]
 fn c19_a_body_of_a_mebibyte_is_taken_and_the_byte_after_it_is_not() {
     const MEBIBYTE: usize = 1024 * 1024;
     let gateway = Gateway::start(&[]);

@@ -57,10 +57,13 @@ fn flag_beats_variable_beats_file_beats_default() {
 #[test]
 fn every_option_can_be_set_from_each_of_its_sources() {
     for option in OPTIONS.iter().filter(|option| option.is_in_file()) {
-        let text = match option.default {
-            "" if option.key == Key::TrustedProxy => "10.0.0.0/8",
-            "" => "chat.*",
-            default => default,
+        let text = match (option.key, option.default) {
+            (Key::AllowOrigin, _) => "https://*.example.com,http://localhost:3000",
+            (Key::AllowHost, _) => "live.example.com,[::1]:8080",
+            (Key::Subprotocol, _) => "chat.v1,chat.v2",
+            (Key::TrustedProxy, _) => "10.0.0.0/8",
+            (_, "") => "chat.*",
+            (_, default) => default,
         };
         let by_flag = load(&inputs(&[(option.key, text)], &[])).unwrap();
         assert_eq!(by_flag.settings.get(option.key).source, Source::Flag(option.flag()));

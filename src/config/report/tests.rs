@@ -46,6 +46,9 @@ fn what_is_printed_reads_back_as_the_same_configuration() {
                 (Key::Listen, "127.0.0.1:1,[::1]:2"),
                 (Key::IdleTimeout, "0"),
                 (Key::PinShards, "true"),
+                (Key::AllowOrigin, "https://App.example,*"),
+                (Key::AllowHost, "*.example:80,[::0:1]"),
+                (Key::Subprotocol, "v1,v2"),
             ],
         ),
     ] {

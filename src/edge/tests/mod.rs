@@ -3,6 +3,7 @@
 mod extensions;
 mod heads;
 mod oracle;
+mod origins;
 mod pages;
 mod routes;
 mod scans;
@@ -27,7 +28,11 @@ fn edge() -> Edge {
 
 /// What becomes of the first request in `bytes`: scanned, then decided with whatever follows as early bytes.
 fn decide(bytes: &[u8]) -> Decision {
-    let edge = edge();
+    decide_by(&edge(), bytes)
+}
+
+/// The same of another edge.
+fn decide_by(edge: &Edge, bytes: &[u8]) -> Decision {
     match HeadScanner::new().scan(bytes) {
         Ok(Scan::Complete(head_bytes)) => edge.decide(&bytes[..head_bytes], bytes.len() > head_bytes, false),
         Ok(Scan::NeedMore) => panic!("no complete head in {:?}", String::from_utf8_lossy(bytes)),
@@ -46,8 +51,13 @@ enum Outcome {
 }
 
 fn outcome(bytes: &[u8]) -> Outcome {
+    outcome_by(&edge(), bytes)
+}
+
+/// The same of another edge.
+fn outcome_by(edge: &Edge, bytes: &[u8]) -> Outcome {
     let said = String::from_utf8_lossy(bytes);
-    match decide(bytes) {
+    match decide_by(edge, bytes) {
         Decision::Join { response, channels, .. } => {
             assert!(response.starts_with(b"HTTP/1.1 101 Switching Protocols\r\n"), "{said:?}");
             Outcome::Joins(channels.iter().map(ToString::to_string).collect())
