@@ -100,6 +100,8 @@ pub const CONNECTIONS_MAX: u64 = 100_000_000;
 pub const BACKLOG_MAX: u64 = 65_535;
 /// Largest `--accepts-per-turn`.
 pub const ACCEPTS_PER_TURN_MAX: u64 = 65_536;
+/// Largest `--connect-rate`.
+pub const CONNECT_RATE_MAX: u64 = 10_000_000;
 /// Largest `--write-budget`.
 pub const WRITE_BUDGET_MAX: u64 = 1_000_000;
 /// Largest `--max-message`.

@@ -178,3 +178,29 @@ fn c5_heads_that_come_at_once_are_spread_over_turns_and_what_else_there_is_goes_
     assert!(crowd.iter().all(|number| world.clients[*number].status == Some(101)));
     world.expect_all_well();
 }
+
+#[test]
+fn c5_beyond_the_rate_of_connections_clients_are_told_to_come_back_later() {
+    let mut setup = Setup::new(28);
+    setup.config.connect_rate = 50;
+    let mut world = World::new(setup);
+    world.ends_freely = true;
+    let connect = |world: &mut World, count: usize| {
+        let crowd: Vec<usize> =
+            (0..count).map(|_| world.connect(0, &[0], Reader::Healthy, usize::MAX)).collect();
+        world.settle();
+        let with =
+            |status| crowd.iter().filter(|number| world.clients[**number].status == Some(status)).count();
+        let has_delay = |number: &usize| {
+            world.clients[*number].retry_after.is_some_and(|delay| (2..=10).contains(&delay))
+        };
+        assert_eq!(crowd.iter().filter(|number| has_delay(number)).count(), with(503));
+        (with(101), with(503))
+    };
+    assert_eq!(connect(&mut world, 80), (50, 30), "a second's worth at once");
+    world.run_for(Duration::from_millis(100));
+    assert_eq!(connect(&mut world, 10), (5, 5));
+    world.run_for(Duration::from_secs(60));
+    assert_eq!(connect(&mut world, 60), (50, 10), "a rest gives no more");
+    world.expect_all_well();
+}
