@@ -86,6 +86,24 @@ pub enum Order {
     Stop,
 }
 
+impl Order {
+    /// Bytes that its messages hold.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Deliver(numbered) => numbered.publication.bytes(),
+            Self::Attach(attach) => attach.bytes(),
+            Self::Interest { .. } | Self::Ask(..) | Self::Drain(_) | Self::Stop => 0,
+        }
+    }
+}
+
+impl Attach {
+    /// Bytes that its messages hold. Linear in the messages.
+    pub fn bytes(&self) -> usize {
+        self.retained.iter().map(|numbered| numbered.publication.bytes()).sum()
+    }
+}
+
 /// When a drain does what.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DrainSchedule {

@@ -79,6 +79,11 @@ fn the_poll_has_one_owner_and_unsafe_one_file() {
 }
 
 #[test]
+fn c13_maps_hash_with_a_random_key() {
+    expect_none(rust_files(&["src"]).iter().flat_map(rules::hashers).collect());
+}
+
+#[test]
 fn no_file_outgrows_its_budget() {
     expect_none(rust_files(&["src", "loadtest/src"]).iter().flat_map(rules::length).collect());
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tidegate::bus::{Bus, Publish, Wake};
 use tidegate::config::Config;
 use tidegate::config::limits::BUS_LANE_MESSAGES;
-use tidegate::metrics::ShardCounters;
+use tidegate::metrics::{MemoryBudget, ShardCounters};
 use tidegate::model::{ChannelName, ConnectionId, PayloadKind, Publication, ShardId, Time};
 use tidegate::net::{ConnectionBudget, Transport};
 use tidegate::shard::reactor::{Reactor, Readiness};
@@ -136,6 +136,7 @@ impl<S: Transport> Rig<S> {
             bus: bus.clone(),
             counters: Arc::clone(&counters),
             budget: ConnectionBudget::new(connections_max),
+            memory: MemoryBudget::new(0),
             seed: 1,
         };
         Self { shard: Shard::new(parts, reactor), bus, counters }
@@ -151,9 +152,14 @@ impl<S: Transport> Rig<S> {
 
     /// Takes sockets in whose upgrade requests wait to be read, until each is a subscriber.
     pub fn admit(&mut self, sockets: impl IntoIterator<Item = S>) {
+        self.offer(sockets);
+        assert_eq!(self.counters.open.get(), self.shard.connection_count() as u64, "all are upgraded");
+    }
+
+    /// Takes sockets in and answers what waits to be read of them.
+    pub fn offer(&mut self, sockets: impl IntoIterator<Item = S>) {
         self.shard.reactor_mut().backlog.extend(sockets);
         self.settle();
-        assert_eq!(self.counters.open.get(), self.shard.connection_count() as u64, "all are upgraded");
     }
 
     /// Puts a message on the bus.

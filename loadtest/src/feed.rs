@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::payload::Payload;
+use crate::payload::{Form, Payload};
 use crate::protocol::Protocol;
 use crate::wire::frame;
 
@@ -44,6 +44,11 @@ impl Batch {
     /// Bytes of one frame.
     pub fn frame_bytes(&self) -> usize {
         self.bytes.len() / self.count
+    }
+
+    /// Bytes of one message.
+    pub fn payload_bytes(&self) -> usize {
+        self.frame_bytes() - self.before - self.after
     }
 
     /// One of the messages, without its frame.
@@ -108,6 +113,7 @@ pub struct Feed {
     /// The number in every payload of this run.
     pub run: u32,
     protocol: Protocol,
+    form: Form,
     opcode: AtomicU8,
     head: AtomicU64,
     published: Mutex<Published>,
@@ -123,7 +129,12 @@ impl Feed {
     /// An empty feed to subscribers who speak this protocol.
     pub fn new(run: u32, protocol: Protocol) -> Self {
         let (opcode, head) = (AtomicU8::new(frame::BINARY), AtomicU64::new(0));
-        Self { run, protocol, opcode, head, published: Mutex::default() }
+        Self { run, protocol, form: Form::default(), opcode, head, published: Mutex::default() }
+    }
+
+    /// The same with messages of that form.
+    pub fn of_form(self, form: Form) -> Self {
+        Self { form, ..self }
     }
 
     /// Sequence of the next message to be published.
@@ -157,7 +168,7 @@ impl Feed {
         for sequence in first..first + count as u64 {
             frame::push_server_header(&mut bytes, opcode, message_bytes);
             bytes.extend_from_slice(&before);
-            Payload { sequence, due_ns, run: self.run }.push(size, &mut bytes);
+            Payload { sequence, due_ns, run: self.run }.push_as(self.form, size, &mut bytes);
             bytes.extend_from_slice(after);
         }
         bytes

@@ -4,6 +4,7 @@
 //! found. Below them: `crew` and `worker` hold the sockets, `feed` and `verify` know what must arrive,
 //! `publisher` puts it in, `server` starts and accounts for what is under test, `wire` is RFC 6455.
 
+mod attack;
 mod cli;
 mod crew;
 mod failure;
@@ -22,6 +23,7 @@ mod stage;
 mod stats;
 mod sys;
 mod target;
+mod tick;
 mod tls;
 mod verify;
 mod watch;

@@ -3,6 +3,13 @@
 //! Pure ASCII without quotes or backslashes, so that the same bytes travel as a text frame, a binary
 //! frame, an HTTP body or a JSON string. Layout, fixed width, hexadecimal:
 //! `tide SEQUENCE(16) DUE_NS(16) RUN(8) CHECKSUM(16) filler…`
+//! The other form, JSON as a market feed has it, is that of `tick.rs`; which of them came shows by how it begins.
+
+use std::ops::Range;
+
+use clap::ValueEnum;
+
+use crate::tick;
 
 /// Smallest message that has room for the fields.
 pub const SIZE_MIN: usize = FILLER;
@@ -18,6 +25,26 @@ const RUN: usize = 39;
 const CHECKSUM: usize = 48;
 const FILLER: usize = 65;
 
+/// What messages look like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// Letters and digits that hardly compress
+    #[default]
+    Letters,
+    /// JSON as a market feed has it: a quote with --size 85, with more a quote and its order book
+    Json,
+}
+
+impl Form {
+    /// Smallest message of this form.
+    pub fn size_min(self) -> usize {
+        match self {
+            Self::Letters => SIZE_MIN,
+            Self::Json => tick::SIZE_MIN,
+        }
+    }
+}
+
 /// The fields of a message that passed its checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Payload {
@@ -30,23 +57,34 @@ pub struct Payload {
 }
 
 impl Payload {
+    /// Appends the message in a form, of `size` bytes: `size_min` of the form or more. Same fields, same bytes.
+    pub fn push_as(&self, form: Form, size: usize, out: &mut Vec<u8>) {
+        match form {
+            Form::Letters => self.push(size, out),
+            Form::Json => tick::push(self, size, out),
+        }
+    }
+
     /// Appends the message of `size` bytes, `SIZE_MIN` or more. Same fields, same bytes.
     pub fn push(&self, size: usize, out: &mut Vec<u8>) {
         let start = out.len();
         let fields = format!("tide {:016x} {:016x} {:08x} {:016x} ", self.sequence, self.due_ns, self.run, 0);
         out.extend_from_slice(fields.as_bytes());
         push_filler(self.sequence, size.saturating_sub(FILLER), out);
-        let checksum = checksum(&out[start..]);
+        let checksum = checksum(&out[start..], CHECKSUM..CHECKSUM + 16);
         out[start + CHECKSUM..start + CHECKSUM + 16].copy_from_slice(format!("{checksum:016x}").as_bytes());
     }
 
     /// Whether a message began as one of ours, whatever has become of it since.
     pub fn is_ours(message: &[u8]) -> bool {
-        message.starts_with(b"tide ")
+        message.starts_with(b"tide ") || tick::is_ours(message)
     }
 
     /// Reads a message back. `None` if it is not one of ours or any byte has changed.
     pub fn parse(message: &[u8]) -> Option<Self> {
+        if tick::is_ours(message) {
+            return tick::parse(message);
+        }
         if message.len() < SIZE_MIN || !Self::is_ours(message) {
             return None;
         }
@@ -55,7 +93,7 @@ impl Payload {
             due_ns: hex(&message[DUE..DUE + 16])?,
             run: hex(&message[RUN..RUN + 8])? as u32,
         };
-        let is_right = hex(&message[CHECKSUM..CHECKSUM + 16])? == checksum(message);
+        let is_right = hex(&message[CHECKSUM..CHECKSUM + 16])? == checksum(message, CHECKSUM..CHECKSUM + 16);
         (is_right && payload.sequence < SEQUENCE_END).then_some(payload)
     }
 }
@@ -76,11 +114,11 @@ fn push_filler(seed: u64, bytes: usize, out: &mut Vec<u8>) {
     }
 }
 
-/// Mixes all bytes but the checksum's own. Each step is a bijection of the state, so that a change in
+/// Mixes all bytes but the checksum's own, which are at `place`. Each step is a bijection of the state, so that a change in
 /// any single word always changes the result.
-fn checksum(message: &[u8]) -> u64 {
+pub fn checksum(message: &[u8], place: Range<usize>) -> u64 {
     let mut state = message.len() as u64;
-    for part in [&message[..CHECKSUM], &message[CHECKSUM + 16..]] {
+    for part in [&message[..place.start], &message[place.end..]] {
         for chunk in part.chunks(8) {
             let mut word = [0; 8];
             word[..chunk.len()].copy_from_slice(chunk);

@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::generator::ThreadTimes;
 use crate::server::accounts::{self, CpuTime};
 use crate::stage::{Arm, Stage};
-use crate::stats::{Latencies, lags, latencies};
+use crate::stats::{Latencies, Stats, lags, latencies};
 use crate::sys;
 
 /// How long after the last delivery the server's accounts are read.
@@ -45,6 +45,39 @@ pub struct Round {
     pub reads: u64,
     /// Deliveries that did not come in time.
     pub missing: u64,
+    /// What came over the wire.
+    pub wire: Wire,
+}
+
+/// Bytes of a stretch of time, and how they came.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wire {
+    /// Frames with their headers, pings among them.
+    pub bytes: u64,
+    /// The messages in them.
+    pub payload_bytes: u64,
+    /// Messages that were compressed.
+    pub deflated: u64,
+}
+
+impl Wire {
+    fn of(stats: &Stats) -> Self {
+        Self { bytes: stats.wire_bytes, payload_bytes: stats.payload_bytes, deflated: stats.deflated }
+    }
+
+    fn since(self, earlier: Self) -> Self {
+        Self {
+            bytes: self.bytes - earlier.bytes,
+            payload_bytes: self.payload_bytes - earlier.payload_bytes,
+            deflated: self.deflated - earlier.deflated,
+        }
+    }
+
+    fn add(&mut self, later: Self) {
+        self.bytes += later.bytes;
+        self.payload_bytes += later.payload_bytes;
+        self.deflated += later.deflated;
+    }
 }
 
 impl Round {
@@ -65,6 +98,7 @@ impl Round {
             acks_by_timer: 0,
             reads: 0,
             missing: 0,
+            wire: Wire::default(),
         }
     }
 
@@ -84,6 +118,7 @@ impl Round {
         self.acks_by_timer += later.acks_by_timer;
         self.reads += later.reads;
         self.missing += later.missing;
+        self.wire.add(later.wire);
     }
 
     /// Server CPU per unit, nanoseconds; `None` if either is not known or nothing was done.
@@ -95,6 +130,12 @@ impl Round {
     /// How many acknowledgements by timer there were for each `recv`: 0 to about 1.
     pub fn acks_by_timer_share(&self) -> f64 {
         self.acks_by_timer as f64 / self.reads.max(1) as f64
+    }
+
+    /// Bytes on the wire for each delivery; `None` if nothing was delivered.
+    pub fn wire_per_delivery(&self) -> Option<f64> {
+        let has_any = self.units > 0 && self.wire.payload_bytes > 0;
+        has_any.then(|| self.wire.bytes as f64 / self.units as f64)
     }
 
     /// Units per second; 0 of a round that took no time.
@@ -126,6 +167,7 @@ pub struct Stopwatch {
     received: u64,
     reads: u64,
     acks_by_timer: u64,
+    wire: Wire,
     index: usize,
 }
 
@@ -149,6 +191,7 @@ impl Stopwatch {
             received,
             reads,
             acks_by_timer,
+            wire: Wire::of(&stats),
             index,
         })
     }
@@ -178,6 +221,7 @@ impl Stopwatch {
             acks_by_timer: accounts::acks_by_timer().saturating_sub(self.acks_by_timer),
             reads: stats.reads - self.reads,
             missing,
+            wire: Wire::of(&stats).since(self.wire),
             ..Round::empty(self.started_ns)
         })
     }

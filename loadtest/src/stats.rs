@@ -21,6 +21,13 @@ pub struct Stats {
     pub tally: Tally,
     /// Bytes received.
     pub bytes: u64,
+    /// Bytes received after the handshake: frames, with their headers.
+    pub wire_bytes: u64,
+    /// Bytes of the messages that were received in them.
+    pub payload_bytes: u64,
+    /// Messages that came compressed, and of those the ones that were inflated rather than found inflated.
+    pub deflated: u64,
+    pub inflated: u64,
     /// `recv` calls that returned bytes.
     pub reads: u64,
     /// Frames that went through the parser because they did not match byte for byte.
@@ -76,6 +83,10 @@ impl Stats {
         self.sequence_sum = self.sequence_sum.wrapping_add(other.sequence_sum);
         self.tally.add(&other.tally);
         self.bytes += other.bytes;
+        self.wire_bytes += other.wire_bytes;
+        self.payload_bytes += other.payload_bytes;
+        self.deflated += other.deflated;
+        self.inflated += other.inflated;
         self.reads += other.reads;
         self.detours += other.detours;
         self.pings += other.pings;

@@ -66,6 +66,17 @@ pub fn raise_descriptor_limit() -> io::Result<usize> {
     Ok(usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX))
 }
 
+/// Sets the soft descriptor limit of another process of ours. Returns the one before.
+pub fn set_descriptor_limit(pid: u32, soft: u64) -> io::Result<u64> {
+    let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel fills the live struct and reads none.
+    check(unsafe { libc::prlimit(pid as libc::pid_t, libc::RLIMIT_NOFILE, std::ptr::null(), &mut before) })?;
+    let limit = libc::rlimit { rlim_cur: soft.min(before.rlim_max), ..before };
+    // SAFETY: the kernel reads the live struct and fills none.
+    check(unsafe { libc::prlimit(pid as libc::pid_t, libc::RLIMIT_NOFILE, &limit, std::ptr::null_mut()) })?;
+    Ok(before.rlim_cur)
+}
+
 /// `CLOCK_MONOTONIC` in nanoseconds: comparable between processes of one machine, as `Instant` is not.
 pub fn monotonic_ns() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

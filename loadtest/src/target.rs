@@ -17,6 +17,8 @@ pub struct Target {
     pub urls: Vec<Url>,
     /// What its subscribers speak.
     pub protocol: Protocol,
+    /// Whether subscribers ask for compression, and insist on it.
+    pub compression: bool,
     /// For those URLs that ask for TLS.
     pub tls: Option<Arc<ClientConfig>>,
     /// What has been published.

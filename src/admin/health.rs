@@ -1,7 +1,8 @@
 //! `/livez`: do the shards turn? `/readyz`: should new connections be sent here?
 //!
 //! Readiness is the first thing a drain takes away, before anything is closed (GUARANTEES G1), and it is lost when
-//! descriptors have been exhausted for five seconds on end (GUARANTEES C1).
+//! descriptors have been exhausted for five seconds on end (GUARANTEES C1), or while new connections are refused for want
+//! of memory (GUARANTEES C7).
 
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use super::refusal::{Refusal, Refused};
 use super::{Admin, routes};
 use crate::bus::Question;
 use crate::metrics::ShardCounters;
+use crate::model::Grade;
 
 /// Connections that wait longer than this for a descriptor make the process not ready.
 const EXHAUSTED_SECONDS_MAX: u64 = 5;
@@ -28,7 +30,7 @@ pub async fn livez(admin: &Admin) -> Result<Response, Refused> {
     }
 }
 
-/// 200, or 503 `draining` or `fd_exhausted`. Constant time.
+/// 200, or 503 `draining`, `fd_exhausted` or `memory`. Constant time.
 pub fn readyz(admin: &Admin) -> Result<Response, Refused> {
     if admin.is_draining() {
         return Err(Refusal::Draining.into());
@@ -36,6 +38,9 @@ pub fn readyz(admin: &Admin) -> Result<Response, Refused> {
     let waited = |shard: &Arc<ShardCounters>| shard.descriptors_exhausted_seconds.get();
     if admin.shards.counters().iter().any(|shard| waited(shard) > EXHAUSTED_SECONDS_MAX) {
         return Err(Refusal::DescriptorsExhausted.into());
+    }
+    if admin.memory.update() >= Grade::Closed {
+        return Err(Refusal::Memory.into());
     }
     Ok(routes::text("ready\n"))
 }

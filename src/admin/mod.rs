@@ -35,7 +35,10 @@ pub use places::CONNECTIONS_MAX as ADMIN_CONNECTIONS_MAX;
 pub use shards::Shards;
 
 use crate::clock::Clock;
+use crate::config::ChannelRules;
 use crate::feeds::Publisher;
+use crate::metrics::MemoryBudget;
+use crate::model::{ChannelName, PayloadKind};
 use counters::AdminCounters;
 use listing::Pace;
 use scrape::LastReports;
@@ -50,10 +53,14 @@ pub struct AdminSetup {
     pub clock: Clock,
     /// Most connections the process will hold.
     pub connections_max: u64,
+    /// The memory that the process may hold.
+    pub memory: MemoryBudget,
     /// Descriptors that one table may hold.
     pub descriptors_max: u64,
     /// How long things may take.
     pub patience: Patience,
+    /// What holds for which channel.
+    pub channels: ChannelRules,
 }
 
 /// How long the admin side waits for whom.
@@ -78,7 +85,10 @@ pub struct Admin {
     clock: Clock,
     connections_max: u64,
     descriptors_max: u64,
+    memory: MemoryBudget,
     patience: Patience,
+    /// Unless every channel takes both types.
+    typed: Option<ChannelRules>,
     counters: AdminCounters,
     is_draining: AtomicBool,
     last_reports: LastReports,
@@ -88,7 +98,16 @@ pub struct Admin {
 impl Admin {
     /// The state of a process that has just begun.
     pub fn new(setup: AdminSetup) -> Self {
-        let AdminSetup { publisher, shards, clock, connections_max, descriptors_max, patience } = setup;
+        let AdminSetup {
+            publisher,
+            shards,
+            clock,
+            connections_max,
+            memory,
+            descriptors_max,
+            patience,
+            channels,
+        } = setup;
         Self {
             publisher,
             last_reports: LastReports::new(shards.count()),
@@ -96,7 +115,9 @@ impl Admin {
             clock,
             connections_max,
             descriptors_max,
+            memory,
             patience,
+            typed: channels.restricts_types().then_some(channels),
             counters: AdminCounters::default(),
             is_draining: AtomicBool::new(false),
             pace: Pace::default(),
@@ -106,6 +127,11 @@ impl Admin {
     /// `/readyz` says 503 `draining` from here on. Messages are still taken (GUARANTEES P12).
     pub fn set_draining(&self) {
         self.is_draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether `channel` takes messages of this `kind`. Linear in the rules for channels, if any is about that.
+    fn takes(&self, channel: &ChannelName, kind: PayloadKind) -> bool {
+        self.typed.as_ref().is_none_or(|rules| rules.settings_for(channel).message_type.takes(kind))
     }
 
     fn is_draining(&self) -> bool {

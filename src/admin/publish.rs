@@ -24,11 +24,15 @@ pub async fn raw(admin: &Admin, name: &str, headers: &HeaderMap, body: Body) -> 
     let channel = channel_in_path(name)?;
     check_encoding(headers)?;
     let payload = body::read(headers, body, admin.patience.body).await?;
+    let _held = admin.memory.hold(payload.len());
     let kind = match (declared(headers), std::str::from_utf8(&payload).is_ok()) {
         (Declared::Text | Declared::Json | Declared::Nothing, true) => PayloadKind::Text,
         (Declared::Binary, _) | (Declared::Nothing, false) => PayloadKind::Binary,
         (Declared::Text | Declared::Json, false) => return Err(Refusal::BadUtf8.into()),
     };
+    if !admin.takes(&channel, kind) {
+        return Err(Refusal::TypeUnsupported.into());
+    }
     let publication = admin.publisher.encode(channel.clone(), kind, &payload).map_err(Refusal::from)?;
     let pending = admin.publisher.offer(publication).map_err(Refusal::from)?;
     let receipt = confirm(admin, pending).await?;
@@ -38,8 +42,12 @@ pub async fn raw(admin: &Admin, name: &str, headers: &HeaderMap, body: Body) -> 
 /// `POST /api/publish`.
 pub async fn json(admin: &Admin, headers: &HeaderMap, body: Body) -> Result<Response, Refused> {
     let body = json_body(admin, headers, body).await?;
+    let _held = admin.memory.hold(body.len());
     let request = message::parse_publish(&body)?;
-    let mut outcomes = publish_all(admin, vec![request.message]).await?;
+    let messages = vec![request.message];
+    let blame = |refused: Refused| if request.wants_list { refused } else { refused.refusal.into() };
+    check_types(admin, &messages).map_err(blame)?;
+    let mut outcomes = publish_all(admin, messages).await?;
     if request.wants_list {
         return Ok(list(admin, &outcomes));
     }
@@ -50,8 +58,19 @@ pub async fn json(admin: &Admin, headers: &HeaderMap, body: Body) -> Result<Resp
 /// `POST /api/batch`.
 pub async fn batch(admin: &Admin, headers: &HeaderMap, body: Body) -> Result<Response, Refused> {
     let body = json_body(admin, headers, body).await?;
+    let _held = admin.memory.hold(body.len());
     let messages = message::parse_batch(&body)?;
+    check_types(admin, &messages)?;
     Ok(list(admin, &publish_all(admin, messages).await?))
+}
+
+/// Refuses texts for channels that take none, and says which: counted over the messages, or the channels of one.
+fn check_types(admin: &Admin, messages: &[Message<'_>]) -> Result<(), Refused> {
+    let mut channels = messages.iter().flat_map(|message| &message.channels);
+    match channels.position(|channel| !admin.takes(channel, PayloadKind::Text)) {
+        Some(index) => Err(Refused::from(Refusal::TypeUnsupported).of(index)),
+        None => Ok(()),
+    }
 }
 
 type Outcomes = Vec<(ChannelName, Result<Receipt, Refusal>)>;
@@ -92,16 +111,16 @@ fn offer_all(
     admin: &Admin,
     publications: Vec<Publication>,
 ) -> Vec<(ChannelName, Result<PendingReceipt, PublishError>)> {
-    let mut full_homes: Vec<ShardId> = Vec::new();
+    let mut full_homes: Vec<(ShardId, PublishError)> = Vec::new();
     let offer = |publication: Publication| {
         let channel = publication.channel.clone();
         let home = admin.publisher.home_of(&channel);
-        if full_homes.contains(&home) {
-            return (channel, Err(PublishError::Overloaded));
+        if let Some((_, error)) = full_homes.iter().find(|(full, _)| *full == home) {
+            return (channel, Err(*error));
         }
         let offer = admin.publisher.offer(publication);
-        if matches!(offer, Err(PublishError::Overloaded)) {
-            full_homes.push(home);
+        if let Err(error @ (PublishError::Overloaded | PublishError::Memory)) = offer {
+            full_homes.push((home, error));
         }
         (channel, offer)
     };

@@ -71,11 +71,16 @@ vocabulary! {
     /// The body is encoded or typed in a way that is not understood.
     MediaType = 415, "media_type",
         "not a media type of this route: send the body without Content-Encoding, JSON as application/json";
+    /// Text where the channel takes binary alone, or the reverse.
+    TypeUnsupported = 415, "type_unsupported",
+        "the channel takes only text, or only binary: declare text/plain or JSON, or application/octet-stream";
     /// JSON, but not what the route takes.
     Invalid = 422, "invalid",
         "valid JSON, but not this request: /api/publish takes {\"channel\" or \"channels\",\"data\"}, /api/batch a list of {\"channel\",\"data\"}";
     /// The home shard's lane is full.
     Overloaded = 503, "overloaded", "the channel's shard is overloaded and did not take the message: publish it again after the stated delay";
+    /// The process is short of memory (GUARANTEES C7).
+    Memory = 503, "memory", "the gateway is short of memory: try again after the stated delay; the operator can raise --memory";
     /// The bus took the message, but its number did not come.
     Unconfirmed = 503, "unconfirmed",
         "the message was taken but not confirmed in time: it may still be delivered";
@@ -104,6 +109,7 @@ impl From<PublishError> for Refusal {
     fn from(error: PublishError) -> Self {
         match error {
             PublishError::Overloaded => Self::Overloaded,
+            PublishError::Memory => Self::Memory,
             PublishError::TooBig => Self::BodyTooBig,
             PublishError::Closed => Self::Draining,
         }

@@ -47,6 +47,7 @@ pub async fn metrics(admin: &Admin) -> Result<Response, Refused> {
         bus_depths: admin.shards.bus_depths(),
         admin: admin.counters.figures(),
         process: ProcessFigures { descriptors_max, ..process::figures() },
+        memory: admin.memory.clone(),
         connections_max: admin.connections_max,
         is_draining: admin.is_draining(),
         uptime_seconds: admin.clock.now().since(Time::ZERO).as_secs_f64(),

@@ -51,7 +51,8 @@ pub fn run(
 /// Merges flags, environment and file; warnings go to standard error.
 fn load(flags: Vec<(config::options::Key, String)>) -> Result<Loaded, Failure> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let loaded = config::load(&Inputs { flags, environment: std::env::vars_os().collect(), cores })?;
+    let memory = gateway::machine_memory();
+    let loaded = config::load(&Inputs { flags, environment: std::env::vars_os().collect(), cores, memory })?;
     for warning in &loaded.warnings {
         failure::tell("warning", warning);
     }

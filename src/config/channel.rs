@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::model::{ChannelName, Pattern};
+use crate::model::{ChannelName, Pattern, PayloadKind};
 
 /// What happens to a subscriber that is further behind than its channel allows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -12,6 +12,28 @@ pub enum LagPolicy {
     Disconnect,
     /// Move its cursor to the newest message and count what it missed.
     Skip,
+}
+
+/// Which messages a channel takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MessageType {
+    /// Text and binary.
+    Any,
+    /// Text alone.
+    Text,
+    /// Binary alone.
+    Binary,
+}
+
+impl MessageType {
+    /// Whether a message of this `kind` is taken.
+    pub const fn takes(self, kind: PayloadKind) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Text => matches!(kind, PayloadKind::Text),
+            Self::Binary => matches!(kind, PayloadKind::Binary),
+        }
+    }
 }
 
 /// The effective settings of one channel.
@@ -39,6 +61,8 @@ pub struct ChannelSettings {
     pub compression_min_size: u64,
     /// Most deflated messages of one epoch: then the compressor starts afresh, and who waits gets on.
     pub compression_epoch: u64,
+    /// Which messages are taken, from subscribers and publishers alike.
+    pub message_type: MessageType,
 }
 
 impl Default for ChannelSettings {
@@ -55,6 +79,7 @@ impl Default for ChannelSettings {
             compression_level: 1,
             compression_min_size: 32,
             compression_epoch: 64,
+            message_type: MessageType::Any,
         }
     }
 }
@@ -86,6 +111,8 @@ pub struct ChannelRule {
     pub compression_min_size: Option<u64>,
     /// See [`ChannelSettings::compression_epoch`].
     pub compression_epoch: Option<u64>,
+    /// See [`ChannelSettings::message_type`].
+    pub message_type: Option<MessageType>,
 }
 
 impl ChannelRule {
@@ -104,6 +131,7 @@ impl ChannelRule {
             compression_level: None,
             compression_min_size: None,
             compression_epoch: None,
+            message_type: None,
         }
     }
 
@@ -121,6 +149,7 @@ impl ChannelRule {
             compression_level,
             compression_min_size,
             compression_epoch,
+            message_type,
         } = self;
         settings.history_messages = history_messages.unwrap_or(settings.history_messages);
         settings.history_bytes = history_bytes.unwrap_or(settings.history_bytes);
@@ -133,6 +162,7 @@ impl ChannelRule {
         settings.compression_level = compression_level.unwrap_or(settings.compression_level);
         settings.compression_min_size = compression_min_size.unwrap_or(settings.compression_min_size);
         settings.compression_epoch = compression_epoch.unwrap_or(settings.compression_epoch);
+        settings.message_type = message_type.unwrap_or(settings.message_type);
     }
 }
 
@@ -153,6 +183,13 @@ impl ChannelRules {
             rule.apply(&mut settings);
         }
         settings
+    }
+
+    /// Whether some channel takes messages of one type alone.
+    pub fn restricts_types(&self) -> bool {
+        let is_of_one = |kind: &MessageType| *kind != MessageType::Any;
+        is_of_one(&self.base.message_type)
+            || self.rules.iter().any(|rule| rule.message_type.as_ref().is_some_and(is_of_one))
     }
 }
 

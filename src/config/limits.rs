@@ -40,6 +40,24 @@ pub const CONTROL_FRAMES_BURST: u16 = 20;
 pub const CONTROL_FRAMES_INTERVAL: Duration = Duration::from_millis(100);
 /// Bytes of own frames (pong, close, replies) that wait for one connection; beyond: 1008 `ctl_flood`.
 pub const OWN_FRAMES_BYTES_MAX: usize = 64 * 1024;
+/// Bytes that a connection at rest is accounted for with, its timer and its place in the slab included (BUDGETS).
+pub const CONNECTION_BYTES: usize = 136;
+/// The same for a subscription: itself and its place among the members.
+pub const SUBSCRIPTION_BYTES: usize = 24;
+/// The same for a channel that a shard knows: its name twice, its place in the map, its numbering; the feed aside.
+pub const CHANNEL_BYTES: usize = 512;
+/// The same for a channel's compressor and the newest payloads beside it.
+pub const COMPRESSOR_BYTES: usize = 436 * 1024;
+/// Smallest `--memory`: below it the grades would follow single messages.
+pub const MEMORY_BYTES_MIN: u64 = 16 * 1024 * 1024;
+/// Largest `--memory`.
+pub const MEMORY_BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024 * 1024;
+/// Per cent of the limit of the control group, or of the machine's memory, that `--memory auto` takes.
+pub const MEMORY_AUTO_PERCENT: u64 = 75;
+/// One in this many connections of a shard may be closed a second for want of memory (GUARANTEES C7).
+pub const SHED_DIVISOR: usize = 20;
+/// Slots looked at in one turn for those furthest behind.
+pub const SLOTS_PER_STEP: u32 = 16_384;
 /// Bytes handed to one socket in one write, so that a control frame finds a boundary soon: 64 KiB of
 /// messages and room for their frame headers, or four of 16 KiB would take two writes.
 pub const WRITE_BYTES_MAX: usize = 64 * 1024 + 1024;
@@ -47,6 +65,14 @@ pub const WRITE_BYTES_MAX: usize = 64 * 1024 + 1024;
 pub const READ_BYTES_PER_TURN: usize = 64 * 1024;
 /// Request heads completed per turn and shard; who comes after them is read in the next turn (GUARANTEES C5).
 pub const HEADS_PER_TURN: usize = 128;
+/// Messages taken from one connection per turn; the rest waits in its socket (GUARANTEES B13).
+pub const MESSAGES_READ_PER_TURN: usize = 64;
+/// How long a client is not read once it has sent more than `--client-rate` allows.
+pub const CLIENT_REST: Duration = Duration::from_secs(1);
+/// For how long it may go from one rest to the next; beyond: 4102 `rate_limited` (GUARANTEES B13).
+pub const CLIENT_FLOOD_TIMEOUT: Duration = Duration::from_secs(5);
+/// Largest `--client-rate`.
+pub const CLIENT_RATE_MAX: u64 = 1_000_000;
 /// Publications taken from the bus per turn and shard.
 pub const PUBLISHES_PER_TURN: usize = 256;
 /// Orders taken from the bus per turn and shard.

@@ -7,13 +7,13 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::Config;
 use super::limits;
 use super::options::{self, Key, OPTIONS, VARIABLE_PREFIX};
 use super::relations;
 use super::settings::{Beaten, Setting, Settings};
 use super::source::{ConfigError, Refusal, Source, nearest};
 use super::value::Value;
+use super::{Config, MachineMemory, MemoryOrigin};
 use super::{file, file::FileSettings};
 
 /// What the operator said, unread.
@@ -25,6 +25,8 @@ pub struct Inputs {
     pub environment: Vec<(OsString, OsString)>,
     /// What one shard per core means here.
     pub cores: usize,
+    /// What there is to take a share of.
+    pub memory: MachineMemory,
 }
 
 /// The configuration and how it came about.
@@ -58,9 +60,11 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, ConfigError> {
         settings.set(key, setting);
     }
     resolve_shards(&mut settings, inputs.cores);
+    let memory_origin = resolve_memory(&mut settings, inputs.memory);
     let mut warnings: Vec<String> = settings.drop_beaten().iter().map(warn_of_beaten).collect();
     warnings.extend(relations::check(&settings)?);
-    Ok(Loaded { config: settings.to_config(), settings, file: file.map(|(path, _)| path), warnings })
+    let config = Config { memory_origin, ..settings.to_config() };
+    Ok(Loaded { config, settings, file: file.map(|(path, _)| path), warnings })
 }
 
 fn read_flags(flags: &[(Key, String)]) -> Result<Vec<(Key, Setting)>, ConfigError> {
@@ -92,8 +96,10 @@ fn read_environment(environment: &[(OsString, OsString)]) -> Result<Vec<(Key, Se
             continue;
         }
         let option = options::by_variable(name).ok_or_else(|| {
-            let fix = match nearest(name, OPTIONS.iter().map(options::Definition::variable)) {
-                Some(known) => format!("write {known}"),
+            // Without what they all begin with, or short names were like each other.
+            let known = OPTIONS.iter().map(|option| option.variable().split_off(VARIABLE_PREFIX.len()));
+            let fix = match nearest(&name[VARIABLE_PREFIX.len()..], known) {
+                Some(known) => format!("write {VARIABLE_PREFIX}{known}"),
                 None => "unset it; `tidegate --help` lists every variable".to_owned(),
             };
             Refusal::new("no such variable", fix).at(&source, name)
@@ -138,6 +144,16 @@ fn resolve_shards(settings: &mut Settings, cores: usize) {
         let shards = cores.clamp(1, limits::SHARDS_MAX);
         settings.set(Key::Shards, Setting { value: Value::Count(shards as u64), source });
     }
+}
+
+/// Makes `auto` a number of bytes, and says where the number comes from.
+fn resolve_memory(settings: &mut Settings, machine: MachineMemory) -> MemoryOrigin {
+    let Setting { value, source } = settings.get(Key::Memory).clone();
+    if value != Value::Size(0) {
+        return MemoryOrigin::Given;
+    }
+    settings.set(Key::Memory, Setting { value: Value::Size(machine.share()), source });
+    machine.origin
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub mod channel;
 pub mod file;
 pub mod limits;
 pub mod load;
+mod memory;
 pub mod options;
 mod relations;
 pub mod report;
@@ -17,8 +18,9 @@ pub mod source;
 pub mod units;
 pub mod value;
 
-pub use channel::{ChannelRule, ChannelRules, ChannelSettings, LagPolicy};
+pub use channel::{ChannelRule, ChannelRules, ChannelSettings, LagPolicy, MessageType};
 pub use load::{Inputs, Loaded, load};
+pub use memory::{MachineMemory, MemoryOrigin};
 pub use source::{ConfigError, Source};
 
 use std::net::{IpAddr, SocketAddr};
@@ -91,12 +93,18 @@ pub struct Config {
     pub idle_timeout: Duration,
     /// Largest message a client may send, in bytes.
     pub max_message: usize,
+    /// Bytes that the process may account for; 0: no budget, as where nobody knows how much there is.
+    pub memory: u64,
+    /// Because of what it is as much.
+    pub memory_origin: MemoryOrigin,
     /// Web pages that may open a WebSocket; none: those that come from the host that they ask.
     pub allow_origin: Vec<AllowedOrigin>,
     /// Hosts that are served on the client listeners; none: any.
     pub allow_host: Vec<ServedHost>,
     /// Subprotocols that are agreed to when a client offers them.
     pub subprotocols: Vec<Subprotocol>,
+    /// Messages a second that a client may send, twice as many at once; zero: any number.
+    pub client_rate: u64,
     /// SO_SNDBUF in bytes; zero: the kernel decides.
     pub send_buffer: usize,
     /// SO_RCVBUF in bytes; zero: the kernel decides.
@@ -178,9 +186,12 @@ impl Default for Config {
             pong_timeout: Duration::from_secs(10),
             idle_timeout: Duration::ZERO,
             max_message: 64 * 1024,
+            memory: 0,
+            memory_origin: MemoryOrigin::Given,
             allow_origin: Vec::new(),
             allow_host: Vec::new(),
             subprotocols: Vec::new(),
+            client_rate: 50,
             send_buffer: 64 * 1024,
             receive_buffer: 16 * 1024,
             notsent_lowat: 16 * 1024,

@@ -25,6 +25,7 @@ pub enum Key {
     ConnectRate,
     HandshakeTimeout,
     MaxMessage,
+    Memory,
     AllowOrigin,
     AllowHost,
     Subprotocol,
@@ -34,6 +35,7 @@ pub enum Key {
     MaxPerAddress,
     ConnectRatePerAddress,
     LimitLoopback,
+    ClientRate,
     PingInterval,
     PongTimeout,
     IdleTimeout,
@@ -52,6 +54,7 @@ pub enum Key {
     CompressionLevel,
     CompressionMinSize,
     CompressionEpoch,
+    MessageType,
     WriteBudget,
     BatchWindow,
     DrainGrace,
@@ -154,7 +157,8 @@ impl Definition {
     /// A value of this option as TOML has it.
     pub fn to_toml(&self, value: &Value) -> String {
         match (self.kind, value) {
-            (Kind::Count { zero: Zero::Auto(_), .. }, Value::Count(0)) => "\"auto\"".to_owned(),
+            (Kind::Count { zero: Zero::Auto(_), .. }, Value::Count(0))
+            | (Kind::Size { zero: Zero::Auto(_), .. }, Value::Size(0)) => "\"auto\"".to_owned(),
             _ => value.to_toml(),
         }
     }
@@ -200,7 +204,9 @@ pub const OPTIONS: &[Definition] = {
     const SHARDS: Kind = Kind::Count { zero: Auto("one per core"), max: limits::SHARDS_MAX as u64 };
     const CONNECTIONS: Kind = Kind::Count { zero: Auto("as many as descriptors allow"), max: limits::CONNECTIONS_MAX };
     const PENDING: Kind = Kind::Count { zero: Auto("a tenth of the connections"), max: limits::CONNECTIONS_MAX };
+    const CLIENT_RATE: Kind = Kind::Count { zero: Means("any number"), max: limits::CLIENT_RATE_MAX };
     const MESSAGE: Kind = Kind::Size { zero: Refused, max: limits::MESSAGE_BYTES_MAX };
+    const MEMORY: Kind = Kind::Size { zero: Auto("75% of what there is"), max: limits::MEMORY_BYTES_MAX };
     const USER_TIMEOUT: Kind = Kind::Duration { zero: Means("off"), max: limits::USER_TIMEOUT_MAX };
     const HISTORY: Kind = Kind::Count { zero: Means("none"), max: limits::HISTORY_MESSAGES_MAX };
     const BATCH: Kind = Kind::Duration { zero: Means("natural batching"), max: limits::BATCH_WINDOW_MAX };
@@ -236,6 +242,8 @@ pub const OPTIONS: &[Definition] = {
             "From accept to the complete request head; as long again for joining channels"),
         Definition::new(K::MaxMessage, "max-message", G::Connections, MESSAGE, "64KiB",
             "Largest message a client may send"),
+        Definition::new(K::Memory, "memory", G::Connections, MEMORY, "auto",
+            "Memory that the process may hold; auto: 75% of what the machine or its control group has"),
         Definition::new(K::AllowOrigin, "allow-origin", G::Connections, Kind::Origins, "",
             "Web pages that may connect, as in https://app.example.com; repeatable; none: those of the gateway's own host"),
         Definition::new(K::AllowHost, "allow-host", G::Connections, Kind::Hosts, "",
@@ -254,6 +262,8 @@ pub const OPTIONS: &[Definition] = {
             "New ones of them in a second, three times as many at once; 0: off"),
         Definition::new(K::LimitLoopback, "limit-loopback", G::Connections, Kind::Switch, "false",
             "Limit loopback addresses like others"),
+        Definition::new(K::ClientRate, "client-rate", G::Connections, CLIENT_RATE, "50",
+            "Messages a second that a client may send, twice as many at once; 0: any number"),
         Definition::new(K::PingInterval, "ping-interval", G::Liveness, duration(Refused), "25s",
             "Silence after which a client is pinged"),
         Definition::new(K::PongTimeout, "pong-timeout", G::Liveness, duration(Refused), "10s",
@@ -290,6 +300,8 @@ pub const OPTIONS: &[Definition] = {
             "Smallest message that is deflated; 0: every message").per_channel(),
         Definition::new(K::CompressionEpoch, "compression-epoch", G::Channels, count(limits::COMPRESSION_EPOCH_MAX), "64",
             "Deflated messages after which the compressor starts afresh, and who joined meanwhile gets them").per_channel(),
+        Definition::new(K::MessageType, "message-type", G::Channels, Kind::Choice(&["any", "text", "binary"]), "any",
+            "What may be sent and published there: text, binary, or any").per_channel(),
         Definition::new(K::WriteBudget, "write-budget", G::FanOut, count(limits::WRITE_BUDGET_MAX), "256",
             "Writes in a row before accepts, reads and timers get their turn"),
         Definition::new(K::BatchWindow, "batch-window", G::FanOut, BATCH, "0s",

@@ -26,6 +26,7 @@ pub fn check(settings: &Settings) -> Result<Vec<String>, ConfigError> {
     if buffer.exceeds() && buffer.high.value != Value::Size(0) {
         return Err(buffer.refuse("exceeds", "lower notsent_lowat or raise send_buffer"));
     }
+    check_memory(settings)?;
     let mut warnings = Vec::new();
     warn_of_liveness(settings, &mut warnings);
     warn_of_open_admin(settings, &mut warnings);
@@ -37,6 +38,18 @@ pub fn check(settings: &Settings) -> Result<Vec<String>, ConfigError> {
     let mut seen = std::collections::HashSet::new();
     warnings.retain(|warning| seen.insert(warning.clone()));
     Ok(warnings)
+}
+
+fn check_memory(settings: &Settings) -> Result<(), ConfigError> {
+    let memory = settings.get(Key::Memory);
+    match memory.value {
+        Value::Size(bytes) if bytes > 0 && bytes < limits::MEMORY_BYTES_MIN => {
+            let problem = format!("{} is less than it can do with", plain(&memory.value));
+            let fix = format!("write {} or more", print_size(limits::MEMORY_BYTES_MIN));
+            Err(Refusal::new(problem, fix).at(&memory.source, "memory"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A PROXY header is believed: without networks anybody could say who they are.

@@ -2,8 +2,9 @@
 //!
 //! The text is a valid configuration file that gives the same configuration. Also the reference page.
 
+use super::MemoryOrigin;
 use super::load::Loaded;
-use super::options::{Definition, Group, OPTIONS};
+use super::options::{Definition, Group, Key, OPTIONS};
 use super::settings::Setting;
 use super::source::one_line;
 use super::value::Value;
@@ -25,7 +26,12 @@ pub fn effective(loaded: &Loaded) -> String {
             text.push_str(&format!("\n# {}\n", group.title()));
         }
         for option in options {
-            push_setting(&mut text, option, loaded.settings.get(option.key));
+            let setting = loaded.settings.get(option.key);
+            if option.key == Key::Memory && loaded.config.memory_origin != MemoryOrigin::Given {
+                push_derived(&mut text, option, setting, &loaded.config.memory_origin.to_string());
+            } else {
+                push_setting(&mut text, option, setting);
+            }
         }
     });
     for table in &loaded.settings.tables {
@@ -90,6 +96,12 @@ fn for_each_group(mut visit: impl FnMut(Group, &[Definition])) {
     for options in OPTIONS.chunk_by(|one, other| one.group == other.group) {
         visit(options[0].group, options);
     }
+}
+
+/// A value that somebody left to the gateway, and what it is made of.
+fn push_derived(text: &mut String, option: &Definition, setting: &Setting, derived: &str) {
+    let line = format!("{} = {}", option.toml_key(), option.to_toml(&setting.value));
+    push_line(text, &line, &format!("{}; {derived}", setting.source));
 }
 
 fn push_setting(text: &mut String, option: &Definition, setting: &Setting) {

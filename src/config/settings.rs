@@ -6,11 +6,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::channel::{ChannelRule, ChannelRules, ChannelSettings, LagPolicy};
+use super::channel::{ChannelRule, ChannelRules, ChannelSettings, LagPolicy, MessageType};
 use super::options::{Key, OPTIONS};
 use super::source::Source;
 use super::value::Value;
-use super::{Config, ForwardedHeader, LogFormat};
+use super::{Config, ForwardedHeader, LogFormat, MemoryOrigin};
 use crate::model::{AllowedOrigin, ChannelName, Network, Pattern, ServedHost, Subprotocol};
 
 /// A value and who gave it.
@@ -146,9 +146,12 @@ impl Settings {
             pong_timeout: duration(get(Key::PongTimeout)),
             idle_timeout: duration(get(Key::IdleTimeout)),
             max_message: count(get(Key::MaxMessage)),
+            memory: number(get(Key::Memory)),
+            memory_origin: MemoryOrigin::Given,
             allow_origin: origins(get(Key::AllowOrigin)),
             allow_host: hosts(get(Key::AllowHost)),
             subprotocols: subprotocols(get(Key::Subprotocol)),
+            client_rate: number(get(Key::ClientRate)),
             send_buffer: count(get(Key::SendBuffer)),
             receive_buffer: count(get(Key::ReceiveBuffer)),
             notsent_lowat: count(get(Key::NotsentLowat)),
@@ -178,6 +181,7 @@ impl Settings {
             compression_level: number(get(Key::CompressionLevel)),
             compression_min_size: number(get(Key::CompressionMinSize)),
             compression_epoch: number(get(Key::CompressionEpoch)),
+            message_type: message_type(get(Key::MessageType)),
         };
         // Relay patterns are part of the base: the tables come after them and win.
         let Value::Patterns(relayed) = get(Key::Relay) else { unreachable!("relay is a list of patterns") };
@@ -206,6 +210,7 @@ impl ChannelTable {
                 Key::CompressionLevel => rule.compression_level = Some(number(value)),
                 Key::CompressionMinSize => rule.compression_min_size = Some(number(value)),
                 Key::CompressionEpoch => rule.compression_epoch = Some(number(value)),
+                Key::MessageType => rule.message_type = Some(message_type(value)),
                 other => unreachable!("{other:?} is not set per channel"),
             }
         }
@@ -291,6 +296,15 @@ fn forwarded_header(value: &Value) -> ForwardedHeader {
         Value::Choice("x-forwarded-for") => ForwardedHeader::XForwardedFor,
         Value::Choice("forwarded") => ForwardedHeader::Forwarded,
         _ => unreachable!("{value:?} is not a header that tells the client"),
+    }
+}
+
+fn message_type(value: &Value) -> MessageType {
+    match value {
+        Value::Choice("any") => MessageType::Any,
+        Value::Choice("text") => MessageType::Text,
+        Value::Choice("binary") => MessageType::Binary,
+        _ => unreachable!("{value:?} is not a type of messages"),
     }
 }
 

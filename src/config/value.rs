@@ -79,7 +79,7 @@ pub enum Kind {
 pub enum Value {
     /// Of [`Kind::Duration`].
     Duration(Duration),
-    /// Of [`Kind::Size`], in bytes.
+    /// Of [`Kind::Size`], in bytes; an automatic one is 0 until it is resolved.
     Size(u64),
     /// Of [`Kind::Count`]; an automatic one is 0 until it is resolved.
     Count(u64),
@@ -119,6 +119,7 @@ impl Kind {
                 let fits = (limits::DURATION_MIN..=max).contains(&duration);
                 self.ranged(text, Value::Duration(duration), fits, duration.is_zero(), zero)
             }
+            Self::Size { zero: Zero::Auto(_), .. } if text == "auto" => Ok(Value::Size(0)),
             Self::Size { zero, max } => {
                 let bytes = units::parse_size(text)?;
                 self.ranged(text, Value::Size(bytes), (1..=max).contains(&bytes), bytes == 0, zero)

@@ -3,7 +3,7 @@
 use super::pass::Pass;
 use crate::config::ChannelSettings;
 use crate::journal::{Journal, Need, Window};
-use crate::model::{ChannelIndex, Epoch, Offset, Publication, Time};
+use crate::model::{Account, ChannelIndex, Charge, Epoch, Offset, Publication, Time};
 
 /// One channel's journal and where its delivery stands.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub struct Feed {
     unflushed_bytes: u64,
     /// In this round some member was left with more, though its socket takes it.
     has_unfinished: bool,
+    /// What it and its journal hold.
+    charge: Charge,
 }
 
 impl Feed {
@@ -33,6 +35,7 @@ impl Feed {
             needed_from: next,
             unflushed_bytes: 0,
             has_unfinished: false,
+            charge: Charge::default(),
         }
     }
 
@@ -114,6 +117,7 @@ impl Feed {
         let bytes_max = self.settings.max_lag_bytes.max(self.unflushed_bytes);
         let need = Need { from: self.needed_from, bytes_max };
         self.journal.retain(window, need, now);
+        self.charge.set(size_of::<Self>() + self.journal.memory_bytes());
     }
 
     /// Whether more is kept than history asks for, though no pass runs: some member lags or has just caught up,
@@ -127,6 +131,7 @@ impl Feed {
 #[derive(Debug, Default)]
 pub struct Feeds {
     slots: Vec<Option<Box<Feed>>>,
+    account: Account,
 }
 
 impl Feeds {
@@ -145,7 +150,15 @@ impl Feeds {
         if self.slots.len() <= channel.index() {
             self.slots.resize_with(channel.index() + 1, || None);
         }
-        self.slots[channel.index()].insert(Box::new(feed))
+        let feed = self.slots[channel.index()].insert(Box::new(feed));
+        feed.charge = Charge::to(&self.account);
+        feed.charge.set(size_of::<Feed>() + feed.journal.memory_bytes());
+        feed
+    }
+
+    /// Bytes that all feeds and their journals hold, as of what was last added or let go of. Constant time.
+    pub fn memory_bytes(&self) -> usize {
+        self.account.bytes()
     }
 
     /// Drops the channel's feed.

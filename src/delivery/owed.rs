@@ -4,6 +4,8 @@
 //! backlog box exists only while an entry is cut, own frames wait, or the socket refuses. Own frames go out at the
 //! next entry boundary whatever waits behind them, so pings, pongs and closes never queue behind data (GUARANTEES B22).
 
+mod held;
+
 use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
@@ -179,18 +181,6 @@ impl Owed {
         self.backlog
             .as_ref()
             .is_some_and(|backlog| !backlog.rest.is_empty() || backlog.own.len() > backlog.own_taken)
-    }
-
-    /// Bytes of memory held beyond the connection itself.
-    pub fn memory_bytes(&self) -> usize {
-        let backlog = self.backlog.as_ref().map_or(0, |backlog| {
-            size_of::<Backlog>() + backlog.rest.len() + backlog.own.capacity() + backlog.pong.capacity()
-        });
-        let subscriptions = match &self.subscriptions {
-            Subscriptions::Many(many) => many.capacity() * size_of::<Subscription>(),
-            _ => 0,
-        };
-        backlog + subscriptions
     }
 
     /// Plans the next write and fills `slices` with its bytes: at most [`WRITE_BYTES_MAX`] and [`SLICES_MAX`] pieces.

@@ -4,6 +4,7 @@
 //! visible ASCII by assertion: a response cannot be split (GUARANTEES A18).
 
 use std::borrow::Cow;
+use std::io::Write as _;
 
 use crate::model::RejectReason;
 
@@ -19,7 +20,7 @@ impl Response {
     /// Begins with the status line.
     pub(super) fn new(status: u16) -> Self {
         let mut bytes = Vec::with_capacity(512);
-        bytes.extend_from_slice(format!("HTTP/1.1 {status} {}\r\n", phrase(status)).as_bytes());
+        write!(bytes, "HTTP/1.1 {status} {}\r\n", phrase(status)).expect("writing to memory does not fail");
         Self { bytes }
     }
 
@@ -32,6 +33,12 @@ impl Response {
         for part in [name, ": ", value, "\r\n"] {
             self.bytes.extend_from_slice(part.as_bytes());
         }
+        self
+    }
+
+    /// Adds a header line with a number.
+    fn number(mut self, name: &'static str, value: usize) -> Self {
+        write!(self.bytes, "{name}: {value}\r\n").expect("writing to memory does not fail");
         self
     }
 
@@ -57,16 +64,17 @@ pub(super) const fn ends_connection(reason: RejectReason) -> bool {
     !matches!(reason.status(), 404 | 405 | 417 | 426)
 }
 
-/// The complete response for a refusal.
+/// The complete response for a refusal. One allocation: whoever is refused costs little (GUARANTEES A25).
 pub(super) fn refusal(reason: RejectReason, retry_after_s: Option<u32>, manner: Manner) -> Vec<u8> {
-    let body = format!("{}: {}\n", reason.token(), reason.cure());
+    let body = [reason.token(), ": ", reason.cure(), "\n"];
+    let body_bytes = body.iter().map(|part| part.len()).sum();
     let mut response = Response::new(reason.status())
         .header("Content-Type", "text/plain; charset=utf-8")
-        .header("Content-Length", &body.len().to_string())
+        .number("Content-Length", body_bytes)
         .header("Cache-Control", "no-store")
         .header("X-Content-Type-Options", "nosniff");
     if let Some(seconds) = retry_after_s {
-        response = response.header("Retry-After", &seconds.to_string());
+        response = response.number("Retry-After", seconds as usize);
     }
     response = match reason.status() {
         405 => response.header("Allow", ALLOWED_METHODS),
@@ -80,7 +88,7 @@ pub(super) fn refusal(reason: RejectReason, retry_after_s: Option<u32>, manner: 
         (false, true) => response.header("Connection", "close"),
         (false, false) => response,
     };
-    with_body(response, body.as_bytes(), manner)
+    with_body(response, body, manner)
 }
 
 /// Something served as it is: headers and body, made once.
@@ -99,7 +107,7 @@ impl Document {
     pub(super) fn respond(&self, manner: Manner) -> Vec<u8> {
         let mut response = Response::new(200)
             .header("Content-Type", self.content_type)
-            .header("Content-Length", &self.body.len().to_string())
+            .number("Content-Length", self.body.len())
             .header("Cache-Control", "no-cache")
             .header("X-Content-Type-Options", "nosniff")
             .header("Referrer-Policy", "no-referrer");
@@ -109,14 +117,14 @@ impl Document {
         if manner.closes {
             response = response.header("Connection", "close");
         }
-        with_body(response, self.body.as_bytes(), manner)
+        with_body(response, [&*self.body], manner)
     }
 }
 
-fn with_body(response: Response, body: &[u8], manner: Manner) -> Vec<u8> {
+fn with_body<const PARTS: usize>(response: Response, body: [&str; PARTS], manner: Manner) -> Vec<u8> {
     let mut bytes = response.finish();
     if !manner.without_body {
-        bytes.extend_from_slice(body);
+        body.iter().for_each(|part| bytes.extend_from_slice(part.as_bytes()));
     }
     bytes
 }

@@ -13,13 +13,15 @@ use tokio::sync::oneshot;
 use crate::bus::{Bus, Full, Publish, Receipt};
 use crate::clock::Clock;
 use crate::config::limits::PUBLISH_BYTES_MAX;
-use crate::model::{ChannelName, PayloadKind, Publication, ShardId};
+use crate::metrics::MemoryBudget;
+use crate::model::{ChannelName, Grade, PayloadKind, Publication, ShardId};
 
 /// The way in for messages. Cheap to clone; all clones share one state.
 #[derive(Clone)]
 pub struct Publisher {
     bus: Bus,
     clock: Clock,
+    memory: MemoryBudget,
     is_closed: Arc<AtomicBool>,
 }
 
@@ -32,6 +34,9 @@ pub enum PublishError {
     /// More than [`PUBLISH_BYTES_MAX`] bytes: do not offer it again.
     #[error("the message is larger than 1 MiB; split it")]
     TooBig,
+    /// The process is short of memory: pause, then offer it again.
+    #[error("the gateway is short of memory; publish again after a pause")]
+    Memory,
     /// The process ends: publish to another.
     #[error("the gateway is ending; publish to another one")]
     Closed,
@@ -42,9 +47,9 @@ pub enum PublishError {
 pub struct PendingReceipt(oneshot::Receiver<Receipt>);
 
 impl Publisher {
-    /// A publisher into `bus` that stamps messages by `clock`.
-    pub fn new(bus: Bus, clock: Clock) -> Self {
-        Self { bus, clock, is_closed: Arc::new(AtomicBool::new(false)) }
+    /// A publisher into `bus` that stamps messages by `clock` and charges them to `memory` on their way.
+    pub fn new(bus: Bus, clock: Clock, memory: MemoryBudget) -> Self {
+        Self { bus, clock, memory, is_closed: Arc::new(AtomicBool::new(false)) }
     }
 
     /// Refuses every message from here on: a home shard has ended and would never answer.
@@ -78,18 +83,27 @@ impl Publisher {
     /// channel are numbered in the order of the calls.
     ///
     /// # Errors
-    /// [`PublishError::Overloaded`] when the lane is full, [`PublishError::Closed`] when the process ends.
+    /// [`PublishError::Overloaded`] when the lane is full, [`PublishError::Memory`] when memory is short,
+    /// [`PublishError::Closed`] when the process ends.
     pub fn offer(&self, publication: Publication) -> Result<PendingReceipt, PublishError> {
         if self.is_closed.load(Ordering::Relaxed) {
             return Err(PublishError::Closed);
         }
+        if self.memory.update() >= Grade::Refusing {
+            return Err(PublishError::Memory);
+        }
+        let bytes = publication.bytes() as i64;
         let (sender, receiver) = oneshot::channel();
         let on_receipt = Box::new(move |receipt| {
             // The source may have given up waiting; the message counts all the same.
             let _ = sender.send(receipt);
         });
         match self.bus.publish(Publish { publication, on_receipt: Some(on_receipt) }) {
-            Ok(()) => Ok(PendingReceipt(receiver)),
+            Ok(()) => {
+                // The home takes it off again, perhaps already.
+                self.memory.add(bytes);
+                Ok(PendingReceipt(receiver))
+            }
             Err(Full(_)) => Err(PublishError::Overloaded),
         }
     }
@@ -132,7 +146,7 @@ mod tests {
 
     fn publisher(lane_capacity: usize) -> (Publisher, Bus) {
         let bus = Bus::new(vec![Box::new(NoWake)], lane_capacity);
-        (Publisher::new(bus.clone(), Clock::start()), bus)
+        (Publisher::new(bus.clone(), Clock::start(), MemoryBudget::new(0)), bus)
     }
 
     fn channel() -> ChannelName {

@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::capacity::Capacity;
-use crate::config::Config;
+use crate::config::{Config, MachineMemory, units};
 use crate::model::ChannelName;
 
 /// Everything the start has to say.
@@ -17,6 +17,8 @@ pub struct Banner {
     pub admin_address: SocketAddr,
     /// How many fit.
     pub capacity: Capacity,
+    /// How much memory it may hold, and because of what.
+    pub memory: MachineMemory,
     /// The channel of the example.
     pub channel: ChannelName,
 }
@@ -33,6 +35,8 @@ impl Banner {
             admin = %self.admin_address,
             shards = config.shards,
             connections_max = self.capacity.connections_max,
+            memory_bytes = self.memory.bytes,
+            memory_origin = %self.memory.origin,
             descriptors_max = self.capacity.descriptors_max,
             "serving; a stop takes up to {drain_seconds} s, which the supervisor must grant"
         );
@@ -64,6 +68,11 @@ impl fmt::Display for Banner {
             1 => writeln!(f, ")")?,
             tables => writeln!(f, " for each of {tables} shards)")?,
         }
+        let MachineMemory { bytes, origin } = self.memory;
+        match bytes {
+            0 => writeln!(f, "memory    no budget (nobody knows how much there is)")?,
+            bytes => writeln!(f, "memory    {} ({origin})", units::print_size(bytes))?,
+        }
         writeln!(f, "ready")
     }
 }
@@ -81,12 +90,14 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::MemoryOrigin;
 
     fn banner(addresses: &[&str], tables: usize) -> String {
         let banner = Banner {
             addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
             admin_address: "127.0.0.1:8090".parse().unwrap(),
             capacity: Capacity { connections_max: 19_936, descriptors_max: 20_000, tables },
+            memory: MachineMemory { bytes: 3 << 30, origin: MemoryOrigin::ControlGroup },
             channel: ChannelName::parse("lobby").unwrap(),
         };
         banner.to_string()
@@ -100,6 +111,7 @@ mod tests {
              clients   http://127.0.0.1:8080/   (WebSocket: ws://127.0.0.1:8080/)\n\
              publish   curl -d hello http://127.0.0.1:8090/publish/lobby\n\
              capacity  19936 connections (descriptor limit 20000)\n\
+             memory    3GiB (auto: 75% of the control group's limit)\n\
              ready\n"
         );
     }

@@ -11,6 +11,7 @@ mod drain;
 mod error;
 mod listeners;
 mod logging;
+mod memory;
 mod orders;
 mod signals;
 mod threads;
@@ -25,14 +26,15 @@ use tokio::time::{Instant, timeout_at};
 
 pub use capacity::check_capacity;
 pub use error::GatewayError;
+pub use memory::machine_memory;
 
 use crate::admin::{self, Admin, AdminSetup, Patience, Shards};
 use crate::bus::{Bus, DrainSchedule, Order, Question};
 use crate::clock::Clock;
-use crate::config::Config;
 use crate::config::limits::BUS_LANE_MESSAGES;
+use crate::config::{Config, MachineMemory};
 use crate::feeds::Publisher;
-use crate::metrics::ShardCounters;
+use crate::metrics::{MemoryBudget, ShardCounters};
 use crate::net::{ConnectionBudget, sys};
 use crate::shard::reactor::Poller;
 use banner::Banner;
@@ -105,22 +107,31 @@ impl Gateway {
         let bus = Bus::new(wakers, BUS_LANE_MESSAGES);
         let counters: Vec<Arc<ShardCounters>> = (0..config.shards).map(|_| Arc::default()).collect();
         let budget = ConnectionBudget::new(capacity.connections_max).with_address_limits(&config);
+        let memory = MemoryBudget::new(config.memory);
         let shards = Shards::new(bus.clone(), counters.clone());
-        let setups = threads::setups(&config, &bus, counters, per_shard, pollers, clock, &budget);
+        let setups = threads::setups(&config, &bus, counters, per_shard, pollers, clock, (&budget, &memory));
         let mut shard_ends = threads::start(setups)?;
         wait_for_first_answers(&shards, &mut shard_ends).await?;
 
-        let publisher = Publisher::new(bus.clone(), clock);
+        let publisher = Publisher::new(bus.clone(), clock, memory.clone());
         let admin = Arc::new(Admin::new(AdminSetup {
             publisher: publisher.clone(),
             shards,
             clock,
             connections_max: capacity.connections_max as u64,
+            memory,
             descriptors_max: capacity.descriptors_max,
             patience: Patience::default(),
+            channels: config.channels.clone(),
         }));
         let admin_task = tokio::spawn(admin::serve(admin_listener, Arc::clone(&admin)));
-        let banner = Banner { addresses, admin_address, capacity, channel: config.default_channel.clone() };
+        let banner = Banner {
+            addresses,
+            admin_address,
+            capacity,
+            memory: MachineMemory { bytes: config.memory, origin: config.memory_origin },
+            channel: config.default_channel.clone(),
+        };
         banner.log(&config);
         Ok(Self { config, clock, bus, budget, publisher, admin, admin_task, shard_ends, banner })
     }

@@ -15,7 +15,7 @@ use super::error::GatewayError;
 use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::metrics::ShardCounters;
+use crate::metrics::{MemoryBudget, ShardCounters};
 use crate::model::ShardId;
 use crate::net::{ConnectionBudget, Listener};
 use crate::shard::reactor::Poller;
@@ -68,7 +68,7 @@ pub fn setups(
     listeners: Vec<Vec<Listener>>,
     pollers: Vec<Poller>,
     clock: Clock,
-    budget: &ConnectionBudget,
+    (budget, memory): (&ConnectionBudget, &MemoryBudget),
 ) -> Vec<ShardSetup> {
     let parts = counters.into_iter().zip(listeners).zip(pollers).enumerate();
     let setup = |(index, ((counters, listeners), poller)): (usize, ((_, _), _))| ShardSetup {
@@ -81,6 +81,7 @@ pub fn setups(
         poller,
         clock,
         budget: budget.clone(),
+        memory: memory.clone(),
         seed: rand::random(),
     };
     parts.map(setup).collect()

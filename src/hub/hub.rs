@@ -95,13 +95,16 @@ pub struct InterestChange {
     pub ticket: u64,
 }
 
+/// By names that clients choose: the hasher is keyed at random, so that nobody finds names that collide (GUARANTEES C13).
+type ByName<Name> = HashMap<Name, ChannelIndex>;
+
 /// Everything one shard knows of channels.
 #[derive(Debug)]
 pub struct Hub {
     me: ShardId,
     shards: usize,
     channels: Slab<Channel>,
-    by_name: HashMap<ChannelName, ChannelIndex>,
+    by_name: ByName<ChannelName>,
     changed: Vec<ChannelIndex>,
     homed: usize,
     deflaters: usize,
@@ -116,7 +119,7 @@ impl Hub {
             me,
             shards,
             channels: Slab::new(),
-            by_name: HashMap::new(),
+            by_name: ByName::new(),
             changed: Vec::new(),
             homed: 0,
             deflaters: 0,
@@ -133,6 +136,11 @@ impl Hub {
     /// Of those, channels that are homed here.
     pub fn homed(&self) -> usize {
         self.homed
+    }
+
+    /// Compressors of channels that are homed here.
+    pub fn deflaters(&self) -> usize {
+        self.deflaters
     }
 
     /// Whether none is known.
@@ -276,6 +284,11 @@ impl Hub {
             channel.deflater = Some(Box::new(Deflater::new(&settings(&channel.name))));
         }
         channel.deflater.as_deref_mut()
+    }
+
+    /// Whether [`Hub::deflater_mut`] would make a compressor.
+    pub fn would_begin_deflater(&self, index: ChannelIndex) -> bool {
+        self.channels.get(index.index()).is_some_and(|it| it.deflater.is_none() && it.has_deflating())
     }
 
     fn drop_idle_deflater(&mut self, index: ChannelIndex) {
@@ -512,5 +525,51 @@ mod tests {
         hub.leave(joined.channel, joined.member);
         assert!(hub.take_interest_changes().is_empty());
         assert!(hub.forget_if_idle(joined.channel, false));
+    }
+
+    /// Comparisons of [`Counting`] names.
+    static COMPARISONS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+
+    /// A name that counts how often it is compared with another.
+    #[derive(Eq)]
+    struct Counting(String);
+
+    impl std::hash::Hash for Counting {
+        fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+            self.0.hash(state);
+        }
+    }
+
+    impl PartialEq for Counting {
+        fn eq(&self, other: &Self) -> bool {
+            COMPARISONS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.0 == other.0
+        }
+    }
+
+    #[test]
+    fn c13_names_that_collide_under_a_fixed_hash_cost_no_more_comparisons_than_others() {
+        use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+        const NAMES: usize = 64;
+        type Fixed = BuildHasherDefault<DefaultHasher>;
+        // What a map looks at first: the lowest bits for where, the highest seven for whether.
+        let marks = |name: &String| Fixed::default().hash_one(name) & (127 << 57 | 127);
+        let wanted = marks(&"name0".to_owned());
+        let names = || (0..).map(|index| format!("name{index}"));
+        let colliding: Vec<String> = names().filter(|name| marks(name) == wanted).take(NAMES).collect();
+        fn comparisons<S: BuildHasher>(
+            mut map: HashMap<Counting, ChannelIndex, S>,
+            names: Vec<String>,
+        ) -> usize {
+            let before = COMPARISONS.load(std::sync::atomic::Ordering::Relaxed);
+            map.extend(names.into_iter().map(|name| (Counting(name), ChannelIndex(0))));
+            COMPARISONS.load(std::sync::atomic::Ordering::Relaxed) - before
+        }
+
+        let fixed = comparisons(HashMap::with_hasher(Fixed::default()), colliding.clone());
+        let random = comparisons(ByName::new(), names().take(NAMES).collect());
+        let chosen = comparisons(ByName::new(), colliding);
+        assert!(fixed > 20 * NAMES, "{fixed} under a fixed hash");
+        assert!(chosen <= 2 * random + NAMES / 2, "{chosen} against {random}");
     }
 }

@@ -80,6 +80,11 @@ impl Journal {
         }
     }
 
+    /// Whether a deflated strip is kept.
+    pub fn has_deflated(&self) -> bool {
+        self.deflated.is_some()
+    }
+
     /// The oldest entry kept; equals [`Journal::next`] when there is none.
     pub fn first(&self) -> Offset {
         Offset(self.next.0 - self.entries.len() as u64)
@@ -105,7 +110,7 @@ impl Journal {
         self.entries.front().map_or(0, |entry| self.strip.end() - entry.place.start)
     }
 
-    /// Bytes of memory held, index included.
+    /// Bytes of memory held, index and deflated strip included. Constant time.
     pub fn memory_bytes(&self) -> usize {
         self.strip.memory_bytes()
             + self.entries.capacity() * size_of::<Entry>()

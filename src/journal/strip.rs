@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use crate::model::memory::allocated;
+
 /// A packed segment is full at this size.
 const SEGMENT_BYTES: usize = 64 * 1024;
 /// Frames from this size on are not copied: one more slice in a write costs less than the copy.
@@ -38,6 +40,13 @@ impl Segment {
     fn end(&self) -> u64 {
         self.base + self.bytes().len() as u64
     }
+
+    fn memory_bytes(&self) -> usize {
+        match &self.content {
+            Content::Packed(bytes) => bytes.capacity(),
+            Content::Whole(bytes) => allocated(bytes.len()),
+        }
+    }
 }
 
 /// Bytes from `start` to `end`. An empty strip owns no memory.
@@ -45,6 +54,8 @@ impl Segment {
 pub(super) struct Strip {
     segments: VecDeque<Segment>,
     end: u64,
+    /// Bytes of memory that the segments hold.
+    held: usize,
 }
 
 impl Strip {
@@ -58,24 +69,28 @@ impl Strip {
         let base = self.end;
         self.end += frame.len() as u64;
         if frame.len() >= WHOLE_BYTES_MIN {
+            self.held += allocated(frame.len());
             self.segments.push_back(Segment { base, content: Content::Whole(frame.clone()) });
             return;
         }
         if let Some(Segment { content: Content::Packed(bytes), .. }) = self.segments.back_mut()
             && bytes.len() + frame.len() <= SEGMENT_BYTES
         {
+            let before = bytes.capacity();
             bytes.extend_from_slice(frame);
+            self.held += bytes.capacity() - before;
             return;
         }
         let mut bytes = Vec::with_capacity(frame.len().max(SEGMENT_BYTES_MIN));
         bytes.extend_from_slice(frame);
+        self.held += bytes.capacity();
         self.segments.push_back(Segment { base, content: Content::Packed(bytes) });
     }
 
     /// Lets go of segments that lie wholly before `place`.
     pub(super) fn trim(&mut self, place: u64) {
         while self.segments.front().is_some_and(|segment| segment.end() <= place) {
-            self.segments.pop_front();
+            self.held -= self.segments.pop_front().map_or(0, |segment| segment.memory_bytes());
         }
     }
 
@@ -103,18 +118,16 @@ impl Strip {
         }
     }
 
-    /// Bytes of memory held.
+    /// Bytes of memory held: by capacity, and of a large frame what an allocator keeps for its length. Constant time.
     pub(super) fn memory_bytes(&self) -> usize {
-        let held = |segment: &Segment| match &segment.content {
-            Content::Packed(bytes) => bytes.capacity(),
-            Content::Whole(bytes) => bytes.len(),
-        };
-        self.segments.iter().map(held).sum::<usize>() + self.segments.capacity() * size_of::<Segment>()
+        debug_assert_eq!(self.held, self.segments.iter().map(Segment::memory_bytes).sum::<usize>());
+        self.held + self.segments.capacity() * size_of::<Segment>()
     }
 
     /// Gives back everything when nothing is left; keeps the count of places.
     pub(super) fn release(&mut self) {
         self.segments = VecDeque::new();
+        self.held = 0;
     }
 }
 

@@ -118,10 +118,20 @@ counters! {
     timers_fired,
     /// Times a publishing client was paused because a home shard was full.
     publish_pushbacks,
+    /// Times a client was not read for a while, for sending more than it may.
+    client_rests,
     /// Gauge: orders that wait in this shard for room in another's inbox.
     outbox,
     /// Gauge: bytes of journals.
     journal_bytes,
+    /// Channels whose history was put away because memory was short.
+    memory_histories_dropped,
+    /// Times compression was not begun because memory was short.
+    memory_compressions_declined,
+    /// Subscribers that were closed because memory was short, those furthest behind first.
+    memory_shed,
+    /// Messages of clients that were held back because memory was short.
+    memory_pauses,
     /// Gauge: for how many seconds, rounded up, connections have waited for a free descriptor; 0 when none does.
     descriptors_exhausted_seconds,
 }

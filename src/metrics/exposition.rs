@@ -14,8 +14,9 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::counters::{Counter, ShardCounters};
+use super::memory::MemoryBudget;
 use super::report::Histograms;
-use crate::model::{Blame, CloseReason, RejectReason};
+use crate::model::{Blame, CloseReason, Grade, RejectReason};
 
 /// The content type of [`render`]'s text.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -33,6 +34,8 @@ pub struct Snapshot {
     pub admin: AdminFigures,
     /// What the kernel says about the process.
     pub process: ProcessFigures,
+    /// What the process accounts for.
+    pub memory: MemoryBudget,
     /// Most connections the process will hold.
     pub connections_max: u64,
     /// Whether the process is being stopped.
@@ -113,6 +116,19 @@ const COUNTERS: &[(&str, Option<Unit>, &str, Read)] = &[
     ("publish_pushbacks", None, "Times a publishing client was paused by a full home shard", |c| {
         &c.publish_pushbacks
     }),
+    ("memory_histories_dropped", None, "Channels whose history was put away for want of memory", |c| {
+        &c.memory_histories_dropped
+    }),
+    ("memory_compressions_declined", None, "Times compression was not begun for want of memory", |c| {
+        &c.memory_compressions_declined
+    }),
+    ("memory_shed", None, "Blocked subscribers that were closed for want of memory", |c| &c.memory_shed),
+    ("memory_pauses", None, "Messages of clients that were held back for want of memory", |c| {
+        &c.memory_pauses
+    }),
+    ("client_rests", None, "Times a client was not read for a second, for sending more than it may", |c| {
+        &c.client_rests
+    }),
 ];
 
 /// Counters that tell shards apart.
@@ -151,6 +167,7 @@ const NANOS_PER_SECOND: f64 = 1e9;
 impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         self.encode_process(&mut encoder)?;
+        self.encode_memory(&mut encoder)?;
         self.encode_sums(&mut encoder)?;
         self.encode_shards(&mut encoder)?;
         self.encode_ends(&mut encoder)?;
@@ -182,6 +199,22 @@ impl Snapshot {
                 MetricType::Gauge,
             )?
             .encode_gauge(&self.uptime_seconds)
+    }
+
+    fn encode_memory(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let grade = "How short of memory the process is: 0 calm, 1 frugal, 2 closed to new connections, 3 shedding, 4 refusing";
+        let accounted = "Memory that the process accounts for, its fixed base aside";
+        let budget = "Budget of that memory";
+        gauge(encoder, "memory_grade", None, grade, self.memory.update() as u64)?;
+        gauge(encoder, "memory_accounted", Some(&Unit::Bytes), accounted, self.memory.used())?;
+        gauge(encoder, "memory_budget", Some(&Unit::Bytes), budget, self.memory.max())?;
+        let help = "Times that a grade of short memory was entered";
+        let mut metric =
+            encoder.encode_descriptor("memory_grades_entered", help, None, MetricType::Counter)?;
+        for grade in Grade::ALL.into_iter().skip(1) {
+            count(&mut metric.encode_family(&[("grade", grade.name())])?, self.memory.entered(grade))?;
+        }
+        Ok(())
     }
 
     fn encode_sums(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
@@ -351,6 +384,7 @@ mod tests {
             bus_depths: vec![0; shards],
             admin: AdminFigures { requests: vec![("livez", 3)], refused: vec![("overloaded", 503, 2)] },
             process: ProcessFigures { resident_bytes: 4096, open_descriptors: 12, descriptors_max: 20_000 },
+            memory: MemoryBudget::new(1000),
             connections_max: 19_936,
             is_draining: false,
             uptime_seconds: 1.5,

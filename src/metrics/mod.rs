@@ -5,7 +5,9 @@
 
 pub mod counters;
 pub mod exposition;
+pub mod memory;
 pub mod report;
 
 pub use counters::ShardCounters;
+pub use memory::MemoryBudget;
 pub use report::{Histograms, ShardReport};

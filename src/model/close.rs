@@ -106,6 +106,8 @@ vocabulary! {
         DescriptorsExhausted = 503, "fd_exhausted";
         /// The gateway is being stopped.
         Draining = 503, "draining";
+        /// Memory is short.
+        Memory = 503, "memory";
         /// The channels could not be joined in time.
         Overloaded = 503, "overloaded";
         /// An HTTP version other than 1.1.
@@ -136,6 +138,8 @@ vocabulary! {
         CloseCode = 1002, "close_code";
         /// A continuation without a beginning, or a new message inside another.
         ContinuationState = 1002, "cont_state";
+        /// A text where the channel takes binary alone, or the reverse.
+        TypeUnsupported = 1003, "type_unsupported";
         /// A text message that is not UTF-8.
         Utf8 = 1007, "utf8";
         /// A compressed message that is not deflated data.
@@ -158,6 +162,8 @@ vocabulary! {
         Draining = 1012, "draining";
         /// A subscriber further behind than the channel's policy allows.
         SlowConsumer = 4101, "slow_consumer";
+        /// A client that sends messages faster than `--client-rate`, for some seconds.
+        RateLimited = 4102, "rate_limited";
         /// No pong, nor anything else, within the pong time-out.
         PingTimeout = 4105, "ping_timeout";
         /// The connection ended without a close frame.
@@ -234,6 +240,7 @@ impl RejectReason {
             Self::DescriptorsExhausted => {
                 "try again after the stated delay; the operator can raise the descriptor limit"
             }
+            Self::Memory => "try again after the stated delay; the operator can raise --memory",
             Self::Draining | Self::Overloaded => "try again after the stated delay",
             Self::HttpVersion => "use HTTP/1.1",
         }

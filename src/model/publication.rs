@@ -57,4 +57,9 @@ impl Publication {
         encoding::append_data_frame(kind, payload, &mut frame);
         Self { channel, frame: Bytes::from(frame), accepted_at, origin, deflated: None }
     }
+
+    /// Bytes of its frames.
+    pub fn bytes(&self) -> usize {
+        self.frame.len() + self.deflated.as_ref().map_or(0, |deflated| deflated.frame.len())
+    }
 }

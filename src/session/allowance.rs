@@ -14,7 +14,8 @@ const _: () = assert!(CONTROL_FRAMES_BURST < COUNT_MASK, "the count holds one fr
 /// A count of control frames that one frame leaves every [`CONTROL_FRAMES_INTERVAL`].
 ///
 /// The moment is kept in intervals, modulo 204.8 s: [`ControlAllowance::settle`] it more often than that, or a rest that
-/// lasted as long looks like none.
+/// lasted as long looks like none. A shard does so whenever the connection's timer comes up, which is at the horizon of
+/// the wheel at the latest, 65 s, whatever the ping interval.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ControlAllowance {
     /// The moment of the count in the upper bits, the count in the lower; zero when nothing is counted.

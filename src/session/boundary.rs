@@ -7,8 +7,9 @@
 //! pieces (`utf8.rs`), which the codec checks a frame at a time. Property tests hold the two together.
 
 use super::utf8::Utf8;
+use crate::config::MessageType;
 use crate::config::limits::{EMPTY_FRAGMENTS_MAX, FRAGMENT_OVERHEAD_BYTES};
-use crate::model::CloseReason;
+use crate::model::{CloseReason, PayloadKind};
 
 const CONTINUATION: u8 = 0x0;
 const TEXT: u8 = 0x1;
@@ -54,6 +55,22 @@ enum Message {
     Binary,
 }
 
+/// What a message may be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MessageBounds {
+    /// Most bytes, fragments added up; never more than 4 GiB.
+    pub bytes_max: usize,
+    /// Of which type; the rest is refused at the first byte of its first frame.
+    pub kind: MessageType,
+}
+
+impl From<usize> for MessageBounds {
+    /// Of either type, with at most `bytes_max` bytes.
+    fn from(bytes_max: usize) -> Self {
+        Self { bytes_max, kind: MessageType::Any }
+    }
+}
+
 /// A frame that breaks a rule.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fault {
@@ -88,8 +105,7 @@ pub struct Boundary {
 
 impl Boundary {
     /// Follows the stream over `input`. Returns the index after a close frame if one ends here; what stands behind
-    /// it is not looked at, now or later. Messages of more than `message_bytes_max` bytes (or 4 GiB) are refused at
-    /// the header that says so; a fragment counts [`FRAGMENT_OVERHEAD_BYTES`] on top. Constant time a frame, whatever its
+    /// it is not looked at, now or later. Messages beyond `bounds` are refused at the header that says so; a fragment counts [`FRAGMENT_OVERHEAD_BYTES`] on top. Constant time a frame, whatever its
     /// length, but for a text in pieces: that is checked with `utf8`, which belongs to this stream and to it alone.
     ///
     /// # Errors
@@ -97,9 +113,10 @@ impl Boundary {
     pub fn feed(
         &mut self,
         input: &[u8],
-        message_bytes_max: usize,
+        bounds: impl Into<MessageBounds>,
         utf8: &mut Utf8,
     ) -> Result<Option<usize>, Fault> {
+        let bounds = bounds.into();
         let mut at = 0;
         while let Some(&byte) = input.get(at) {
             match self.part {
@@ -120,7 +137,7 @@ impl Boundary {
                     }
                 }
                 Part::First | Part::Second | Part::Length | Part::Mask => {
-                    self.on_header(byte, message_bytes_max).map_err(|reason| Fault { reason, at })?;
+                    self.on_header(byte, bounds).map_err(|reason| Fault { reason, at })?;
                     at += 1;
                 }
             }
@@ -129,6 +146,12 @@ impl Boundary {
             }
         }
         Ok(None)
+    }
+
+    /// Payload bytes of the open message that have come, and what its fragments are charged.
+    pub fn received_bytes(&self) -> usize {
+        let left = if self.part == Part::Payload && self.opcode() < CLOSE { self.left } else { 0 };
+        u64::from(self.message_bytes).saturating_sub(left) as usize
     }
 
     /// Whether the stream stands between two messages.
@@ -146,6 +169,11 @@ impl Boundary {
         !self.is_at_rest() && !self.is_over()
     }
 
+    /// Bytes of payload that the present frame still has to come, as far as its header is complete.
+    pub fn payload_left(&self) -> u64 {
+        if self.part == Part::Payload { self.left } else { 0 }
+    }
+
     /// Whether a close frame has ended the stream.
     pub const fn is_over(&self) -> bool {
         matches!(self.part, Part::Over)
@@ -156,12 +184,18 @@ impl Boundary {
         (self.is_over() && self.short_length() >= 2).then(|| u16::from_be_bytes(self.code))
     }
 
-    fn on_header(&mut self, byte: u8, message_bytes_max: usize) -> Result<(), CloseReason> {
+    fn on_header(&mut self, byte: u8, bounds: MessageBounds) -> Result<(), CloseReason> {
         match self.part {
             Part::First => {
                 self.first = byte;
                 self.check_first()?;
                 match self.opcode() {
+                    TEXT if !bounds.kind.takes(PayloadKind::Text) => {
+                        return Err(CloseReason::TypeUnsupported);
+                    }
+                    BINARY if !bounds.kind.takes(PayloadKind::Binary) => {
+                        return Err(CloseReason::TypeUnsupported);
+                    }
                     TEXT => self.message = Message::Text,
                     BINARY => self.message = Message::Binary,
                     _ => {}
@@ -176,7 +210,7 @@ impl Boundary {
                     127 => self.expect_length(8),
                     length => {
                         self.left = u64::from(length);
-                        self.on_length_known(message_bytes_max)?;
+                        self.on_length_known(bounds.bytes_max)?;
                     }
                 }
             }
@@ -191,7 +225,7 @@ impl Boundary {
                     if self.left < shortest {
                         return Err(CloseReason::LengthForm);
                     }
-                    self.on_length_known(message_bytes_max)?;
+                    self.on_length_known(bounds.bytes_max)?;
                 }
             }
             Part::Mask => {

@@ -47,6 +47,18 @@ impl Inbound {
             || self.unpacker.as_ref().is_some_and(|unpacker| unpacker.is_in_message())
     }
 
+    /// Bytes of memory held beyond itself, the message under way included.
+    pub fn memory_bytes(&self) -> usize {
+        let unpacker = self.unpacker.as_ref().map_or(0, |unpacker| unpacker.memory_bytes());
+        self.websocket.memory_bytes() + unpacker
+    }
+
+    /// Bytes that certainly end no more than the present frame.
+    pub fn frame_bytes_left(&self) -> usize {
+        let compressed = self.unpacker.as_ref().map_or(0, |unpacker| unpacker.payload_left());
+        self.websocket.payload_left().max(compressed) as usize
+    }
+
     /// As [`WebSocket::handle_bytes`]. Linear in the input and in what it inflates to.
     ///
     /// # Errors

@@ -137,8 +137,18 @@ pub(super) struct Unpacker {
 }
 
 impl Unpacker {
+    /// Bytes of memory held, what came of a compressed message included.
+    pub(super) fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + self.compressed.as_ref().map_or(0, |compressed| compressed.bytes.capacity())
+    }
+
     pub(super) fn is_at_rest(&self) -> bool {
         self.part == Part::First && self.compressed.is_none()
+    }
+
+    /// Bytes of payload that the present frame still has to come.
+    pub(super) fn payload_left(&self) -> u64 {
+        if self.part == Part::Payload { self.left } else { 0 }
     }
 
     /// Whether what comes next goes on as it came, as far as is known yet.

@@ -14,8 +14,9 @@ use tungstenite::error::{CapacityError, ProtocolError};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Error, Message};
 
-use super::boundary::{Boundary, Fault};
+use super::boundary::{Boundary, Fault, MessageBounds};
 use super::utf8::Utf8;
+use crate::config::MessageType;
 use crate::model::{CloseReason, PayloadKind, encoding};
 
 const OPCODE_CLOSE: u8 = 0x8;
@@ -32,6 +33,9 @@ const READ_BUFFER_BYTES: usize = 512;
 pub struct SessionLimits {
     /// Largest message a client may send, in bytes; beyond: 1009 `msg_too_big` at the header.
     pub max_message: usize,
+    /// Which messages it may send; beyond: 1003 `type_unsupported` at the first frame of the message (GUARANTEES B25), of
+    /// a compressed one at its end.
+    pub message_type: MessageType,
     /// Bytes of own frames that may wait. Pongs stop short of it by one control frame, so that a close always fits;
     /// of the pings that came meanwhile the newest is answered.
     pub own_frames_bytes_max: usize,
@@ -133,7 +137,8 @@ impl WebSocket {
         if self.stage == Stage::Over {
             return Ok(());
         }
-        let outcome = match self.boundary.feed(input, self.limits.max_message, &mut self.utf8) {
+        let bounds = MessageBounds { bytes_max: self.limits.max_message, kind: self.limits.message_type };
+        let outcome = match self.boundary.feed(input, bounds, &mut self.utf8) {
             Ok(None) => self.decode(input, own, events),
             Ok(Some(end)) => self.decode_to_close(input.get(..end).unwrap_or(input), own, events),
             Err(Fault { reason, at }) => {
@@ -152,6 +157,11 @@ impl WebSocket {
         self.stage != Stage::Over && self.boundary.is_at_rest() && !self.reply_waits
     }
 
+    /// Bytes of memory held: itself, the codec's window, and what came of the message under way.
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + READ_BUFFER_BYTES + self.boundary.received_bytes()
+    }
+
     /// Whether a message or frame has begun and is not finished: the message deadline runs (GUARANTEES B9).
     pub fn is_mid_message(&self) -> bool {
         self.stage != Stage::Over && self.boundary.is_mid_message()
@@ -160,6 +170,11 @@ impl WebSocket {
     /// Whether a text or binary message has begun and is not finished.
     pub fn is_in_data_message(&self) -> bool {
         self.stage != Stage::Over && self.boundary.is_in_data_message()
+    }
+
+    /// As [`Boundary::payload_left`].
+    pub fn payload_left(&self) -> u64 {
+        self.boundary.payload_left()
     }
 
     /// Decodes `input`, whose last byte completes a close frame, and replies to that with its own code.
@@ -376,8 +391,12 @@ mod tests {
     use proptest::prelude::*;
     use tungstenite::protocol::CloseFrame;
 
-    const LIMITS: SessionLimits =
-        SessionLimits { max_message: 700, own_frames_bytes_max: 64 * 1024, echoes: false };
+    const LIMITS: SessionLimits = SessionLimits {
+        max_message: 700,
+        message_type: MessageType::Any,
+        own_frames_bytes_max: 64 * 1024,
+        echoes: false,
+    };
 
     /// What a session made of some input.
     #[derive(PartialEq, Debug, Default)]
@@ -475,6 +494,29 @@ mod tests {
         let (mut own, mut events) = (Vec::new(), Vec::new());
         assert_eq!(websocket.handle_bytes(&frame(0x81, b"late"), &mut own, &mut events), Ok(()));
         assert_eq!((own, events), (vec![], vec![text("late")]));
+    }
+
+    #[test]
+    fn b25_a_message_of_the_wrong_type_is_refused_at_the_first_byte_of_its_first_frame() {
+        for (message_type, right, wrong) in
+            [(MessageType::Text, 0x81, 0x82), (MessageType::Binary, 0x82, 0x81)]
+        {
+            let limits = SessionLimits { message_type, ..LIMITS };
+            let ping = frame(0x89, b"x");
+            let said =
+                [frame(right, b"taken"), frame(right & 0x0f, b"in "), ping, frame(0x80, b"pieces")].concat();
+            let heard = hear(limits, &[&said]);
+            assert_eq!((heard.events.len(), heard.fault), (3, None), "{message_type:?}");
+            // What came before is heard, and of the wrong message not even a header.
+            for first in [wrong, wrong & 0x0f] {
+                let heard = hear(limits, &[&said, &[first]]);
+                let expected = (3, Some(CloseReason::TypeUnsupported));
+                assert_eq!((heard.events.len(), heard.fault), expected, "{message_type:?} {first:#x}");
+            }
+        }
+        for first in [0x81, 0x82, 0x01, 0x02] {
+            assert_eq!(fault(&[first]), None, "{first:#x}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Phase 3, *accept*: new sockets, a bounded number a turn; what happens when the limit or the descriptors are reached.
 //!
-//! At the connection limit a client is answered 503 and goes; if it stays, it does so for a second, or until others are to
+//! At the connection limit, and when memory is short, a client is answered 503 and goes; if it stays, it does so for a second, or until others are to
 //! be told the same: those have their descriptors from a reserve. Without descriptors the queue is left alone and tried
 //! again on every close and every 100 ms, without spinning; after a second of that, clients are answered one by one
 //! through the spare descriptor, so that none waits in the dark (GUARANTEES C1-C3).
@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::connection::{Connection, Http, Mark, Phase};
 use super::reactor::Reactor;
 use super::turn::Shard;
-use crate::model::{Blame, CloseReason, ConnectionId, RejectReason, Time};
+use crate::model::{Blame, CloseReason, ConnectionId, Grade, RejectReason, Time};
 use crate::net::Transport;
 
 /// Pause between two attempts while descriptors are short, or after an error nobody knows.
@@ -195,7 +195,8 @@ impl<R: Reactor> Shard<R> {
             Ok(arrival) => arrival,
             Err(reason) => return self.turn_away(socket, reason),
         };
-        let is_within_limit = self.budget.try_take();
+        let no_room = self.refusal_of_new();
+        let is_within_limit = no_room.is_none();
         let mut http = Http::new(self.now, self.config.handshake_timeout);
         http.is_from_proxy = arrival.is_from_proxy;
         http.awaits_proxy_header = self.config.proxy_protocol;
@@ -219,8 +220,7 @@ impl<R: Reactor> Shard<R> {
             tracing::warn!(event = "register_failed", shard = self.id.0, %error);
             return self.end(id.slot, CloseReason::Internal, Blame::Us);
         }
-        let refusal = match over_address {
-            _ if !is_within_limit => Some(RejectReason::ConnectionLimit),
+        let refusal = match no_room.or(over_address) {
             None if !self.is_within_rate() => Some(RejectReason::Admission),
             reason => reason,
         };
@@ -244,6 +244,14 @@ impl<R: Reactor> Shard<R> {
             self.accepting.due = self.accepting.due.max(self.now).after(interval);
         }
         is_within
+    }
+
+    /// Why whoever comes now finds no room; if there is, it is taken.
+    fn refusal_of_new(&self) -> Option<RejectReason> {
+        if self.memory.grade >= Grade::Closed {
+            return Some(RejectReason::Memory);
+        }
+        (!self.budget.try_take()).then_some(RejectReason::ConnectionLimit)
     }
 
     /// 2 to 10 seconds, so that those who were refused do not come back together.

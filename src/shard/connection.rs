@@ -16,7 +16,7 @@ use crate::delivery::{Feeds, Owed};
 use crate::edge::HeadScanner;
 use crate::model::{Blame, CloseReason, Time, Traffic};
 use crate::net::Transport;
-use crate::session::{ControlAllowance, Inbound, Liveness, LivenessRules};
+use crate::session::{ControlAllowance, Inbound, Liveness, LivenessRules, MESSAGE_FRAME_BYTES_MIN};
 
 /// How long a refused or failed peer may go on sending, once it has our answer, before it is reset.
 pub const LINGER: Duration = Duration::from_secs(1);
@@ -57,7 +57,7 @@ pub enum Mark {
     ReadClosed = 1,
     /// Has sent messages itself: its cursor steps over them.
     Relayed = 2,
-    /// Is only told that the connection limit is reached, and does not count against it.
+    /// Is only told that there is no room, of connections or of memory, and does not count against the limit.
     OverLimit = 4,
     /// Is only told that its address has too many, or comes too fast, and does not count as one of its connections.
     OverAddress = 8,
@@ -243,6 +243,18 @@ impl<S> Connection<S> {
             return inbound.may_compress();
         }
         self.owed.subscriptions().first().is_some_and(|subscription| subscription.cursor.has_agreed())
+    }
+
+    /// Bytes that hold no more than `messages` of an open connection, however small they are; one, to see whether anything
+    /// waits, if it may send none.
+    pub fn read_room(&self, messages: usize) -> usize {
+        let Phase::Open(open) = &self.phase else { return 0 };
+        let frame_left = open.as_ref().map_or(0, |open| open.inbound.frame_bytes_left());
+        match messages {
+            0 => 1,
+            _ if frame_left == 0 => messages.saturating_mul(MESSAGE_FRAME_BYTES_MIN),
+            _ => (messages - 1).saturating_mul(MESSAGE_FRAME_BYTES_MIN).saturating_add(frame_left),
+        }
     }
 
     /// When a socket that takes nothing has been patient long enough: the strictest of its channels.

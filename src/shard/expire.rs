@@ -41,6 +41,7 @@ impl<R: Reactor> Shard<R> {
         self.timers = timers;
         self.step_drain();
         self.ends.summarise(self.now);
+        self.shed();
         if self.has_sweep_to_do() && self.now >= self.sweep.due {
             self.sweep();
         }
@@ -78,8 +79,8 @@ impl<R: Reactor> Shard<R> {
         if self.now >= connection.stall_deadline(&self.feeds) {
             return self.close(slot, CloseReason::SlowConsumer, None);
         }
-        if connection.unpublished > 0 {
-            // It is not read while its messages wait for room: its silence, and what it has begun, are on us.
+        if connection.unpublished > 0 || self.senders.is_resting(slot, self.now) {
+            // It is not read while its messages wait for room, or it rests: its silence, and what it has begun, are on us.
             connection.liveness.on_heard(self.now);
             if let Phase::Open(Some(open)) = &mut connection.phase
                 && open.message_deadline != Time::NEVER
@@ -110,7 +111,7 @@ impl<R: Reactor> Shard<R> {
 
     /// Whether a sweep would find anything.
     pub(super) fn has_sweep_to_do(&self) -> bool {
-        self.counters.journal_bytes.get() > 0
+        self.counters.journal_bytes.get() > 0 || self.has_history_to_restore()
     }
 
     /// Lets go of messages that have grown too old, and of what was kept for readers that have caught up: a bounded
@@ -118,6 +119,7 @@ impl<R: Reactor> Shard<R> {
     fn sweep(&mut self) {
         let channels: Vec<_> = self.feeds.indices_from(self.sweep.next, SWEPT_PER_TURN).collect();
         for channel in &channels {
+            self.adjust_history(*channel);
             let Some(feed) = self.feeds.get_mut(*channel) else { continue };
             feed.retain(self.now);
             let members = self.hub.members(*channel).len() as u32;
@@ -133,6 +135,7 @@ impl<R: Reactor> Shard<R> {
             self.sweep.next = channels.last().map_or(0, |last| last.0 + 1);
             return;
         }
+        self.end_adjusting_history();
         self.counters.journal_bytes.set(self.sweep.bytes);
         self.sweep = Sweep { due: self.now.after(SWEEP), ..Sweep::default() };
     }

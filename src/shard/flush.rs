@@ -26,6 +26,7 @@ impl<R: Reactor> Shard<R> {
             let Some(connection) = self.slots.get_mut(slot) else { continue };
             if std::mem::take(&mut connection.is_write_listed) {
                 self.visit(slot);
+                self.note_memory(slot);
             }
         }
         self.release_held_news();
@@ -142,6 +143,7 @@ impl<R: Reactor> Shard<R> {
             self.counters.writes_blocked.add(1);
             self.counters.lagging.add(1);
             self.arm(slot);
+            self.note_memory(slot);
         } else if has_more {
             self.write_list.push(slot, &mut connection.is_write_listed);
         } else if matches!(connection.phase, Phase::Closing(_)) {

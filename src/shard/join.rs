@@ -66,13 +66,14 @@ impl<R: Reactor> Shard<R> {
         let members = self.hub.members(channel).len() as u32;
         if self.feeds.get(channel).is_none() {
             let Some(numbering) = self.hub.numbering(channel) else { return Offset(0) };
-            let settings = self.config.channels.settings_for(name);
+            let settings = self.settings_now(name);
             self.feeds.insert(channel, Feed::new(settings, numbering.epoch(), numbering.next()));
         }
+        let is_deflated = self.keeps_deflated(channel);
         let Some(feed) = self.feeds.get_mut(channel) else { return Offset(0) };
         let cursor = feed.journal.next();
         feed.on_join(cursor, members);
-        feed.journal.keep_deflated(self.hub.deflating(channel) > 0);
+        feed.journal.keep_deflated(is_deflated);
         cursor
     }
 
@@ -134,7 +135,7 @@ impl<R: Reactor> Shard<R> {
         if cursor.wants_deflated() {
             self.hub.end_deflating(channel);
         }
-        let is_deflated = self.hub.deflating(channel) > 0;
+        let is_deflated = self.keeps_deflated(channel);
         self.counters.subscriptions.sub(1);
         if let Some(feed) = self.feeds.get_mut(channel) {
             feed.on_leave(member, left.members, self.now);

@@ -15,6 +15,7 @@ mod expire;
 mod flush;
 mod group;
 mod join;
+mod memory;
 mod outbox;
 mod pending;
 pub mod reactor;
@@ -24,6 +25,7 @@ mod reap;
 mod receive;
 mod relay;
 mod runs;
+mod senders;
 mod slots;
 mod turn;
 mod wait;
@@ -36,7 +38,7 @@ use std::sync::Arc;
 use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::metrics::ShardCounters;
+use crate::metrics::{MemoryBudget, ShardCounters};
 use crate::model::ShardId;
 use crate::net::{ConnectionBudget, Listener, sys};
 use reactor::{MioReactor, Poller};
@@ -59,6 +61,8 @@ pub struct ShardSetup {
     pub clock: Clock,
     /// How many connections the process may hold.
     pub budget: ConnectionBudget,
+    /// How much memory the process may hold.
+    pub memory: MemoryBudget,
     /// Start of everything random on this shard.
     pub seed: u64,
 }
@@ -69,7 +73,7 @@ pub struct ShardSetup {
 /// # Errors
 /// The event loop could not be set up or failed: the process cannot go on without it.
 pub fn run(setup: ShardSetup) -> io::Result<()> {
-    let ShardSetup { id, config, bus, counters, listeners, poller, clock, budget, seed } = setup;
+    let ShardSetup { id, config, bus, counters, listeners, poller, clock, budget, memory, seed } = setup;
     if config.private_fds {
         sys::unshare_descriptor_table()?;
     }
@@ -80,7 +84,7 @@ pub fn run(setup: ShardSetup) -> io::Result<()> {
         }
     }
     let reactor = MioReactor::new(poller, listeners, clock, seed)?;
-    let mut shard = Shard::new(ShardParts { id, config, bus, counters, budget, seed }, reactor);
+    let mut shard = Shard::new(ShardParts { id, config, bus, counters, budget, memory, seed }, reactor);
     while !shard.is_stopped() {
         shard.turn()?;
     }

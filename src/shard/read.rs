@@ -1,7 +1,8 @@
 //! Phase 4, *read*: ready sockets; bytes to the edge or the session, commands to the hub.
 //!
 //! A socket is read until a short read says that it is drained, or its budget is spent: then it stays on the list.
-//! After the peer's end was announced a short read says nothing; it is read on to the end.
+//! After the peer's end was announced a short read says nothing; it is read on to the end. From an open connection no
+//! more is read than the messages that it may send now can have: the rest stays in its socket, and the kernel pushes back.
 
 use std::io;
 
@@ -10,22 +11,24 @@ use super::connection::{Awaits, Mark, Open, Phase};
 use super::reactor::Reactor;
 use super::turn::Shard;
 use crate::config::limits::{
-    COMPRESSED_READ_BYTES, HEADS_PER_TURN, MESSAGE_TIMEOUT, OWN_FRAMES_BYTES_MAX, READ_BYTES_PER_TURN,
-    REQUESTS_PER_CONNECTION_MAX,
+    COMPRESSED_READ_BYTES, HEADS_PER_TURN, MESSAGE_TIMEOUT, MESSAGES_READ_PER_TURN, OWN_FRAMES_BYTES_MAX,
+    READ_BYTES_PER_TURN, REQUESTS_PER_CONNECTION_MAX,
 };
 use crate::delivery::OwnFull;
 use crate::edge::{Decision, Scan};
-use crate::model::{Blame, CloseReason, RejectReason, Time};
+use crate::model::{Blame, CloseReason, Grade, RejectReason, Time};
 use crate::net::Transport;
 use crate::session::{Event, Inbound, Inflater};
 
 impl<R: Reactor> Shard<R> {
     pub(super) fn read(&mut self) {
+        self.end_rests();
         let mut buffer = std::mem::take(&mut self.read_buffer);
         self.heads_left = HEADS_PER_TURN;
         for _ in 0..self.read_list.len() {
             let Some(slot) = self.read_list.pop() else { break };
             self.read_connection(slot, &mut buffer);
+            self.note_memory(slot);
         }
         self.read_buffer = buffer;
         self.evict_pending();
@@ -40,30 +43,42 @@ impl<R: Reactor> Shard<R> {
             return self.read_list.push(slot, &mut connection.is_read_listed);
         }
         let mut left = READ_BYTES_PER_TURN;
+        let mut messages_left = MESSAGES_READ_PER_TURN;
         while let Some(connection) = self.slots.get_mut(slot) {
-            // A joining or paused connection is listed again when it goes on.
-            let is_paused = connection.unpublished > 0 && matches!(connection.phase, Phase::Open(_));
+            let is_open = matches!(connection.phase, Phase::Open(_));
+            // A joining, paused or resting connection is listed again when it goes on.
+            let is_paused =
+                is_open && (connection.unpublished > 0 || self.senders.is_resting(slot, self.now));
             if is_paused || matches!(connection.phase, Phase::Joining(_) | Phase::Ended { .. }) {
                 return;
             }
             // What is compressed may become far more: less is read at a time, and what it became counts.
             let most = if connection.may_compress() { COMPRESSED_READ_BYTES } else { buffer.len() };
-            let room = most.min(left);
+            let messages_room = messages_left.min(self.senders.room(slot, self.now));
+            let room = if is_open { connection.read_room(messages_room) } else { most };
+            let room = room.min(most).min(left);
+            let messages_before = self.counters.messages_in.get();
             match connection.socket.read(&mut buffer[..room]) {
                 Ok(0) => return self.handle_end_of_file(slot),
                 Ok(length) => {
                     self.counters.bytes_in.add(length as u64);
-                    if !matches!(connection.phase, Phase::Open(_)) {
+                    if !is_open {
                         connection.liveness.on_heard(self.now);
                     }
                     connection.traffic.bytes_in += length as u64;
                     let is_drained = length < room && !connection.marks.has(Mark::ReadClosed);
                     self.handle_bytes(slot, &buffer[..length]);
                     left = left.saturating_sub(length + self.inflater.take_bytes());
+                    let messages = (self.counters.messages_in.get() - messages_before) as usize;
+                    messages_left = messages_left.saturating_sub(messages);
+                    self.senders.take(slot, messages, self.now);
+                    if is_open && messages_room == 0 && self.is_open(slot) {
+                        return self.handle_overrun(slot);
+                    }
                     if is_drained {
                         return self.note_read_dry(slot);
                     }
-                    if left == 0 {
+                    if left == 0 || messages_left == 0 {
                         return self.list_read(slot);
                     }
                 }
@@ -71,6 +86,10 @@ impl<R: Reactor> Shard<R> {
                 Err(_) => return self.end(slot, CloseReason::Reset, Blame::Peer),
             }
         }
+    }
+
+    fn is_open(&self, slot: u32) -> bool {
+        self.slots.get(slot).is_some_and(|connection| matches!(connection.phase, Phase::Open(_)))
     }
 
     fn note_read_dry(&mut self, slot: u32) {
@@ -160,6 +179,10 @@ impl<R: Reactor> Shard<R> {
                     let retry_after_s = self.retry_after_seconds();
                     return self.refuse(slot, RejectReason::Draining, Some(retry_after_s));
                 }
+                Decision::Join { .. } if self.memory.grade >= Grade::Closed => {
+                    let retry_after_s = self.retry_after_seconds();
+                    return self.refuse(slot, RejectReason::Memory, Some(retry_after_s));
+                }
                 Decision::Join { response, channels, compression } => {
                     return self.join(slot, response, &channels, compression);
                 }
@@ -186,9 +209,13 @@ impl<R: Reactor> Shard<R> {
     }
 
     fn handle_frame_bytes(&mut self, slot: u32, input: &[u8]) {
-        let limits = self.session_limits;
+        let mut limits = self.session_limits;
         let Some(connection) = self.slots.get_mut(slot) else { return };
         let may_compress = connection.may_compress();
+        if let [subscription] = connection.owed.subscriptions() {
+            let feed = self.feeds.get(subscription.channel);
+            limits.message_type = feed.map_or(limits.message_type, |feed| feed.settings.message_type);
+        }
         let Phase::Open(place) = &mut connection.phase else { return };
         let open = place.get_or_insert_with(|| {
             Box::new(Open { inbound: Inbound::new(limits, may_compress), message_deadline: Time::NEVER })

@@ -14,13 +14,20 @@ impl<R: Reactor> Shard<R> {
         }
         self.counters.channels.set(self.hub.len() as u64);
         self.counters.channels_homed.set(self.hub.homed() as u64);
-        if self.ended.is_empty() {
-            return;
+        if !self.ended.is_empty() {
+            self.give_back();
         }
+        self.settle_memory();
+    }
+
+    /// Gives back what the connections had that ended in this turn.
+    fn give_back(&mut self) {
         for (slot, peer) in std::mem::take(&mut self.ended) {
             let id = self.slots.id(slot);
             self.forget_slot(slot);
             let Some(connection) = self.slots.remove(slot) else { continue };
+            self.note_memory(slot);
+            self.senders.forget(slot);
             if !connection.marks.has(Mark::OverLimit) {
                 self.budget.give_back();
             } else {
@@ -54,7 +61,9 @@ impl<R: Reactor> Shard<R> {
             debug_assert_eq!(left, (0, 0, 0), "open, subscriptions, lagging of no connection");
             debug_assert_eq!(counters.pending.get(), 0, "pending of no connection");
             debug_assert!(self.clients.is_empty(), "clients of no connection");
+            debug_assert!(self.senders.is_empty(), "senders of no connection");
             debug_assert_eq!(self.accepting.refused, 0, "refused connections of none");
+            debug_assert!(self.memory.is_at_rest(), "{:?} of no connection", self.memory);
         }
     }
 }

@@ -21,6 +21,7 @@ impl<R: Reactor> Shard<R> {
                 break;
             }
             let Some(order) = self.receiver.next_order() else { break };
+            self.memory.on_bus -= order.bytes() as i64;
             self.handle_order(order);
         }
         self.outbox.flush(&self.bus);
@@ -30,6 +31,7 @@ impl<R: Reactor> Shard<R> {
                 break;
             }
             let Some(Publish { publication, on_receipt }) = self.receiver.next_publish() else { break };
+            self.memory.on_bus -= publication.bytes() as i64;
             self.number(publication, on_receipt);
         }
         self.counters.outbox.set(self.outbox.waiting() as u64);
@@ -78,6 +80,7 @@ impl<R: Reactor> Shard<R> {
         let position = numbering.take_next();
         for shard in numbering.interested_shards() {
             let numbered = Numbered { offset: position.offset, publication: publication.clone() };
+            self.memory.on_bus += publication.bytes() as i64;
             self.outbox.send(&self.bus, shard, Order::Deliver(numbered));
         }
         self.counters.published.add(1);
@@ -90,6 +93,9 @@ impl<R: Reactor> Shard<R> {
 
     /// Deflates a message once for every subscriber of the process that reads it so.
     fn deflate(&mut self, channel: ChannelIndex, publication: &mut Publication) {
+        if self.declines_compression(self.hub.would_begin_deflater(channel)) {
+            return;
+        }
         let rules = &self.config.channels;
         let Some(deflater) = self.hub.deflater_mut(channel, |name| rules.settings_for(name)) else { return };
         let Some((kind, payload)) = encoding::data_of(&publication.frame) else { return };
@@ -116,7 +122,7 @@ impl<R: Reactor> Shard<R> {
     fn append(&mut self, channel: ChannelIndex, epoch: Epoch, offset: Offset, publication: &Publication) {
         let members = self.hub.members(channel).len() as u32;
         if self.feeds.get(channel).is_none() {
-            let settings = self.config.channels.settings_for(&publication.channel);
+            let settings = self.settings_now(&publication.channel);
             if members == 0 && settings.history_messages == 0 {
                 self.maybe_idle.push(channel);
                 return;
@@ -167,6 +173,7 @@ impl<R: Reactor> Shard<R> {
             let (epoch, next) = (numbering.epoch(), numbering.next());
             let attach =
                 Attach { channel: name.clone(), ticket, epoch, next, retained: self.retained(channel, name) };
+            self.memory.on_bus += attach.bytes() as i64;
             self.outbox.send(&self.bus, from, Order::Attach(Box::new(attach)));
         }
     }
@@ -199,7 +206,7 @@ impl<R: Reactor> Shard<R> {
 
     fn handle_attach(&mut self, attach: &Attach) {
         let Some((channel, waiting)) = self.hub.attach(&attach.channel, attach.ticket) else { return };
-        let settings = self.config.channels.settings_for(&attach.channel);
+        let settings = self.settings_now(&attach.channel);
         let first = attach.retained.first().map_or(attach.next, |numbered| numbered.offset);
         let feed = self.feeds.insert(channel, Feed::new(settings, attach.epoch, first));
         for numbered in &attach.retained {

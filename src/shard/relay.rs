@@ -9,7 +9,7 @@ use super::connection::Mark;
 use super::reactor::Reactor;
 use super::turn::Shard;
 use crate::bus::{Full, Publish};
-use crate::model::{CloseReason, ConnectionId, PayloadKind, Publication, ShardId};
+use crate::model::{CloseReason, ConnectionId, Grade, PayloadKind, Publication, ShardId};
 
 /// Messages of paused senders, oldest first: a queue for each home, so that one that is full delays no other's.
 #[derive(Debug)]
@@ -48,6 +48,7 @@ impl<R: Reactor> Shard<R> {
         let refused = if must_wait { Some(publication) } else { self.submit(publication) };
         if let Some(publication) = refused {
             self.counters.publish_pushbacks.add(1);
+            self.counters.memory_pauses.add(u64::from(self.memory.grade >= Grade::Refusing));
             self.pause(origin.connection, publication);
             if let Some(connection) = self.slots.get_mut(slot) {
                 connection.unpublished = connection.unpublished.saturating_add(1);
@@ -58,6 +59,7 @@ impl<R: Reactor> Shard<R> {
     fn pause(&mut self, sender: ConnectionId, publication: Publication) {
         let home = self.home_of(&publication);
         self.paused.waiting += 1;
+        self.memory.paused += publication.bytes();
         self.paused.queues[home.index()].push_back((sender, publication));
     }
 
@@ -73,11 +75,13 @@ impl<R: Reactor> Shard<R> {
 
     fn retry_paused_for(&mut self, home: usize) {
         while let Some((sender, publication)) = self.paused.queues[home].pop_front() {
+            let bytes = publication.bytes();
             if let Some(publication) = self.submit(publication) {
                 // Order within a sender holds: everything behind waits as well.
                 return self.paused.queues[home].push_front((sender, publication));
             }
             self.paused.waiting -= 1;
+            self.memory.paused -= bytes;
             if !self.slots.contains(sender) {
                 continue;
             }
@@ -93,11 +97,17 @@ impl<R: Reactor> Shard<R> {
         ShardId::home_of(&publication.channel, self.bus.shard_count())
     }
 
-    /// Sends a message to its home, which may be here; hands it back when there is no room.
+    /// Sends a message to its home, which may be here; hands it back when there is no room, or memory is short.
     fn submit(&mut self, publication: Publication) -> Option<Publication> {
+        if self.memory.grade >= Grade::Refusing {
+            return Some(publication);
+        }
         if self.home_of(&publication) != self.id {
+            let bytes = publication.bytes() as i64;
             let publish = Publish { publication, on_receipt: None };
-            return self.bus.publish(publish).err().map(|Full(back)| back.publication);
+            let refused = self.bus.publish(publish).err().map(|Full(back)| back.publication);
+            self.memory.on_bus += if refused.is_some() { 0 } else { bytes };
+            return refused;
         }
         if !self.takes_publishes() || self.is_congested() || self.has_deflated_enough() {
             return Some(publication);

@@ -14,21 +14,23 @@ use super::connection::Connection;
 use super::drain::Drain;
 use super::ends::Ends;
 use super::expire::Sweep;
+use super::memory::Memory;
 use super::outbox::Outbox;
 use super::pending::Pending;
 use super::reactor::{Reactor, Readiness};
 use super::ready::ReadyList;
 use super::relay::Paused;
 use super::runs::Runs;
+use super::senders::Senders;
 use super::slots::Slots;
 use crate::bus::{Bus, Receiver};
 use crate::clock::{Timer, Wheel};
-use crate::config::Config;
 use crate::config::limits::{OWN_FRAMES_BYTES_MAX, READ_BYTES_PER_TURN};
+use crate::config::{Config, MessageType};
 use crate::delivery::Feeds;
 use crate::edge::Edge;
 use crate::hub::Hub;
-use crate::metrics::{Histograms, ShardCounters};
+use crate::metrics::{Histograms, MemoryBudget, ShardCounters};
 use crate::model::{ChannelIndex, ConnectionId, Origin, ShardId, Time};
 use crate::net::ConnectionBudget;
 use crate::session::{Event, Inflater, LivenessRules, Phases, SessionLimits};
@@ -48,6 +50,8 @@ pub struct ShardParts {
     pub counters: Arc<ShardCounters>,
     /// How many connections the process may hold.
     pub budget: ConnectionBudget,
+    /// How much memory the process may hold.
+    pub memory: MemoryBudget,
     /// Start of its epochs.
     pub seed: u64,
 }
@@ -61,6 +65,7 @@ pub struct Shard<R: Reactor> {
     pub(super) bus: Bus,
     pub(super) receiver: Receiver,
     pub(super) budget: ConnectionBudget,
+    pub(super) memory: Memory,
     pub(super) reactor: R,
     pub(super) now: Time,
     pub(super) slots: Slots<Connection<R::Socket>>,
@@ -91,6 +96,7 @@ pub struct Shard<R: Reactor> {
     pub(super) heads_left: usize,
     pub(super) outbox: Outbox,
     pub(super) paused: Paused,
+    pub(super) senders: Senders,
     pub(super) accepting: AcceptState,
     pub(super) pending: Pending,
     pub(super) clients: Clients,
@@ -113,7 +119,7 @@ pub struct Shard<R: Reactor> {
 impl<R: Reactor> Shard<R> {
     /// A shard without connections.
     pub fn new(parts: ShardParts, mut reactor: R) -> Self {
-        let ShardParts { id, config, bus, counters, budget, seed } = parts;
+        let ShardParts { id, config, bus, counters, budget, memory, seed } = parts;
         let now = reactor.now();
         Self {
             id,
@@ -126,6 +132,7 @@ impl<R: Reactor> Shard<R> {
             clients: Clients::default(),
             pending: Pending::new(config.pending_max(budget.max())),
             budget,
+            memory: Memory::new(memory),
             wheel: Wheel::new(now),
             hub: Hub::new(id, bus.shard_count(), seed),
             feeds: Feeds::default(),
@@ -138,6 +145,7 @@ impl<R: Reactor> Shard<R> {
             phases: Phases::starting_at(seed as u16),
             session_limits: SessionLimits {
                 max_message: config.max_message,
+                message_type: MessageType::Any,
                 own_frames_bytes_max: if config.echo {
                     config.max_message.saturating_add(OWN_FRAMES_BYTES_MAX)
                 } else {
@@ -156,6 +164,7 @@ impl<R: Reactor> Shard<R> {
             heads_left: 0,
             outbox: Outbox::new(bus.shard_count()),
             paused: Paused::new(bus.shard_count()),
+            senders: Senders::new(if config.echo { 0 } else { config.client_rate }),
             accepting: AcceptState::default(),
             drain: None,
             sweep: Sweep::default(),

@@ -30,6 +30,7 @@ impl<R: Reactor> Shard<R> {
         self.receiver.awake();
         self.now = self.reactor.now();
         result?;
+        self.take_grade();
         for index in 0..self.readiness.len() {
             let ready = self.readiness[index];
             self.dispatch(ready);
@@ -52,6 +53,7 @@ impl<R: Reactor> Shard<R> {
         if let Some((held_until, _)) = self.held_news.front() {
             due = due.min(*held_until);
         }
+        due = due.min(self.memory.next_shed_at());
         if let Some(drain) = &self.drain {
             due = due.min(drain.next_step_at());
         }
@@ -59,6 +61,7 @@ impl<R: Reactor> Shard<R> {
         if self.has_sweep_to_do() {
             due = due.min(self.sweep.due);
         }
+        due = due.min(self.senders.due());
         if self.outbox.waiting() > 0 || !self.paused.is_empty() {
             due = due.min(now.after(RETRY));
         }

@@ -104,6 +104,21 @@ fn the_poll_and_unsafe_are_found_outside_their_files() {
 }
 
 #[test]
+fn c13_a_hasher_of_ones_own_is_found() {
+    let hashers = |path: &str, text: &str| lines(&rules::hashers(&Source::new(path, text)));
+    let text = "use std::collections::HashMap;\nuse std::hash::BuildHasherDefault;\ntype M = rustc_hash::FxHashMap<u8, u8>;\n";
+    assert_eq!(hashers("src/hub/hub.rs", text), [2, 3, 3]);
+    assert_eq!(hashers("src/edge/field.rs", "fn f() { HashMap::with_hasher(S) }\n"), [1]);
+    assert!(
+        hashers("src/hub/hub.rs", "// No FxHashMap here.\nfn f(hash: u64) -> HashMap<u8, u8> {}\n")
+            .is_empty()
+    );
+    assert_eq!(hashers("src/net/tcp.rs", "impl BuildHasher for Fixed {}\n"), [1]);
+    assert!(hashers("src/net/tcp.rs", "use std::hash::{BuildHasher, RandomState};\n").is_empty());
+    assert!(hashers("src/hub/tests.rs", text).is_empty());
+}
+
+#[test]
 fn the_line_after_the_budget_is_found_and_test_lines_do_not_count() {
     let full = "fn f() {}\n".repeat(LINES_MAX);
     let length = |text: &str| rules::length(&Source::new("src/hub/mod.rs", text)).len();

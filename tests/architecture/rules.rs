@@ -230,6 +230,33 @@ pub fn single_owners(source: &Source) -> Vec<Finding> {
     findings
 }
 
+/// Ways to a map that hashes the same in every process: whoever chooses its keys can make all of them collide.
+const FIXED_HASHERS: &[&str] = &[
+    "BuildHasher for",
+    "BuildHasherDefault",
+    "DefaultHasher",
+    "with_hasher",
+    "with_capacity_and_hasher",
+    "rustc_hash",
+    "FxHashMap",
+    "FxHashSet",
+    "fnv",
+    "ahash",
+    "foldhash",
+    "hashbrown",
+];
+
+/// A map with a hasher of its own: those of the standard library, without one, are keyed at random (GUARANTEES C13).
+pub fn hashers(source: &Source) -> Vec<Finding> {
+    if source.is_test_file() {
+        return Vec::new();
+    }
+    let found =
+        FIXED_HASHERS.iter().flat_map(|word| source.find_words(word).into_iter().map(move |at| (at, word)));
+    let cure = "use HashMap or HashSet with the hasher they come with";
+    found.map(|(at, word)| finding(source, at, format!("a hasher is chosen: `{word}`"), cure)).collect()
+}
+
 /// A file with more production lines than one noun should need.
 pub fn length(source: &Source) -> Vec<Finding> {
     if source.is_test_file() || source.production_lines <= LINES_MAX {

@@ -10,6 +10,7 @@ mod kit;
 mod allocations;
 mod compression;
 mod memory;
+mod refusals;
 mod writes;
 
 use kit::Rig;

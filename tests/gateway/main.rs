@@ -14,10 +14,14 @@ mod compression;
 mod drain;
 mod ends;
 mod frames;
+mod hostile;
 #[path = "../simulation/inflater.rs"]
 mod inflater;
+mod kernel;
 mod kit;
 mod liveness;
+mod memory;
+mod messages;
 mod order;
 mod publish;
 mod relay;

@@ -12,6 +12,7 @@ use super::world::{Setup, World};
 fn chat(seed: u64) -> World {
     let mut setup = Setup::new(seed);
     setup.channels[0].1 = ChannelSettings { relay: true, ..ChannelSettings::default() };
+    setup.config.client_rate = 0;
     let mut world = World::new(setup);
     let witness = world.join(0, &[0]);
     world.clients[witness].witnesses.push(0);

@@ -9,6 +9,8 @@ mod cases_admission;
 mod cases_alarm;
 mod cases_closing;
 mod cases_compression;
+mod cases_flood;
+mod cases_memory;
 mod cases_order;
 mod cases_transport;
 mod client;

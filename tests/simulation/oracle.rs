@@ -116,7 +116,7 @@ fn check_end(world: &World, client: &Client) -> Result<(), String> {
     if let Some((code, reason)) = &client.close {
         let is_expected = match code {
             1000 => client.has_left,
-            1008 => client.has_misbehaved,
+            1008 | 4102 => client.has_misbehaved,
             1012 => world.is_draining && reason.starts_with("draining;in="),
             4101 => return check_slow_consumer(world, client),
             4105 => client.reader != Reader::Healthy || !client.answers_pings,
@@ -188,6 +188,8 @@ pub fn check_empty(world: &mut World) -> Result<(), String> {
     if stepped_over > relayed {
         return Err(format!("{stepped_over} own messages stepped over of {relayed}"));
     }
+    // Less than nothing would show as nothing.
+    let accounted = world.memory.hold(1000);
     for (name, value) in [
         ("connections", world.total(|counters| counters.connections.get())),
         ("pending", world.total(|counters| counters.pending.get())),
@@ -196,6 +198,7 @@ pub fn check_empty(world: &mut World) -> Result<(), String> {
         ("lagging", world.total(|counters| counters.lagging.get())),
         ("outbox", world.total(|counters| counters.outbox.get())),
         ("journal_bytes", world.total(|counters| counters.journal_bytes.get())),
+        ("accounted memory", world.memory.used().abs_diff(1000)),
         ("budget", world.budget.used() as u64),
         ("connection_count", world.shards.iter().map(|shard| shard.shard.connection_count() as u64).sum()),
         ("channel_count", world.shards.iter().map(|shard| shard.shard.channel_count() as u64).sum()),
@@ -205,6 +208,7 @@ pub fn check_empty(world: &mut World) -> Result<(), String> {
             return Err(format!("{name} is {} when all are gone", value as i64));
         }
     }
+    drop(accounted);
     let accepted = world.total(|counters| counters.accepted.get());
     let closed: u64 = CloseReason::ALL.iter().map(|reason| world.closed(*reason)).sum();
     // Who is refused at the limit is accepted, told so, and closed like everybody.

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tidegate::bus::{Bus, Full, Publish};
+use tidegate::metrics::MemoryBudget;
 use tidegate::model::{PayloadKind, Publication, Time};
 
 use super::ledger::{Ledger, MessageId, Sent, frame_bytes, payload};
@@ -50,7 +51,14 @@ impl Publisher {
     }
 
     /// Sends the next message if it may; whether it went out.
-    pub fn work(&mut self, bus: &Bus, ledger: &mut Ledger, now: Time, step: u64) -> bool {
+    pub fn work(
+        &mut self,
+        bus: &Bus,
+        memory: &MemoryBudget,
+        ledger: &mut Ledger,
+        now: Time,
+        step: u64,
+    ) -> bool {
         if self.waits_for_receipts && self.outstanding > 0 {
             return false;
         }
@@ -65,6 +73,7 @@ impl Publisher {
         match bus.publish(Publish { publication, on_receipt: Some(on_receipt) }) {
             Ok(()) => {
                 let frame_bytes = frame_bytes(bytes.len());
+                memory.add(frame_bytes as i64);
                 ledger.on_sent(id, Sent { channel, frame_bytes, at: now, step, client: None });
                 self.queue.pop_front();
                 self.sequence += 1;

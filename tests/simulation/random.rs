@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::Rng;
 use rand::rngs::SmallRng;
-use tidegate::config::{ChannelSettings, LagPolicy};
+use tidegate::config::{ChannelSettings, LagPolicy, MessageType};
 
 use super::client::{Reader, Tamper};
 use super::oracle::{check_delivery, check_empty};
@@ -28,6 +28,7 @@ fn settings(random: &mut SmallRng) -> ChannelSettings {
         compression_level: random.random_range(1..=9),
         compression_min_size: one_of(random, &[0, 32, 200]),
         compression_epoch: one_of(random, &[1, 2, 5, 64]),
+        message_type: MessageType::Any,
     }
 }
 

@@ -12,7 +12,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tidegate::bus::{Answer, Bus, Order, Page, Question, Wake};
 use tidegate::config::{ChannelRule, ChannelSettings, Config};
-use tidegate::metrics::ShardCounters;
+use tidegate::metrics::{MemoryBudget, ShardCounters};
 use tidegate::model::{Blame, ChannelName, CloseReason, Pattern, ShardId, Time};
 use tidegate::net::ConnectionBudget;
 use tidegate::shard::{Shard, ShardParts};
@@ -43,6 +43,8 @@ pub struct Setup {
     pub shards: usize,
     pub lane_capacity: usize,
     pub max_connections: usize,
+    /// Budget of memory in bytes; 0: none.
+    pub memory: u64,
     pub config: Config,
     /// Names and settings; a name may be given by [`homed`].
     pub channels: Vec<(String, ChannelSettings)>,
@@ -56,6 +58,7 @@ impl Setup {
             shards: 1,
             lane_capacity: 64,
             max_connections: 100_000,
+            memory: 0,
             config: Config::default(),
             channels: vec![("c".to_owned(), ChannelSettings::default())],
         }
@@ -82,6 +85,7 @@ pub struct World {
     pub clock: Rc<Cell<Time>>,
     pub started: Time,
     pub budget: ConnectionBudget,
+    pub memory: MemoryBudget,
     pub clients: Vec<Client>,
     pub publishers: Vec<Publisher>,
     pub ledger: Ledger,
@@ -99,7 +103,7 @@ pub struct World {
 impl World {
     /// A gateway without clients.
     pub fn new(setup: Setup) -> Self {
-        let Setup { seed, shards, lane_capacity, max_connections, mut config, channels } = setup;
+        let Setup { seed, shards, lane_capacity, max_connections, memory, mut config, channels } = setup;
         let mut ledger = Ledger::default();
         for (name, settings) in channels {
             let mut rule = ChannelRule::new(Pattern::parse(&name).expect("a plain name"));
@@ -114,6 +118,7 @@ impl World {
             rule.compression_level = Some(settings.compression_level);
             rule.compression_min_size = Some(settings.compression_min_size);
             rule.compression_epoch = Some(settings.compression_epoch);
+            rule.message_type = Some(settings.message_type);
             config.channels.rules.push(rule);
             ledger.add_channel(ChannelName::parse(&name).expect("a valid name"), settings);
         }
@@ -122,6 +127,7 @@ impl World {
         let wakers = (0..shards).map(|_| Box::new(NoWake) as Box<dyn Wake>).collect();
         let bus = Bus::new(wakers, lane_capacity);
         let budget = ConnectionBudget::new(max_connections).with_address_limits(&config);
+        let memory = MemoryBudget::new(memory);
         let config = Arc::new(config);
         let sim_shard = |index: usize| {
             let seed = seed.wrapping_mul(31).wrapping_add(index as u64);
@@ -133,6 +139,7 @@ impl World {
                 bus: bus.clone(),
                 counters: Arc::clone(&counters),
                 budget: budget.clone(),
+                memory: memory.clone(),
                 seed,
             };
             let reactor = SimReactor { host: Rc::clone(&host), clock: Rc::clone(&clock) };
@@ -144,6 +151,7 @@ impl World {
             clock,
             started,
             budget,
+            memory,
             clients: Vec::new(),
             publishers: Vec::new(),
             ledger,
@@ -250,7 +258,7 @@ impl World {
     pub fn publisher_works(&mut self, number: usize) -> bool {
         self.step += 1;
         let (now, step) = (self.now(), self.step);
-        self.publishers[number].work(&self.bus, &mut self.ledger, now, step)
+        self.publishers[number].work(&self.bus, &self.memory, &mut self.ledger, now, step)
     }
 
     /// Publishes one message of `length` bytes and settles.

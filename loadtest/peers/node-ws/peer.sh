@@ -15,4 +15,5 @@ version() {
   node -p '["ws", "bufferutil"].reduce((line, name) =>
     `${line}, ${name} ${require(`./'$folder'/node_modules/${name}/package.json`).version}`, `Node ${process.version}`)'
 }
-serve() { exec node $folder/server.js "$1"; }
+# NODE_WS_DEFLATE=1: with permessage-deflate, for the row `ticks` of scripts/measure.
+serve() { exec node $folder/server.js "$1" ${NODE_WS_DEFLATE:+deflate}; }

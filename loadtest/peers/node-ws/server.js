@@ -3,6 +3,9 @@
 // A message becomes a frame once, for all (`Sender.frame`, which the library documents as public), and
 // messages that were read in the same turn of the event loop leave in one write per client. `ws.send` of the
 // same Buffer would make a header, two buffers and a `writev` for each client and message.
+//
+// With `deflate` behind the port it compresses every message for each client, as the library does by itself: what a
+// client was sent before is its own (context takeover), so no frame can be shared.
 
 import WebSocket, { Sender, WebSocketServer } from 'ws';
 
@@ -17,6 +20,8 @@ const UNSENT_BYTES_MAX = 64 * 1024 * 1024;
 const TEXT = 1;
 const BINARY = 2;
 
+const deflates = process.argv[3] === 'deflate';
+
 const clients = new Set();
 /// What this turn has brought: who sent it, and its frame.
 let turn = [];
@@ -27,6 +32,14 @@ function frameOf(data, isBinary) {
 }
 
 function relay(sender, data, isBinary) {
+  if (deflates) {
+    for (const client of clients) {
+      if (client === sender || client.readyState !== WebSocket.OPEN) continue;
+      client.send(data, { binary: isBinary });
+      if (client.bufferedAmount > UNSENT_BYTES_MAX) client.terminate();
+    }
+    return;
+  }
   if (turn.push({ sender, frame: frameOf(data, isBinary) }) === 1) {
     setImmediate(flush);
   }
@@ -57,7 +70,7 @@ const server = new WebSocketServer({
   port,
   backlog: 4096,
   clientTracking: false,
-  perMessageDeflate: false,
+  perMessageDeflate: deflates && { threshold: 0 },
 });
 server.on('connection', (client) => {
   clients.add(client);

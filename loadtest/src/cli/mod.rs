@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::payload::Form;
 use crate::protocol::Kind;
 use crate::publisher::HttpMode;
 use crate::report::assert::{Assertion, Gives};
@@ -16,8 +17,8 @@ use crate::server::bare::BareOptions;
 use crate::sources::Sources;
 use crate::wire::url::Url;
 pub use scenarios::{
-    ChurnOptions, ConnectOptions, FanoutOptions, HoldOptions, IdleOptions, LatencyOptions, SlowOptions,
-    SoakOptions, StormOptions,
+    ChurnOptions, ConnectOptions, FanoutOptions, HoldOptions, HostileKind, HostileOptions, IdleOptions,
+    LatencyOptions, SlowOptions, SoakOptions, StormOptions,
 };
 use values::{byte_rate, duration, publish_by, thread_count};
 
@@ -52,6 +53,8 @@ pub enum Scenario {
     Storm(StormOptions),
     /// Churn, storms and slow readers for hours: the slope of the server's memory
     Soak(SoakOptions),
+    /// Connections that do what no client should, beside --connections canaries: what these notice, and the server's memory
+    Hostile(HostileOptions),
     /// The built-in bare server (started by --limit)
     #[command(hide = true)]
     BareServer(BareOptions),
@@ -81,6 +84,9 @@ pub struct Common {
     /// What subscribers speak once they are connected
     #[arg(long, value_enum, default_value = "plain", help_heading = "Target")]
     pub protocol: Kind,
+    /// Subscribers ask for permessage-deflate (RFC 7692), and fail where it is not agreed on
+    #[arg(long, help_heading = "Target")]
+    pub compression: bool,
     /// Subscribe with Server-Sent Events instead: --url http://host:port/path
     #[arg(long, conflicts_with = "protocol", help_heading = "Target")]
     pub sse: bool,
@@ -122,12 +128,15 @@ pub struct Common {
     /// Admin URL of the second server
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8091", help_heading = "Target")]
     pub versus_admin: Url,
+    /// Subscribers of the second server ask for permessage-deflate
+    #[arg(long, requires = "versus_url", help_heading = "Target")]
+    pub versus_compression: bool,
     /// Options of the bare server.
     #[command(flatten, next_help_heading = "Target")]
     pub bare: BareOptions,
 
-    /// Connections to each server
-    #[arg(long, short = 'n', default_value_t = 1000, help_heading = "Load")]
+    /// Connections to each server; canaries in `hostile`
+    #[arg(long, short = 'n', alias = "canaries", default_value_t = 1000, help_heading = "Load")]
     pub connections: usize,
     /// Source addresses A-B,C; by itself, on loopback 59 from 127.0.0.2 on, and more beyond a third of their ports
     #[arg(long, value_parser = Sources::parse, help_heading = "Load")]
@@ -164,6 +173,9 @@ pub struct Common {
     /// How several messages are put into HTTP requests
     #[arg(long, value_enum, default_value = "auto", help_heading = "Publishing")]
     pub http_mode: HttpMode,
+    /// What messages look like
+    #[arg(long, value_enum, default_value = "letters", help_heading = "Publishing")]
+    pub payload: Form,
     /// Send text instead of binary messages, for --publish ws
     #[arg(long, help_heading = "Publishing")]
     pub text: bool,
@@ -176,7 +188,8 @@ pub struct Common {
     pub ratio_max: Option<f64>,
     /// Fail unless this holds of the first series: 'p99<20ms', 'loss==0', 'cpu_per_delivery<1.1*limit'. May be
     /// repeated. Figures: p50 to p99.99, max, mean, rate, cpu_per_delivery, cpu_per_connection, user_per_unit, loss,
-    /// duplicates, reordered, corrupted, closed, missing, connections, generator_cores, rss_per_connection, any fact.
+    /// duplicates, reordered, corrupted, closed, missing, connections, generator_cores, rss_per_connection,
+    /// wire_per_delivery, compressed, any fact.
     /// Units: us ms s B KiB MiB /s %, or a factor of the same figure of limit or versus
     #[arg(long, value_name = "EXPR", value_parser = Assertion::parse, help_heading = "Outcome")]
     pub assert: Vec<Assertion>,
@@ -211,6 +224,21 @@ impl Scenario {
         }
     }
 
+    /// Bytes of a message, where messages are published.
+    pub fn size(&self) -> Option<usize> {
+        Some(match self {
+            Self::Fanout(options) => options.size,
+            Self::Latency(options) => options.size,
+            Self::Slow(options) => options.size,
+            Self::Hold(options) => options.size,
+            Self::Churn(options) => options.size,
+            Self::Storm(options) => options.size,
+            Self::Soak(options) => options.size,
+            Self::Hostile(options) => options.size,
+            Self::Connect(_) | Self::Idle(_) | Self::BareServer(_) => return None,
+        })
+    }
+
     /// The options that all have; the bare server has none.
     pub fn common(&self) -> Option<&Common> {
         Some(match self {
@@ -223,6 +251,7 @@ impl Scenario {
             Self::Churn(options) => &options.common,
             Self::Storm(options) => &options.common,
             Self::Soak(options) => &options.common,
+            Self::Hostile(options) => &options.common,
             Self::BareServer(_) => return None,
         })
     }

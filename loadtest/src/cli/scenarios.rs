@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::Common;
 use super::values::{duration, message_size, round_count, round_length};
@@ -161,6 +161,53 @@ pub struct SoakOptions {
     pub churn: f64,
     /// Messages per second
     #[arg(long, default_value_t = 5.0)]
+    pub rate: f64,
+    /// Bytes of a message
+    #[arg(long, default_value = "128", value_parser = message_size)]
+    pub size: usize,
+}
+
+/// What hostile connections do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum HostileKind {
+    /// One message in 130,000 fragments of a byte, on each of 10 connections
+    Fragments,
+    /// A frame that announces 2^63 + 1 bytes, on each of 10,000 connections
+    Lengths,
+    /// 15,000 sockets that say nothing, and 5,000 request heads at a byte a second
+    Silent,
+    /// The server's descriptors run out, 500 clients wait, then there are some again
+    Descriptors,
+}
+
+/// Options of `hostile`.
+#[derive(Args, Clone, Debug)]
+pub struct HostileOptions {
+    /// What the hostile connections do
+    #[arg(value_enum)]
+    pub kind: HostileKind,
+    #[command(flatten)]
+    pub common: Common,
+    /// Hostile connections, instead of as many as the kind has; of `silent` a quarter dribbles
+    #[arg(long)]
+    pub attackers: Option<usize>,
+    /// Hostile connections that come a second; more may be more than this tool can open beside its canaries
+    #[arg(long, default_value_t = 5000.0)]
+    pub open_rate: f64,
+    /// Fragments of a message
+    #[arg(long, default_value_t = 130_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub fragments: u32,
+    /// Longest time of the attack: it is over when all hostile connections are
+    #[arg(long = "for", default_value = "15s", value_parser = round_length)]
+    pub length: Duration,
+    /// Length of the quiet rounds before and after
+    #[arg(long, default_value = "3s", value_parser = round_length)]
+    pub quiet_seconds: Duration,
+    /// Further canaries that join during the attack, a second
+    #[arg(long, default_value_t = 20.0)]
+    pub joins: f64,
+    /// Messages per second
+    #[arg(long, default_value_t = 10.0)]
     pub rate: f64,
     /// Bytes of a message
     #[arg(long, default_value = "128", value_parser = message_size)]

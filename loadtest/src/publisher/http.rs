@@ -84,7 +84,12 @@ impl HttpPublisher {
         for (index, payload) in batch.payloads().enumerate() {
             body.extend_from_slice(if index == 0 { b"[" } else { b"," });
             body.extend_from_slice(format!("{{\"channel\":{},\"data\":\"", self.channel).as_bytes());
-            body.extend_from_slice(payload);
+            for &byte in payload {
+                if matches!(byte, b'"' | b'\\') {
+                    body.push(b'\\');
+                }
+                body.push(byte);
+            }
             body.extend_from_slice(b"\"}");
         }
         body.push(b']');

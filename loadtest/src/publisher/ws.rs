@@ -176,7 +176,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn upgrade(mut stream: &TcpStream, url: &Url, subprotocol: Option<&str>) -> io::Result<Vec<u8>> {
     let deadline = Instant::now() + TIMEOUT;
     let key = handshake::key_from(crate::sys::monotonic_ns());
-    stream.write_all(handshake::request(url, &key, subprotocol).as_bytes())?;
+    stream.write_all(handshake::request(url, &key, subprotocol, None).as_bytes())?;
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
     loop {
@@ -190,7 +190,7 @@ fn upgrade(mut stream: &TcpStream, url: &Url, subprotocol: Option<&str>) -> io::
             return Err(io::Error::other("the server closed the connection instead of upgrading it"));
         }
         answer.extend_from_slice(&buffer[..length]);
-        let checked = handshake::check_response(&answer, &key, subprotocol);
+        let checked = handshake::check_response(&answer, &key, subprotocol, false);
         if let Some(head_bytes) = checked.map_err(io::Error::other)? {
             return Ok(answer.split_off(head_bytes));
         }

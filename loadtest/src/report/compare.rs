@@ -20,6 +20,8 @@ pub struct Total {
     pub reads: u64,
     /// Acknowledgements by timer for each of them.
     pub acks_by_timer: f64,
+    /// What came over the wire; `None` if no unit was a delivery.
+    pub wire: Option<WireShare>,
     /// Units per second, the median round.
     pub rate_median: f64,
     /// 99th percentile in milliseconds, the median round.
@@ -32,6 +34,17 @@ pub struct Total {
     pub lag: Histogram<u64>,
     /// From when a batch was due to when its publishing began, nanoseconds.
     pub late: Histogram<u64>,
+}
+
+/// Bytes on the wire.
+#[derive(Clone, Copy, Debug)]
+pub struct WireShare {
+    /// For each delivery, with the frame's header.
+    pub per_delivery: f64,
+    /// For each byte of the messages.
+    pub per_payload: f64,
+    /// Share of the messages that came compressed.
+    pub deflated: f64,
 }
 
 /// CPU of a server, microseconds per unit.
@@ -64,8 +77,14 @@ impl Total {
         let us = sum.server.total_ns as f64 / per_unit;
         let cpu =
             Cpu { us, median_us: middle(Round::cpu_per_unit) / 1e3, user_us: us * sum.server.user_share() };
+        let wire = sum.wire_per_delivery().map(|per_delivery| WireShare {
+            per_delivery,
+            per_payload: sum.wire.bytes as f64 / sum.wire.payload_bytes as f64,
+            deflated: sum.wire.deflated as f64 / sum.units as f64,
+        });
         Self {
             units: sum.units,
+            wire,
             cpu: (sum.server.total_ns > 0 && sum.units > 0).then_some(cpu),
             generator_us: sum.own.total_ns as f64 / per_unit,
             generator_cores: sum.own.total_ns as f64 / 1e9 / wall_s,

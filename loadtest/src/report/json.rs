@@ -79,6 +79,9 @@ fn series_json(series: &Series) -> Value {
         "published_late_ms": latency_json(&total.late),
         "latency_ms": latency_json(&total.latency),
         "first_to_last_ms": latency_json(&total.spread),
+        "wire_bytes_per_delivery": total.wire.map(|wire| wire.per_delivery),
+        "wire_bytes_per_payload_byte": total.wire.map(|wire| wire.per_payload),
+        "compressed_share": total.wire.map(|wire| wire.deflated),
         "p99_ms_median": (!total.latency.is_empty()).then_some(total.p99_ms_median),
         "rounds": series.rounds.iter().map(round_json).collect::<Vec<_>>(),
     })
@@ -98,6 +101,9 @@ fn round_json(round: &Round) -> Value {
         "latency_ms": latency_json(&round.latency),
         "acks_by_timer_per_recv": round.acks_by_timer_share(),
         "missing": round.missing,
+        "wire_bytes": round.wire.bytes,
+        "payload_bytes": round.wire.payload_bytes,
+        "compressed": round.wire.deflated,
     })
 }
 
@@ -147,6 +153,10 @@ fn stats_json(stats: &Stats) -> Value {
         "unverified": stats.tally.unverified,
         "owed": stats.owed,
         "bytes": stats.bytes,
+        "wire_bytes": stats.wire_bytes,
+        "payload_bytes": stats.payload_bytes,
+        "compressed": stats.deflated,
+        "inflated": stats.inflated,
         "reads": stats.reads,
         "checked_the_long_way": stats.detours,
         "pings": stats.pings,

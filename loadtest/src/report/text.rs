@@ -87,6 +87,16 @@ fn push_series(out: &mut String, series: &Series, unit: &str) {
         total.units,
         series.rounds.len()
     );
+    if let Some(wire) = total.wire {
+        let _ = writeln!(
+            out,
+            "{:<13} wire {:.1} bytes a delivery, {:.1} % of the messages' bytes; {:.1} % of the messages compressed",
+            "",
+            wire.per_delivery,
+            wire.per_payload * 100.0,
+            wire.deflated * 100.0
+        );
+    }
     if total.latency.is_empty() {
         let _ = writeln!(out, "{:<13} no latency was measured", "");
         return;
@@ -141,6 +151,13 @@ fn push_stats(out: &mut String, name: &str, stats: &Stats) {
         stats.detours,
         w = name.len()
     );
+    if stats.deflated > 0 {
+        let _ = writeln!(
+            out,
+            "{name}: {} messages came compressed, {} were inflated and the others found alike",
+            stats.deflated, stats.inflated
+        );
+    }
     if tally.unverified > 0 {
         let _ = writeln!(
             out,

@@ -5,9 +5,11 @@ mod churn;
 mod connect;
 mod fanout;
 mod hold;
+mod hostile;
 mod latency;
 mod load;
 mod rounds;
+mod shortage;
 mod slow;
 mod soak;
 mod storm;
@@ -25,6 +27,14 @@ use crate::stage::{Stage, stalled_count};
 /// # Errors
 /// Why it could not be completed.
 pub fn run(scenario: &Scenario) -> Result<Option<Report>, Failure> {
+    if let Some((common, size)) = scenario.common().zip(scenario.size())
+        && size < common.payload.size_min()
+    {
+        let least = common.payload.size_min();
+        return Err(Failure::Usage(format!(
+            "a message of this --payload has {least} bytes or more: give --size"
+        )));
+    }
     match scenario {
         Scenario::Connect(options) => {
             on_stage(&options.common, false, |stage, report| connect::run(stage, report, options))
@@ -54,6 +64,9 @@ pub fn run(scenario: &Scenario) -> Result<Option<Report>, Failure> {
         }
         Scenario::Soak(options) => {
             on_stage(&soak::common(options), true, |stage, report| soak::run(stage, report, options))
+        }
+        Scenario::Hostile(options) => {
+            on_stage(&hostile::common(options)?, true, |stage, report| hostile::run(stage, report, options))
         }
         Scenario::BareServer(options) => {
             bare::serve(options).map_err(|error| Failure::Unavailable(format!("bare server: {error}")))?;

@@ -94,6 +94,11 @@ pub fn run(stage: &mut Stage, report: &mut Report, options: &SlowOptions) -> Res
             backlog_rss,
             "bytes RSS growth while the stalled fell behind, at most",
         );
+        report.add_fact(
+            &format!("{name}_backlog_per_connection"),
+            backlog_rss.map(|bytes| bytes / stalled as f64),
+            "bytes of that for each of the stalled",
+        );
         report.add_memory_of(stage, index, &before, reading, "after stalled");
     }
     Ok(())

@@ -114,7 +114,8 @@ impl Processes {
         self.lock().is_hidden
     }
 
-    fn pids(&self) -> Vec<u32> {
+    /// Numbers of those that were last found.
+    pub fn pids(&self) -> Vec<u32> {
         self.lock().living.iter().map(|member| member.id.0).collect()
     }
 

@@ -53,6 +53,7 @@ impl Casting<'_> {
         spawn: Option<&str>,
         admin: &Url,
         pids: &[u32],
+        compression: bool,
     ) -> Result<Arm, Failure> {
         let common = self.common;
         let address = urls[0].address;
@@ -89,8 +90,9 @@ impl Casting<'_> {
         let target = Target {
             name: name.to_owned(),
             urls: urls.to_vec(),
-            feed: Feed::new(self.next_run(), protocol.clone()),
+            feed: Feed::new(self.next_run(), protocol.clone()).of_form(common.payload),
             protocol,
+            compression,
             tls,
             publishes: self.publish != PublishBy::None,
         };
@@ -116,8 +118,9 @@ impl Casting<'_> {
             name: if threads == 1 { "limit".to_owned() } else { format!("limit-{threads}") },
             urls: vec![url],
             protocol: Protocol::plain(),
+            compression: false,
             tls: None,
-            feed: Feed::new(self.next_run(), Protocol::plain()),
+            feed: Feed::new(self.next_run(), Protocol::plain()).of_form(self.common.payload),
             publishes: self.publish != PublishBy::None,
         };
         let publisher = Box::new(BarePublisher::connect(&controls)?);

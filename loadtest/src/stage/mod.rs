@@ -11,6 +11,7 @@ use crate::cli::{Common, PublishBy};
 use crate::crew::{Crew, CrewOptions, SPARE_DESCRIPTORS};
 use crate::failure::Failure;
 use crate::monitor::{Monitor, Watched};
+use crate::protocol::Kind;
 use crate::sources::{self, Sources};
 use crate::sys;
 use crate::target::Target;
@@ -59,6 +60,12 @@ impl Stage {
                 "nobody would publish to --limit: leave it away, or give another --publish".into(),
             ));
         }
+        if (common.compression || common.versus_compression) && (common.sse || common.protocol != Kind::Plain)
+        {
+            return Err(Failure::Usage(
+                "--compression is for WebSocket messages as they are: leave --sse and --protocol away".into(),
+            ));
+        }
         // The controller looks at its workers thousands of times a second.
         if let Err(error) = sys::preempt_nobody() {
             eprintln!("tidegate-loadtest: on shared cores this run may disturb the server: {error}");
@@ -73,11 +80,25 @@ impl Stage {
         let mut arms = Vec::new();
         if !common.url.is_empty() {
             let (urls, spawn) = (&common.url, common.spawn.as_deref());
-            arms.push(casting.server("server", urls, spawn, &common.admin, &common.pid)?);
+            arms.push(casting.server(
+                "server",
+                urls,
+                spawn,
+                &common.admin,
+                &common.pid,
+                common.compression,
+            )?);
         }
         if !common.versus_url.is_empty() {
             let (urls, spawn) = (&common.versus_url, common.versus_spawn.as_deref());
-            arms.push(casting.server("versus", urls, spawn, &common.versus_admin, &[])?);
+            arms.push(casting.server(
+                "versus",
+                urls,
+                spawn,
+                &common.versus_admin,
+                &[],
+                common.versus_compression,
+            )?);
         }
         for &threads in &common.limit {
             arms.push(casting.limit(threads)?);

@@ -3,6 +3,8 @@
 //! The reader takes any split of the byte stream, keeps only what is unfinished, and stops after each
 //! message or control frame, so that the caller can go back to comparing bytes (`feed.rs`) at once.
 
+use super::deflate::RSV1;
+
 /// Largest message that is put together, in bytes. What is larger is a violation.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
@@ -22,6 +24,8 @@ pub const PONG: u8 = 10;
 pub enum Event {
     /// A whole message, fragments joined; the opcode is `TEXT` or `BINARY`.
     Message(u8, Vec<u8>),
+    /// The same of a message that is compressed, as it came (RFC 7692 §6).
+    Deflated(u8, Vec<u8>),
     /// A ping to be answered with the same payload.
     Ping(Vec<u8>),
     /// A pong.
@@ -45,16 +49,25 @@ pub struct FrameReader {
     message_opcode: Option<u8>,
     message: Vec<u8>,
     control: Vec<u8>,
+    /// Whether messages may be compressed, and whether the one that is being read is.
+    may_be_deflated: bool,
+    is_deflated: bool,
 }
 
 #[derive(Debug)]
 struct Frame {
     fin: bool,
+    is_deflated: bool,
     opcode: u8,
     bytes_left: usize,
 }
 
 impl FrameReader {
+    /// A reader for a connection on which permessage-deflate was agreed.
+    pub fn deflating() -> Self {
+        Self { may_be_deflated: true, ..Self::default() }
+    }
+
     /// Whether nothing is unfinished: no part of a frame, no open message.
     pub fn is_at_rest(&self) -> bool {
         self.header_bytes == 0 && self.frame.is_none() && self.message_opcode.is_none()
@@ -110,8 +123,9 @@ impl FrameReader {
             127 => self.header[2..10].iter().fold(0, |length, &byte| (length << 8) | u64::from(byte)),
             short => u64::from(short),
         };
-        if first & 0x70 != 0 {
-            return Err(Violation("a reserved bit is set though no extension was agreed (§5.2)"));
+        let may_be_deflated = self.may_be_deflated && matches!(opcode, TEXT | BINARY);
+        if first & 0x70 & !(if may_be_deflated { RSV1 } else { 0 }) != 0 {
+            return Err(Violation("a reserved bit is set that no agreed extension sets there (§5.2)"));
         }
         if second & 0x80 != 0 {
             return Err(Violation("a frame from the server is masked (§5.1)"));
@@ -141,7 +155,7 @@ impl FrameReader {
         if bytes_left.saturating_add(self.message.len()) > MESSAGE_BYTES_MAX {
             return Err(Violation("a message above 64 MiB, more than this tool takes"));
         }
-        Ok(Frame { fin, opcode, bytes_left })
+        Ok(Frame { fin, is_deflated: first & RSV1 != 0, opcode, bytes_left })
     }
 
     fn finish_frame(&mut self) -> Result<Option<Event>, Violation> {
@@ -156,7 +170,11 @@ impl FrameReader {
             opcode => {
                 let first = self.message_opcode.unwrap_or(opcode);
                 self.message_opcode = (!frame.fin).then_some(first);
-                Ok(frame.fin.then(|| Event::Message(first, std::mem::take(&mut self.message))))
+                if opcode != 0 {
+                    self.is_deflated = frame.is_deflated;
+                }
+                let kind = if self.is_deflated { Event::Deflated } else { Event::Message };
+                Ok(frame.fin.then(|| kind(first, std::mem::take(&mut self.message))))
             }
         }
     }

@@ -28,9 +28,13 @@ pub fn key_from(number: u64) -> String {
     base64(&bytes)
 }
 
-/// The upgrade request, with a subprotocol if one is to be asked for.
-pub fn request(url: &Url, key: &str, subprotocol: Option<&str>) -> String {
-    let offer = subprotocol.map_or_else(String::new, |name| format!("Sec-WebSocket-Protocol: {name}\r\n"));
+/// The upgrade request, with a subprotocol and extensions if such are to be asked for.
+pub fn request(url: &Url, key: &str, subprotocol: Option<&str>, extensions: Option<&str>) -> String {
+    let line = |name: &str, value| format!("{name}: {value}\r\n");
+    let offer = [("Sec-WebSocket-Protocol", subprotocol), ("Sec-WebSocket-Extensions", extensions)]
+        .into_iter()
+        .filter_map(|(name, value)| Some(line(name, value?)))
+        .collect::<String>();
     format!(
         "GET {} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n",
@@ -68,11 +72,17 @@ pub fn header<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
 }
 
 /// Checks the answer to our upgrade. `Ok(None)` asks for more bytes; `Ok(Some(n))` means upgraded,
-/// with frames beginning at byte `n`. `subprotocol` is the one that was asked for.
+/// with frames beginning at byte `n`. `subprotocol` is the one that was asked for. Extensions are refused unless
+/// some were offered: then it is the caller who looks at them.
 ///
 /// # Errors
 /// One line that says what was wrong with the answer, for the user.
-pub fn check_response(bytes: &[u8], key: &str, subprotocol: Option<&str>) -> Result<Option<usize>, String> {
+pub fn check_response(
+    bytes: &[u8],
+    key: &str,
+    subprotocol: Option<&str>,
+    offers_extensions: bool,
+) -> Result<Option<usize>, String> {
     let Some(length) = head_length(bytes) else {
         if bytes.len() > HEAD_BYTES_MAX {
             return Err(format!("the answer to the upgrade has more than {HEAD_BYTES_MAX} bytes of head"));
@@ -98,7 +108,7 @@ pub fn check_response(bytes: &[u8], key: &str, subprotocol: Option<&str>) -> Res
         return Err("the 101 answer has a wrong Sec-WebSocket-Accept (RFC 6455 §4.1)".into());
     }
     for (name, offered) in [("sec-websocket-extensions", None), ("sec-websocket-protocol", subprotocol)] {
-        let chosen = header(head, name);
+        let chosen = header(head, name).filter(|_| !(offers_extensions && name.ends_with("extensions")));
         if chosen.is_some() && chosen != offered.map(str::as_bytes) {
             let chosen = excerpt(chosen.unwrap_or_default());
             return Err(format!("the server chose a {name} that was not offered: '{chosen}'"));
@@ -135,9 +145,12 @@ mod tests {
     fn an_answer_is_accepted_at_its_last_byte_and_not_before() {
         let answer = response(KEY.as_bytes());
         for end in 0..answer.len() {
-            assert_eq!(check_response(&answer.as_bytes()[..end], KEY, None), Ok(None), "{end}");
+            assert_eq!(check_response(&answer.as_bytes()[..end], KEY, None, false), Ok(None), "{end}");
         }
-        assert_eq!(check_response(format!("{answer}\u{1}").as_bytes(), KEY, None), Ok(Some(answer.len())));
+        assert_eq!(
+            check_response(format!("{answer}\u{1}").as_bytes(), KEY, None, false),
+            Ok(Some(answer.len()))
+        );
     }
 
     #[test]
@@ -155,19 +168,19 @@ mod tests {
             ),
         ];
         for (answer, cause) in cases {
-            let error = check_response(answer.as_bytes(), KEY, None).expect_err(&answer);
+            let error = check_response(answer.as_bytes(), KEY, None, false).expect_err(&answer);
             assert!(error.contains(cause), "{error}");
         }
         let chosen = good.replace("\r\n\r\n", "\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n");
-        assert!(check_response(chosen.as_bytes(), KEY, Some("mqtt")).is_ok());
-        assert!(check_response(chosen.as_bytes(), KEY, None).is_err());
+        assert!(check_response(chosen.as_bytes(), KEY, Some("mqtt"), false).is_ok());
+        assert!(check_response(chosen.as_bytes(), KEY, None, false).is_err());
     }
 
     #[test]
     fn our_own_request_is_what_our_own_server_answers() {
         let url = "ws://127.0.0.1:1/x".parse().unwrap();
         let key = key_from(7);
-        let request = request(&url, &key, None);
+        let request = request(&url, &key, None, None);
         assert_eq!(header(request.as_bytes(), "Sec-WebSocket-Key"), Some(key.as_bytes()));
         assert_eq!(head_length(request.as_bytes()), Some(request.len()));
         assert_eq!(key.len(), 24);

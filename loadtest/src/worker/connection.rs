@@ -1,5 +1,6 @@
 //! One connection as a worker keeps it: a few dozen bytes, and a box while something is unfinished.
 
+use super::inflating::Inflating;
 use super::stream::Stream;
 use crate::feed::Position;
 use crate::wire::frame::FrameReader;
@@ -31,6 +32,8 @@ pub enum Detour {
     Handshake(Handshake),
     /// In the middle of something that is not the expected frame: a ping, a fragment, a fault.
     Frames(Inside),
+    /// Compressed messages may come: always read by what came before.
+    Inflating(Inflating),
     /// An event stream: always taken apart.
     Events(EventReader),
 }

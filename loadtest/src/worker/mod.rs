@@ -4,7 +4,9 @@
 //! naps between sweeps rather than being woken for each message (a receiver asleep in `epoll_wait`
 //! makes the *sender* 9 to 20 % slower), reads into one shared buffer, and compares instead of parsing.
 
+mod compressed;
 mod connection;
+mod inflating;
 mod opening;
 mod receive;
 mod sipping;
@@ -25,7 +27,7 @@ use crate::sys;
 use crate::target::Target;
 use crate::verify::{Gaps, owed};
 use connection::{Connection, Detour};
-pub use opening::Opening;
+pub use opening::{Opening, connect, reset_on_close};
 use receive::{Desk, Ended};
 use sipping::Sipping;
 
@@ -100,8 +102,7 @@ impl Worker {
         nap: Duration,
         read_rate: u64,
     ) -> Self {
-        let desk = || Desk { view: Default::default(), stats: Stats::default(), latencies: Latencies::new() };
-        let desks = targets.iter().map(|_| desk()).collect();
+        let desks = targets.iter().map(|_| Desk::new()).collect();
         Self {
             poll,
             commands,
@@ -315,7 +316,7 @@ impl Worker {
                     }
             });
             if chosen && let Some(connection) = self.remove(index) {
-                opening::reset_on_close(connection.stream.socket());
+                reset_on_close(connection.stream.socket());
                 left -= 1;
                 self.next_victim = index + 1;
             }

@@ -14,9 +14,11 @@ use super::connection::{Connection, Detour, Handshake, Joining};
 use super::receive::Ended;
 use super::stream::Stream;
 use crate::feed::Position;
-use crate::protocol::{Kind, Protocol};
+use crate::protocol::Kind;
 use crate::sources::Sources;
 use crate::sys;
+use crate::target::Target;
+use crate::wire::deflate;
 use crate::wire::handshake;
 use crate::wire::sse;
 use crate::wire::url::Url;
@@ -164,7 +166,7 @@ impl Worker {
         if let Some(Detour::Handshake(handshake)) = detour.as_deref_mut() {
             let target = &self.targets[usize::from(connection.target)];
             let url = &target.urls[connection.position.sequence as usize % target.urls.len()];
-            if let Err(error) = send_request(connection, handshake, url, &target.protocol) {
+            if let Err(error) = send_request(connection, handshake, url, target) {
                 let source = connection.stream.socket().local_addr().ok().map(|address| address.ip());
                 return self.end(index, &describe(&error, url.address, source));
             }
@@ -244,7 +246,7 @@ pub fn send_request(
     connection: &mut Connection,
     handshake: &mut Handshake,
     url: &Url,
-    protocol: &Protocol,
+    target: &Target,
 ) -> io::Result<bool> {
     if let Some(error) = connection.stream.socket().take_error()? {
         return Err(error);
@@ -252,9 +254,10 @@ pub fn send_request(
     if handshake.is_sent {
         return connection.stream.flush().map(|()| true);
     }
-    let request = match protocol.kind {
+    let extensions = target.compression.then_some(deflate::OFFER);
+    let request = match target.protocol.kind {
         Kind::Sse => sse::request(url),
-        _ => handshake::request(url, &handshake.key, protocol.subprotocol()),
+        _ => handshake::request(url, &handshake.key, target.protocol.subprotocol(), extensions),
     };
     match connection.stream.write(request.as_bytes()) {
         Ok(written) if written == request.len() => {

@@ -3,13 +3,14 @@
 use std::io::Write;
 
 use super::connection::{Connection, Detour, Handshake, Inside, Joining};
-use crate::feed::FeedView;
+use super::inflating::{Contexts, Inflating};
+use crate::feed::{FeedView, Match};
 use crate::protocol::{Item, Kind};
 use crate::stats::{Latencies, Stats};
 use crate::target::Target;
 use crate::verify::{self, Expected, Gaps, SEQUENCE_UNKNOWN, joining_at, owed};
 use crate::wire::frame::{self, Event, FrameReader};
-use crate::wire::{handshake, sse};
+use crate::wire::{deflate, handshake, sse};
 
 /// A longer latency of a feed that is not ours is that of another clock.
 const FOREIGN_LATENCY_NS_MAX: u64 = 60_000_000_000;
@@ -27,6 +28,8 @@ pub struct Desk {
     pub stats: Stats,
     /// Latencies since they were last taken.
     pub latencies: Latencies,
+    /// What subscribers with compression share.
+    pub(super) contexts: Contexts,
 }
 
 /// The connection is over; the text says why.
@@ -34,6 +37,16 @@ pub struct Desk {
 pub struct Ended(pub String);
 
 impl Desk {
+    /// Nothing known and nothing counted yet.
+    pub fn new() -> Self {
+        Self {
+            view: FeedView::default(),
+            stats: Stats::default(),
+            latencies: Latencies::new(),
+            contexts: Contexts::default(),
+        }
+    }
+
     /// Takes the bytes that one `recv` returned.
     ///
     /// # Errors
@@ -47,6 +60,7 @@ impl Desk {
         now_ns: u64,
     ) -> Result<(), Ended> {
         self.stats.bytes += bytes.len() as u64;
+        self.stats.wire_bytes += bytes.len() as u64;
         self.stats.reads += 1;
         while !bytes.is_empty() {
             let taken = match connection.detour.take() {
@@ -63,6 +77,11 @@ impl Desk {
                         }
                         taken
                     }
+                    Detour::Inflating(inflating) => {
+                        let taken = self.inflate(target, connection, gaps, inflating, bytes, now_ns)?;
+                        connection.detour = Some(detour);
+                        taken
+                    }
                     Detour::Events(reader) => {
                         let judge = |data: &[u8]| {
                             self.judge(target, connection, gaps, frame::TEXT, data, now_ns);
@@ -73,7 +92,7 @@ impl Desk {
                         bytes.len()
                     }
                     Detour::Handshake(handshake) => {
-                        match self.open(target, connection, handshake, bytes, now_ns)? {
+                        let taken = match self.open(target, connection, handshake, bytes, now_ns)? {
                             Some((taken, next)) => {
                                 connection.detour = next.map(Box::new);
                                 taken
@@ -82,7 +101,9 @@ impl Desk {
                                 connection.detour = Some(detour);
                                 bytes.len()
                             }
-                        }
+                        };
+                        self.stats.wire_bytes -= taken as u64;
+                        taken
                     }
                 },
             };
@@ -110,15 +131,9 @@ impl Desk {
             matched = self.view.advance(&mut connection.position, bytes);
         }
         if let Some(matched) = matched {
-            if matched.messages > 0 {
-                matched.batch.seen.note(now_ns);
-                self.stats.tally.delivered += matched.messages;
-                self.stats.sequence_sum = self.stats.sequence_sum.wrapping_add(matched.messages);
-                self.latencies
-                    .delivery
-                    .saturating_record_n(now_ns.saturating_sub(matched.batch.due_ns), matched.messages);
-            }
-            return Ok(matched.bytes);
+            let taken = matched.bytes;
+            count(&mut self.stats, &mut self.latencies, &matched, now_ns);
+            return Ok(taken);
         }
         let mut reader = FrameReader::default();
         if before.frame_bytes > 0 {
@@ -133,7 +148,8 @@ impl Desk {
         Ok(0)
     }
 
-    fn handle(
+    /// Deals with something complete that the server said.
+    pub(super) fn handle(
         &mut self,
         target: &Target,
         connection: &mut Connection,
@@ -151,6 +167,8 @@ impl Desk {
                 self.judge(target, connection, gaps, opcode, &message, now_ns);
                 Ok(())
             }
+            // Where none was agreed the reader takes it for a violation.
+            Event::Deflated(..) => Ok(()),
             Event::Ping(payload) => {
                 self.stats.pings += 1;
                 let pong = frame::client_frame(frame::PONG, &payload, now_ns as u32 | 1);
@@ -200,7 +218,7 @@ impl Desk {
     }
 
     /// Counts a message that could not be compared byte for byte.
-    fn judge(
+    pub(super) fn judge(
         &mut self,
         target: &Target,
         connection: &mut Connection,
@@ -223,6 +241,7 @@ impl Desk {
         let moved = owed(position.sequence).wrapping_sub(before);
         self.stats.sequence_sum = self.stats.sequence_sum.wrapping_add(moved);
         let Some(payload) = payload else { return };
+        self.stats.payload_bytes += message.len() as u64;
         target.feed.expect_opcode(opcode);
         let latency_ns = now_ns.checked_sub(payload.due_ns);
         // Another machine's clock says nothing here.
@@ -255,9 +274,14 @@ impl Desk {
             return Ok(Some((head_bytes - earlier, Some(Detour::Events(reader)))));
         }
         let subprotocol = target.protocol.subprotocol();
-        let checked = handshake::check_response(&handshake.answer, &handshake.key, subprotocol);
+        let (answer, offers) = (&handshake.answer, target.compression);
+        let checked = handshake::check_response(answer, &handshake.key, subprotocol, offers);
         let Some(head_bytes) = checked.map_err(Ended)? else { return Ok(None) };
         let mut next = None;
+        if offers {
+            let terms = deflate::check_answer(&answer[..head_bytes]).map_err(Ended)?;
+            next = Some(Detour::Inflating(Inflating::begin(self.contexts.first(terms))));
+        }
         if target.protocol.is_broker() {
             let greeting = target.protocol.subscribe(connection.position.sequence);
             send(connection, &frame::client_frame(frame::BINARY, &greeting, now_ns as u32 | 1))?;
@@ -288,6 +312,18 @@ impl Desk {
     }
 }
 
+/// Counts what was received exactly as expected.
+pub(super) fn count(stats: &mut Stats, latencies: &mut Latencies, matched: &Match<'_>, now_ns: u64) {
+    if matched.messages > 0 {
+        matched.batch.seen.note(now_ns);
+        stats.tally.delivered += matched.messages;
+        stats.payload_bytes += matched.messages * matched.batch.payload_bytes() as u64;
+        stats.sequence_sum = stats.sequence_sum.wrapping_add(matched.messages);
+        let latency_ns = now_ns.saturating_sub(matched.batch.due_ns);
+        latencies.delivery.saturating_record_n(latency_ns, matched.messages);
+    }
+}
+
 /// Sends a few bytes at once; there is always room for them unless the server does not read.
 fn send(connection: &mut Connection, bytes: &[u8]) -> Result<(), Ended> {
     match connection.stream.write(bytes) {
@@ -296,6 +332,6 @@ fn send(connection: &mut Connection, bytes: &[u8]) -> Result<(), Ended> {
     }
 }
 
-fn protocol_error(rule: &str) -> Ended {
+pub(super) fn protocol_error(rule: &str) -> Ended {
     Ended(format!("the server broke RFC 6455: {rule}"))
 }

@@ -208,6 +208,7 @@ mod tests {
             protocol: Protocol::plain(),
             tls: None,
             feed: Feed::new(1, Protocol::plain()),
+            compression: false,
             publishes: false,
         };
         let (_commands, inbox) = channel();

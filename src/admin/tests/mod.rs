@@ -14,9 +14,10 @@ use super::refusal::Refusal;
 use super::{Admin, AdminSetup, Patience, Shards};
 use crate::bus::Bus;
 use crate::clock::Clock;
+use crate::config::ChannelRules;
 use crate::config::limits::PUBLISH_BYTES_MAX;
 use crate::feeds::Publisher;
-use crate::metrics::ShardCounters;
+use crate::metrics::{MemoryBudget, ShardCounters};
 use crate::model::ChannelName;
 use fake_shard::{FakeShard, Waker};
 use http::{Client, Reply};
@@ -24,11 +25,14 @@ use http::{Client, Reply};
 /// Short enough for a test that waits for it, long enough for a busy machine not to meet it by accident.
 const SHORT: Duration = Duration::from_millis(100);
 const LONG: Duration = Duration::from_secs(60);
+/// More than any test publishes.
+const MEMORY_BYTES: u64 = 1 << 30;
 
 struct World {
     admin: Arc<Admin>,
     shards: Vec<FakeShard>,
     counters: Vec<Arc<ShardCounters>>,
+    memory: MemoryBudget,
     publisher: Publisher,
     address: std::net::SocketAddr,
 }
@@ -56,19 +60,22 @@ async fn asleep(shape: Shape) -> World {
     let shards = sleepers.into_iter().enumerate();
     let shards = shards.map(|(index, sleeper)| FakeShard::new(&bus, index, sleeper, shape.connections));
     let clock = Clock::start();
-    let publisher = Publisher::new(bus.clone(), clock);
+    let memory = MemoryBudget::new(MEMORY_BYTES);
+    let publisher = Publisher::new(bus.clone(), clock, memory.clone());
     let admin = Arc::new(Admin::new(AdminSetup {
         publisher: publisher.clone(),
         shards: Shards::new(bus.clone(), counters.clone()).with_answer_timeout(shape.answer_timeout),
         clock,
         connections_max: 100,
         descriptors_max: 164,
+        memory: memory.clone(),
         patience: shape.patience,
+        channels: ChannelRules::default(),
     }));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(super::serve(listener, Arc::clone(&admin)));
-    World { admin, shards: shards.collect(), counters, publisher, address }
+    World { admin, shards: shards.collect(), counters, memory, publisher, address }
 }
 
 async fn awake(shape: Shape) -> World {
@@ -351,4 +358,33 @@ async fn metrics_merge_what_all_shards_recorded() {
     assert!(text.contains("tidegate_connections 7\n"));
     assert!(text.contains("tidegate_turn_seconds_count 2\n"), "each fake shard records one turn");
     assert!(text.contains("tidegate_connections_max 100\n"));
+}
+
+#[tokio::test]
+async fn c7_short_of_memory_it_is_not_ready_and_then_takes_no_messages() {
+    let world = awake(Shape::default()).await;
+    let share = |percent: u64| (MEMORY_BYTES * percent / 100) as usize;
+    let below = world.memory.hold(share(79));
+    assert_eq!(world.get("/readyz").await.status, 200);
+    let closed = world.memory.hold(share(2));
+    expect(&world.get("/readyz").await, Refusal::Memory);
+    assert_eq!(world.post("/publish/a", "", b"x").await.status, 200);
+    let refusing = world.memory.hold(share(15));
+    expect(&world.post("/publish/a", "", b"x").await, Refusal::Memory);
+    let batch = br#"[{"channel":"a","data":1},{"channel":"a","data":2}]"#;
+    let reply = world.post("/api/batch", "", batch).await;
+    assert_eq!(reply.status, 503);
+    for result in reply.json()["results"].as_array().unwrap() {
+        assert_eq!(result["error"], "memory");
+    }
+    assert_eq!(world.get("/livez").await.status, 200);
+    drop((refusing, closed));
+    assert_eq!(world.post("/publish/a", "", b"x").await.status, 200);
+    expect(&world.get("/readyz").await, Refusal::Memory);
+    drop(below);
+    assert_eq!(world.get("/readyz").await.status, 200);
+    let text = world.get("/metrics").await;
+    let text = std::str::from_utf8(&text.body).unwrap();
+    assert!(text.contains("tidegate_memory_grades_entered_total{grade=\"refusing\"} 1"), "{text}");
+    assert_eq!(world.taken().len(), 2);
 }

@@ -11,6 +11,7 @@ fn inputs(flags: &[(Key, &str)], variables: &[(&str, &str)]) -> Inputs {
         flags: flags.iter().map(|(key, text)| (*key, (*text).to_owned())).collect(),
         environment: variables.iter().map(|(name, value)| (name.into(), value.into())).collect(),
         cores: 3,
+        memory: MachineMemory::default(),
     }
 }
 
@@ -246,4 +247,19 @@ fn a_variable_that_is_not_text_is_refused() {
     let environment = vec![("TIDEGATE_SHARDS".into(), value)];
     let error = load(&Inputs { environment, ..Inputs::default() }).unwrap_err();
     assert_eq!(error.to_string(), "variable TIDEGATE_SHARDS: its value is not UTF-8; write text");
+}
+
+#[test]
+fn c7_auto_takes_three_quarters_of_what_there_is_and_says_of_what() {
+    let machine = MachineMemory { bytes: 4 << 30, origin: MemoryOrigin::ControlGroup };
+    let with = |flags: &[(Key, &str)]| {
+        let loaded = load(&Inputs { memory: machine, ..inputs(flags, &[]) }).unwrap();
+        (loaded.config.memory, loaded.config.memory_origin)
+    };
+    assert_eq!(with(&[]), (3 << 30, MemoryOrigin::ControlGroup));
+    assert_eq!(with(&[(Key::Memory, "auto")]), (3 << 30, MemoryOrigin::ControlGroup));
+    assert_eq!(with(&[(Key::Memory, "64MiB")]), (64 << 20, MemoryOrigin::Given));
+    assert_eq!(load(&inputs(&[], &[])).unwrap().config.memory, 0, "nobody knows how much there is");
+    let error = load(&inputs(&[(Key::Memory, "15MiB")], &[])).unwrap_err().to_string();
+    assert!(error.contains("15MiB is less than it can do with; write 16MiB or more"), "{error}");
 }

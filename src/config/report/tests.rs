@@ -12,7 +12,7 @@ fn loaded(text: &str, flags: &[(Key, &str)]) -> Loaded {
     std::fs::write(&path, text).unwrap();
     let mut flags: Vec<_> = flags.iter().map(|(key, text)| (*key, (*text).to_owned())).collect();
     flags.push((Key::Config, path.to_str().unwrap().to_owned()));
-    load(&Inputs { flags, environment: Vec::new(), cores: 2 }).unwrap()
+    load(&Inputs { flags, cores: 2, ..Inputs::default() }).unwrap()
 }
 
 fn reread(loaded_before: &Loaded) -> Config {
@@ -94,6 +94,7 @@ compression = \"on\"                      # file {path}:13
 compression_level = 1                   # default
 compression_min_size = \"32B\"            # default
 compression_epoch = 64                  # default
+message_type = \"any\"                    # default
 "
     );
     assert_eq!(for_channel(&loaded, &ChannelName::parse("chat.admin").unwrap()), expected);
@@ -125,4 +126,14 @@ proptest! {
         );
         prop_assert_eq!(reread(&loaded), loaded.config);
     }
+}
+
+#[test]
+fn c7_check_says_what_the_memory_budget_is_a_share_of() {
+    let memory = crate::config::MachineMemory { bytes: 8 << 30, origin: MemoryOrigin::Machine };
+    let loaded = load(&Inputs { memory, cores: 2, ..Inputs::default() }).unwrap();
+    let text = effective(&loaded);
+    let line = text.lines().find(|line| line.starts_with("memory = ")).unwrap();
+    assert!(line.starts_with("memory = \"6GiB\" "), "{line}");
+    assert!(line.ends_with("# default; auto: 75% of the machine's memory"), "{line}");
 }

@@ -2,6 +2,7 @@
 
 use super::super::boundary::tests::{frame, header, pieces};
 use super::*;
+use crate::config::MessageType;
 use crate::model::PayloadKind;
 use crate::session::inbound::Inbound;
 use crate::session::websocket::{Event, SessionLimits};
@@ -10,8 +11,12 @@ use flate2::{Compress, Compression, FlushCompress};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-const LIMITS: SessionLimits =
-    SessionLimits { max_message: 100_000, own_frames_bytes_max: 64 * 1024, echoes: false };
+const LIMITS: SessionLimits = SessionLimits {
+    max_message: 100_000,
+    message_type: MessageType::Any,
+    own_frames_bytes_max: 64 * 1024,
+    echoes: false,
+};
 
 /// What became of some input.
 #[derive(PartialEq, Debug, Default)]
@@ -246,5 +251,16 @@ proptest! {
                 prop_assert!(payload.len() <= LIMITS.max_message);
             }
         }
+    }
+}
+
+#[test]
+fn b25_a_compressed_message_of_the_wrong_type_is_refused_at_its_end() {
+    for (message_type, wrong, right) in [(MessageType::Text, 0xc2, 0xc1), (MessageType::Binary, 0xc1, 0xc2)] {
+        let limits = SessionLimits { message_type, ..LIMITS };
+        let heard = |first: u8| hear(limits, true, &[&frame(first, &deflate(b"hello"))]);
+        assert_eq!((heard(right).events.len(), heard(right).fault), (1, None), "{message_type:?}");
+        let refused = (heard(wrong).events.len(), heard(wrong).fault);
+        assert_eq!(refused, (0, Some(CloseReason::TypeUnsupported)), "{message_type:?}");
     }
 }

@@ -11,6 +11,7 @@
 )]
 
 pub mod admin;
+pub mod cost;
 pub mod frame;
 pub mod http;
 pub mod oracles;

@@ -74,9 +74,14 @@ impl Gateway {
     /// As [`Gateway::start`], under a limit on descriptors that the gateway cannot raise.
     #[track_caller]
     pub fn start_with_descriptors(descriptors_max: usize, arguments: &[&str]) -> Gateway {
+        Gateway::start_through(&format!("ulimit -n {descriptors_max} && exec \"$0\" \"$@\""), arguments)
+    }
+
+    /// As [`Gateway::start`], through a shell that runs `script`, which ends with `exec "$0" "$@"`.
+    #[track_caller]
+    pub fn start_through(script: &str, arguments: &[&str]) -> Gateway {
         let mut command = Command::new("sh");
-        command.args(["-c", &format!("ulimit -n {descriptors_max} && exec \"$0\" \"$@\"")]);
-        command.arg(env!("CARGO_BIN_EXE_tidegate")).args(serve(arguments));
+        command.args(["-c", script]).arg(env!("CARGO_BIN_EXE_tidegate")).args(serve(arguments));
         Gateway::launch(command, |_| {})
     }
 

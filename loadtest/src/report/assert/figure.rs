@@ -10,18 +10,20 @@ use crate::stats::Stats;
 /// Facts of a whole run. Those of one server begin with its name instead.
 const FACTS: &[&str] =
     &["connect_seconds", "kernel_slab_per_connection", "available_per_connection", "tcp_buffer_bytes"];
+/// Beginning of the facts of an attack, of which there are as many as ways to end.
+const ATTACK: &str = "hostile_";
 /// Beginnings of the facts of one server.
 const SERVERS: &[&str] = &["server_", "versus_", "limit_", "limit-"];
 
 /// Whether a key can be that of a fact.
 pub fn is_fact(key: &str) -> bool {
-    FACTS.contains(&key) || SERVERS.iter().any(|name| key.starts_with(name))
+    FACTS.contains(&key) || key.starts_with(ATTACK) || SERVERS.iter().any(|name| key.starts_with(name))
 }
 
 /// Whether a fact is one of the whole run, or of one of these servers.
 pub fn belongs(key: &str, servers: &[String]) -> bool {
     let is_of = |server: &String| key.strip_prefix(server.as_str()).is_some_and(|rest| rest.starts_with('_'));
-    FACTS.contains(&key) || servers.iter().any(is_of)
+    FACTS.contains(&key) || key.starts_with(ATTACK) || servers.iter().any(is_of)
 }
 
 /// What a number counts, and so which units it may have. Time is in nanoseconds inside.
@@ -99,6 +101,10 @@ pub enum Origin {
     Rate,
     /// Cores that this tool kept busy.
     GeneratorCores,
+    /// Bytes on the wire for each delivery.
+    WirePerDelivery,
+    /// Deliveries of a series that came compressed, and all of them.
+    Compressed,
     /// Counts of a server's subscribers, and the whole that they are a part of.
     Counts(fn(&Stats) -> u64, fn(&Stats) -> u64),
     /// Connections that are still there, of those that were asked for.
@@ -162,6 +168,8 @@ pub const KNOWN: &[Known] = &[
     known("missing", Dimension::Plain, Origin::Missing),
     known("connections", Dimension::Count, Origin::Connections),
     known("generator_cores", Dimension::Cores, Origin::GeneratorCores),
+    known("wire_per_delivery", Dimension::Bytes, Origin::WirePerDelivery),
+    known("compressed", Dimension::Count, Origin::Compressed),
     known("rss_per_connection", Dimension::Bytes, Origin::RssPerConnection),
 ];
 
@@ -217,6 +225,8 @@ impl Figure {
                     | Origin::UserCpu
                     | Origin::Rate
                     | Origin::GeneratorCores
+                    | Origin::WirePerDelivery
+                    | Origin::Compressed
             )
         )
     }
@@ -230,6 +240,7 @@ impl Figure {
             })),
             Origin::Cpu(_) => Some(Box::new(Round::cpu_per_unit)),
             Origin::Rate => Some(Box::new(|round| Some(round.rate()))),
+            Origin::WirePerDelivery => Some(Box::new(Round::wire_per_delivery)),
             _ => None,
         }
     }
@@ -259,6 +270,14 @@ impl Figure {
             Some(Origin::UserCpu) => cpu_of(series?)?.user_us * 1e3,
             Some(Origin::Rate) => Total::of(series?).rate_median,
             Some(Origin::GeneratorCores) => Total::of(series?).generator_cores,
+            Some(Origin::WirePerDelivery) => {
+                Total::of(series?).wire.ok_or("nothing was delivered")?.per_delivery
+            }
+            Some(Origin::Compressed) => {
+                let rounds = &series?.rounds;
+                let sum = |count: fn(&Round) -> u64| rounds.iter().map(count).sum::<u64>() as f64;
+                return Ok((sum(|round| round.wire.deflated), sum(|round| round.units)));
+            }
             Some(Origin::Counts(part, whole)) => {
                 let (part, whole) = (part(stats?), whole(stats?));
                 if whole == 0 {

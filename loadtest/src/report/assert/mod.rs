@@ -41,8 +41,8 @@ enum Bound {
     Value(f64),
     /// So many percent of the whole that the figure is a part of.
     Share(f64),
-    /// So many times the same figure of that series.
-    Times(f64, String),
+    /// So many times the same figure of that series, and so much more.
+    Times(f64, String, f64),
 }
 
 /// What a scenario measures, as far as that is known before it runs.
@@ -81,6 +81,12 @@ impl Assertion {
         let figure = Figure::parse(name.trim())?;
         let bound = Bound::parse(rest[operator.len()..].trim(), figure.dimension)
             .map_err(|cause| format!("{cause} for {}", figure.name))?;
+        if matches!(bound, Bound::Times(_, _, more) if more != 0.0) && figure.of_round().is_some() {
+            return Err(format!(
+                "{} is compared round by round: write a factor, and nothing added",
+                figure.name
+            ));
+        }
         let text = text.split_whitespace().collect::<String>();
         Ok(Self { text, figure, holds, bound })
     }
@@ -100,7 +106,9 @@ impl Assertion {
                 | Origin::Cpu(_)
                 | Origin::UserCpu
                 | Origin::Rate
-                | Origin::GeneratorCores,
+                | Origin::GeneratorCores
+                | Origin::WirePerDelivery
+                | Origin::Compressed,
             ) if !gives.has_rounds => {
                 return Err(format!("this scenario measures no rounds, so it has no {figure}"));
             }
@@ -112,7 +120,7 @@ impl Assertion {
             }
             _ => {}
         }
-        let Bound::Times(_, series) = &self.bound else { return Ok(()) };
+        let Bound::Times(_, series, _) = &self.bound else { return Ok(()) };
         if !gives.sets_servers_side_by_side && !self.figure.is_of_series() {
             return Err(format!("{figure} is counted over the whole run, not with and without"));
         }
@@ -150,7 +158,7 @@ impl Assertion {
                 let percent = 100.0 * value / f64::max(whole, 1.0);
                 Ok(((self.holds)(percent, *share), format!("was {shown}, {percent:.4} % of {whole:.0}")))
             }
-            Bound::Times(factor, name) => {
+            Bound::Times(factor, name, more) => {
                 let times = self.times(report, name, connections)?;
                 let (of, holds) = match times {
                     Times::Ratio(ratio) => {
@@ -158,7 +166,7 @@ impl Assertion {
                     }
                     Times::Value(base) => (
                         format!("that of {name} {}", self.figure.dimension.show(base)),
-                        (self.holds)(value, factor * base),
+                        (self.holds)(value, factor * base + more),
                     ),
                 };
                 Ok((holds, format!("was {shown}, {of}")))
@@ -200,19 +208,31 @@ enum Times {
 impl Bound {
     fn parse(text: &str, dimension: Dimension) -> Result<Self, String> {
         if text.starts_with(|letter: char| letter.is_ascii_alphabetic()) {
-            return Ok(Self::Times(1.0, reference(text)?));
+            return Self::times(1.0, text, dimension);
         }
         let (number, rest) = split_number(text).ok_or_else(|| {
             format!("'{text}' is no value: write a number, a number with a unit, or 1.1*limit")
         })?;
         if let Some(name) = rest.strip_prefix('*') {
-            return Ok(Self::Times(number, reference(name.trim())?));
+            return Self::times(number, name, dimension);
         }
         let scale = dimension
             .scale(rest)
             .ok_or_else(|| format!("unknown unit '{rest}', there is: {}", dimension.units()))?;
         let is_share = dimension == Dimension::Count && rest == "%";
         Ok(if is_share { Self::Share(number) } else { Self::Value(number * scale) })
+    }
+
+    /// A series, and what may be more than its figure: `versus+64B`.
+    fn times(factor: f64, text: &str, dimension: Dimension) -> Result<Self, String> {
+        let Some((name, more)) = text.split_once('+') else {
+            return Ok(Self::Times(factor, reference(text.trim())?, 0.0));
+        };
+        let name = reference(name.trim())?;
+        match Self::parse(more.trim(), dimension)? {
+            Self::Value(more) => Ok(Self::Times(factor, name, more)),
+            _ => Err(format!("'{more}' is no value to be added")),
+        }
     }
 }
 

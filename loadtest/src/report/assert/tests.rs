@@ -4,7 +4,7 @@ use clap::Parser;
 
 use super::*;
 use crate::cli::Cli;
-use crate::round::{Round, Series};
+use crate::round::{Round, Series, Wire};
 use crate::server::accounts::CpuTime;
 use crate::stats::{Stats, latencies};
 use crate::verify::Tally;
@@ -61,6 +61,46 @@ fn report() -> Report {
 fn told(text: &str) -> Told {
     let assertion = Assertion::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
     assertion.judge(&report(), 100)
+}
+
+#[test]
+fn something_may_be_added_to_a_reference_where_totals_are_compared() {
+    for (text, holds) in [
+        ("rss_per_connection<=limit+1KiB", true),
+        ("rss_per_connection<=limit+1023", false),
+        ("rss_per_connection<=2*limit + 0", true),
+        ("rss_per_connection<=0.5*limit+1536B", true),
+        ("rss_per_connection<=0.5*limit+1535B", false),
+    ] {
+        assert_eq!(told(text).holds, holds, "{text}");
+    }
+    for text in
+        ["p99<limit+1ms", "rss_per_connection<limit+", "rss_per_connection<limit+limit", "loss<limit+1%"]
+    {
+        assert!(Assertion::parse(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn bytes_on_the_wire_are_compared_round_by_round() {
+    let mut report = report();
+    for (series, per_delivery) in [(0, 40), (1, 100)] {
+        for round in &mut report.series[series].rounds {
+            let bytes = round.units * per_delivery;
+            round.wire = Wire { bytes, payload_bytes: round.units * 98, deflated: round.units / 2 };
+        }
+    }
+    for (text, holds) in [
+        ("wire_per_delivery<=40B", true),
+        ("wire_per_delivery<40", false),
+        ("wire_per_delivery<=0.4*limit", true),
+        ("wire_per_delivery<0.4*limit", false),
+        ("compressed>=50%", true),
+        ("compressed>50%", false),
+    ] {
+        assert_eq!(Assertion::parse(text).unwrap().judge(&report, 100).holds, holds, "{text}");
+    }
+    assert!(!told("wire_per_delivery<1000").holds, "nothing was counted");
 }
 
 #[test]
