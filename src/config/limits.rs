@@ -157,12 +157,13 @@ pub const EPOCH_BYTES_MAX: usize = 256 * 1024;
 pub const DEFLATED_BYTES_PER_TURN: usize = 128 * 1024;
 /// Compressors of one shard, 371 KiB each: messages of further channels go out plain until one is free.
 pub const COMPRESSORS_MAX: usize = 256;
-/// From this many bytes on a compressed message of a client may be at most [`INFLATE_RATIO_MAX`] times what came; beyond:
-/// 1009 `inflate_too_big` (GUARANTEES B14).
-pub const INFLATE_RATIO_FROM_BYTES: usize = 16 * 1024;
-/// See [`INFLATE_RATIO_FROM_BYTES`]. Text shrinks to a tenth, rarely to a fiftieth.
-pub const INFLATE_RATIO_MAX: usize = 200;
-/// Bytes read at a time from a client that may compress: what they inflate to, at most 2.5 MiB in messages of 26, counts
+/// Bytes of a client's compressed message that are gathered and inflated at once, 3.3 ms if they were made to cost most; a
+/// longer one is inflated while it comes, with 48 KiB of its own (GUARANTEES B14).
+pub const INFLATE_AT_ONCE_BYTES_MAX: usize = 16 * 1024;
+/// What a compressed byte counts of [`READ_BYTES_PER_TURN`], on top of what it inflates to: inflating it takes up to
+/// 0.2 µs, a byte of small plain messages a tenth.
+pub const INFLATE_WORK_PER_BYTE: usize = 16;
+/// Bytes read at a time from a client that may compress: 4 MiB when inflated, at most, and 0.8 ms. Both count
 /// against [`READ_BYTES_PER_TURN`] before more is read.
 pub const COMPRESSED_READ_BYTES: usize = 4 * 1024;
 /// Origins of `--allow-origin`: each is compared once for an upgrade of a page.

@@ -19,8 +19,8 @@ const WINDOW_BITS: u8 = 15;
 const WINDOW_BYTES: usize = 1 << WINDOW_BITS;
 /// What a flush ends with, and a message leaves out (RFC 7692 §7.2.1).
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
-/// Room for what deflate adds to data that do not shrink: five bytes for each stored block, of which the smallest that
-/// zlib makes have more than 8 KiB, and the flush.
+/// Room for what deflate adds to data that do not shrink, on top of the eighth that level 1 adds, which writes a byte in up
+/// to nine bits: headers of blocks, and the flush.
 const SLACK_BYTES: usize = 64;
 /// Bytes by which the first message of an epoch may grow: as much as it takes to write short text without any repetition.
 /// Small ticks would never begin an epoch otherwise, as they shrink only by what came before them.
@@ -29,6 +29,7 @@ const FIRST_GROWTH_BYTES_MAX: usize = 3;
 /// One channel's compressor: 371 KiB, and up to a window more.
 pub struct Deflater {
     context: Compress,
+    level: Compression,
     min_bytes: usize,
     epoch_messages_max: u64,
     /// The newest payloads of the epoch, as the clients have them: a window of them, or two.
@@ -44,6 +45,7 @@ impl Deflater {
         let level = Compression::new(settings.compression_level as u32);
         Self {
             context: Compress::new_with_window_bits(level, false, WINDOW_BITS),
+            level,
             min_bytes: settings.compression_min_size as usize,
             epoch_messages_max: settings.compression_epoch,
             history: Vec::new(),
@@ -68,6 +70,10 @@ impl Deflater {
         let growth_max = if begins_epoch { FIRST_GROWTH_BYTES_MAX } else { 0 };
         let is_complete = self.compress(payload);
         let shrinks = self.buffer.len() < payload.len() + growth_max;
+        if !is_complete {
+            // zlib-rs miscounts the room that output left behind takes after a reset, and panics when none seems left.
+            self.context = Compress::new_with_window_bits(self.level, false, WINDOW_BITS);
+        }
         if !is_complete || !shrinks {
             self.forget_last();
             return None;
@@ -92,7 +98,7 @@ impl Deflater {
     /// Deflates `payload` into the buffer; false if the compressor did not give all of it, which is not to happen.
     fn compress(&mut self, payload: &[u8]) -> bool {
         self.buffer.clear();
-        self.buffer.reserve(payload.len() + payload.len() / 1024 + SLACK_BYTES);
+        self.buffer.reserve(payload.len() + payload.len() / 8 + SLACK_BYTES);
         let before = self.context.total_in();
         let outcome = self.context.compress_vec(payload, &mut self.buffer, FlushCompress::Sync);
         let is_complete = outcome.is_ok()

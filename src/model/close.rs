@@ -154,8 +154,6 @@ vocabulary! {
         StalledMessage = 1008, "stalled_msg";
         /// A message larger than `--max-message`.
         MessageTooBig = 1009, "msg_too_big";
-        /// A compressed message that inflates to far more than came.
-        InflateTooBig = 1009, "inflate_too_big";
         /// A fault of ours, caught.
         Internal = 1011, "internal";
         /// The gateway is being stopped; the client reconnects after the stated delay.

@@ -43,6 +43,21 @@ pub fn data_of(frame: &[u8]) -> Option<(PayloadKind, &[u8])> {
     Some((kind, frame.get(header_bytes..)?))
 }
 
+/// The first of `frames`, which are whole frames as the functions here make them, and those behind it; `None` if there is
+/// none. Constant time.
+pub fn split_frame(frames: &[u8]) -> Option<(&[u8], &[u8])> {
+    let extended_bytes = match frames.get(1)? {
+        126 => 2,
+        127 => 8,
+        _ => 0,
+    };
+    let length = match frames.get(2..2 + extended_bytes)? {
+        [] => usize::from(*frames.get(1)?),
+        bytes => bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)),
+    };
+    frames.split_at_checked(length.checked_add(2 + extended_bytes)?)
+}
+
 const fn opcode_of(kind: PayloadKind) -> u8 {
     match kind {
         PayloadKind::Text => OPCODE_TEXT,
@@ -114,6 +129,26 @@ mod tests {
             append_control_frame(0xA, payload, &mut frames);
             assert_eq!(last_control_frame(&frames), &frames[before..]);
         }
+    }
+
+    #[test]
+    fn frames_are_taken_apart_where_they_were_put_together() {
+        let mut frames = Vec::new();
+        let lengths = [0, 125, 126, 65_535, 65_536];
+        for length in lengths {
+            append_data_frame(PayloadKind::Binary, &vec![7; length], &mut frames);
+            append_control_frame(0x9, b"between", &mut frames);
+        }
+        let mut rest = &frames[..];
+        for length in lengths {
+            let (data, behind) = split_frame(rest).unwrap();
+            assert_eq!(data_of(data).unwrap().1.len(), length);
+            let (ping, behind) = split_frame(behind).unwrap();
+            assert_eq!(ping, b"\x89\x07between");
+            rest = behind;
+        }
+        assert_eq!(split_frame(rest), None);
+        assert_eq!(split_frame(&frames[..1]), None);
     }
 
     #[test]

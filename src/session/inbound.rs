@@ -1,6 +1,7 @@
 //! What one connection says while a message is under way: the protocol, and what inflates in front of it.
 
-use super::inflate::{Compressed, FIN, HEADER_BYTES_MAX, Inflater, Unpacker, put_header};
+use super::inflate::Unpacker;
+use super::inflater::Inflater;
 use super::websocket::{Event, SessionLimits, WebSocket};
 use crate::model::CloseReason;
 
@@ -92,11 +93,12 @@ impl Inbound {
             }
             let (taken, message) = unpacker.gather(input, compressed_max)?;
             input = input.get(taken..).unwrap_or_default();
-            if let Some(Compressed { opcode, bytes }) = message {
-                let mut frame = vec![0; HEADER_BYTES_MAX];
-                inflater.inflate(&bytes, bytes_max, &mut frame)?;
-                let start = put_header(FIN | opcode, &mut frame);
-                self.websocket.handle_bytes(frame.get(start..).unwrap_or_default(), own, events)?;
+            match message {
+                Some(message) => {
+                    let (frame, start) = message.finish(bytes_max, inflater)?;
+                    self.websocket.handle_bytes(frame.get(start..).unwrap_or_default(), own, events)?;
+                }
+                None => unpacker.advance(bytes_max, inflater)?,
             }
         }
     }

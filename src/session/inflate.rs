@@ -4,13 +4,13 @@
 //! fragments of a compressed message included. A compressed message is gathered, inflated within its bounds, and goes on as
 //! one ordinary frame: nothing behind this file knows of compression. A client never refers to its earlier messages
 //! (`client_no_context_takeover` is in every answer), so one [`Inflater`] serves a shard, and a connection keeps nothing.
+//! A long message has one of its own until it ends, and is inflated while it comes: no single turn pays for all of it.
 
-use flate2::{Decompress, FlushDecompress, Status};
-
-use crate::config::limits::{INFLATE_RATIO_FROM_BYTES, INFLATE_RATIO_MAX};
+use super::inflater::{INFLATER_BYTES, Inflater};
+use crate::config::limits::{EMPTY_FRAGMENTS_MAX, FRAGMENT_OVERHEAD_BYTES, INFLATE_AT_ONCE_BYTES_MAX};
 use crate::model::CloseReason;
 
-pub(super) const FIN: u8 = 0x80;
+const FIN: u8 = 0x80;
 const RSV1: u8 = 0x40;
 /// All three reserved bits.
 const RESERVED: u8 = 0x70;
@@ -19,86 +19,7 @@ const CONTINUATION: u8 = 0x0;
 const TEXT: u8 = 0x1;
 const BINARY: u8 = 0x2;
 /// First and second byte, eight of length, four of mask.
-pub(super) const HEADER_BYTES_MAX: usize = 14;
-/// What a compressed message leaves out at its end (RFC 7692 §7.2.2).
-const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
-/// Bytes inflated between two looks at the bounds.
-const STEP_BYTES: usize = 4096;
-
-/// log2 of the window: the largest, so that a client may choose its own.
-const WINDOW_BITS: u8 = 15;
-
-/// Inflates one message at a time. 48 KiB from the first one on.
-#[derive(Default)]
-pub struct Inflater {
-    context: Option<Box<Decompress>>,
-    /// Bytes given since [`Inflater::take_bytes`].
-    bytes: usize,
-}
-
-impl Inflater {
-    /// Bytes inflated since the last call.
-    pub fn take_bytes(&mut self) -> usize {
-        std::mem::take(&mut self.bytes)
-    }
-
-    /// Appends the payload of a compressed message to `out`: at most `bytes_max`, checked every 4 KiB. `compressed` is what
-    /// its frames carried, unmasked.
-    ///
-    /// # Errors
-    /// `MessageTooBig` beyond `bytes_max`, `InflateTooBig` beyond [`INFLATE_RATIO_MAX`] times what came, `Inflate` for bytes
-    /// that are not deflated data. What `out` got is meaningless then.
-    pub(super) fn inflate(
-        &mut self,
-        compressed: &[u8],
-        bytes_max: usize,
-        out: &mut Vec<u8>,
-    ) -> Result<(), CloseReason> {
-        let context = self
-            .context
-            .get_or_insert_with(|| Box::new(Decompress::new_with_window_bits(false, WINDOW_BITS)));
-        context.reset(false);
-        let before = out.len();
-        let mut step = [0; STEP_BYTES];
-        for mut input in [compressed, &TAIL[..]] {
-            loop {
-                let (taken, given) = (context.total_in(), context.total_out());
-                let status = context.decompress(input, &mut step, FlushDecompress::Sync);
-                let taken = (context.total_in() - taken) as usize;
-                let given = (context.total_out() - given) as usize;
-                input = input.get(taken..).unwrap_or_default();
-                out.extend_from_slice(step.get(..given).unwrap_or_default());
-                self.bytes += given;
-                let inflated = out.len() - before;
-                if inflated > bytes_max {
-                    return Err(CloseReason::MessageTooBig);
-                }
-                if inflated > INFLATE_RATIO_FROM_BYTES && inflated / INFLATE_RATIO_MAX > compressed.len() {
-                    return Err(CloseReason::InflateTooBig);
-                }
-                match status {
-                    // A block may say that it is the last (RFC 7692 §7.2.3.4); another stream begins behind it.
-                    Ok(Status::StreamEnd) => context.reset(false),
-                    Ok(Status::Ok | Status::BufError) if taken == 0 && given == 0 && !input.is_empty() => {
-                        return Err(CloseReason::Inflate);
-                    }
-                    Ok(Status::Ok | Status::BufError) => {}
-                    Err(_) => return Err(CloseReason::Inflate),
-                }
-                if input.is_empty() && given < STEP_BYTES {
-                    break;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-impl std::fmt::Debug for Inflater {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inflater").field("has_context", &self.context.is_some()).finish()
-    }
-}
+const HEADER_BYTES_MAX: usize = 14;
 
 /// What the next byte is part of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -113,10 +34,87 @@ enum Part {
 }
 
 /// A compressed message under way.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Compressed {
-    pub(super) opcode: u8,
-    pub(super) bytes: Vec<u8>,
+    opcode: u8,
+    /// Payload that came and is not inflated yet.
+    bytes: Vec<u8>,
+    /// Payload that its headers announced so far, and what its fragments are charged.
+    charged_bytes: u64,
+    empty_fragments: u8,
+    /// Of a long one, what it has become so far.
+    begun: Option<Box<Begun>>,
+}
+
+/// A message that is inflated while it comes.
+#[derive(Debug)]
+struct Begun {
+    inflater: Inflater,
+    /// Room for a header, then payload.
+    frame: Vec<u8>,
+}
+
+impl Compressed {
+    /// Charges a frame as `boundary.rs` charges a plain one (GUARANTEES B7, B8).
+    fn charge(&mut self, first: u8, length: u64, compressed_max: usize) -> Result<(), CloseReason> {
+        let is_final = first & FIN != 0;
+        if !is_final && length == 0 {
+            self.empty_fragments += 1;
+            if self.empty_fragments > EMPTY_FRAGMENTS_MAX {
+                return Err(CloseReason::FragmentOverhead);
+            }
+        }
+        let is_fragment = !is_final || first & 0x0f == CONTINUATION;
+        let overhead = if is_fragment { FRAGMENT_OVERHEAD_BYTES } else { 0 };
+        self.charged_bytes = self.charged_bytes.saturating_add(length).saturating_add(overhead);
+        if self.charged_bytes > compressed_max as u64 { Err(CloseReason::MessageTooBig) } else { Ok(()) }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        let begun = self.begun.as_ref().map_or(0, |begun| INFLATER_BYTES + begun.frame.capacity());
+        self.bytes.capacity() + begun
+    }
+
+    /// Inflates what came of a message that is too long to do it at once: it gets an inflater of its own.
+    fn advance(&mut self, bytes_max: usize, shared: &mut Inflater) -> Result<(), CloseReason> {
+        if self.begun.is_none() && self.bytes.len() < INFLATE_AT_ONCE_BYTES_MAX {
+            return Ok(());
+        }
+        let begun = self.begun.get_or_insert_with(|| {
+            let mut inflater = Inflater::default();
+            inflater.begin();
+            Box::new(Begun { inflater, frame: vec![0; HEADER_BYTES_MAX] })
+        });
+        let outcome = begun.inflater.feed(&self.bytes, bytes_max + HEADER_BYTES_MAX, &mut begun.frame);
+        shared.add_work(begun.inflater.take_work());
+        self.bytes.clear();
+        outcome
+    }
+
+    /// The message as an ordinary frame, and where in it that begins.
+    pub(super) fn finish(
+        mut self,
+        bytes_max: usize,
+        shared: &mut Inflater,
+    ) -> Result<(Vec<u8>, usize), CloseReason> {
+        let length_max = bytes_max + HEADER_BYTES_MAX;
+        self.advance(bytes_max, shared)?;
+        let mut frame = match self.begun {
+            Some(mut begun) => {
+                begun.inflater.finish(length_max, &mut begun.frame)?;
+                begun.frame
+            }
+            None => {
+                let mut frame = vec![0; HEADER_BYTES_MAX];
+                shared.begin();
+                shared.feed(&self.bytes, length_max, &mut frame)?;
+                shared.finish(length_max, &mut frame)?;
+                frame
+            }
+        };
+        let start = put_header(FIN | self.opcode, &mut frame);
+        Ok((frame, start))
+    }
 }
 
 /// Follows the frames of one client and gathers what is compressed.
@@ -139,7 +137,7 @@ pub(super) struct Unpacker {
 impl Unpacker {
     /// Bytes of memory held, what came of a compressed message included.
     pub(super) fn memory_bytes(&self) -> usize {
-        size_of::<Self>() + self.compressed.as_ref().map_or(0, |compressed| compressed.bytes.capacity())
+        size_of::<Self>() + self.compressed.as_ref().map_or(0, Compressed::memory_bytes)
     }
 
     pub(super) fn is_at_rest(&self) -> bool {
@@ -197,6 +195,11 @@ impl Unpacker {
         at
     }
 
+    /// Inflates what came of a compressed message that is long.
+    pub(super) fn advance(&mut self, bytes_max: usize, shared: &mut Inflater) -> Result<(), CloseReason> {
+        self.compressed.as_mut().map_or(Ok(()), |message| message.advance(bytes_max, shared))
+    }
+
     /// Gathers from a frame of a compressed message, at most to its end; gives the bytes taken, and the message once its
     /// last frame is complete.
     pub(super) fn gather(
@@ -239,14 +242,14 @@ impl Unpacker {
             Some(_) if opcode != CONTINUATION => return Err(CloseReason::ContinuationState),
             Some(_) => {}
             None if reserved != RSV1 => return Err(CloseReason::ReservedBits),
-            None => self.compressed = Some(Compressed { opcode, bytes: Vec::new() }),
+            None => self.compressed = Some(Compressed { opcode, ..Compressed::default() }),
         }
         self.on_first(first, true);
         Ok(())
     }
 
     /// What `boundary.rs` checks of the frames that go on (RFC 6455 §5.1, §5.2), as soon as the header says it.
-    fn check_header(&self, compressed_max: usize) -> Result<(), CloseReason> {
+    fn check_header(&mut self, compressed_max: usize) -> Result<(), CloseReason> {
         if self.header[1] & MASKED == 0 {
             return Err(CloseReason::Unmasked);
         }
@@ -261,11 +264,8 @@ impl Unpacker {
         if length < shortest || length >> 63 != 0 {
             return Err(CloseReason::LengthForm);
         }
-        let before = self.compressed.as_ref().map_or(0, |compressed| compressed.bytes.len() as u64);
-        if before.saturating_add(length) > compressed_max as u64 {
-            return Err(CloseReason::MessageTooBig);
-        }
-        Ok(())
+        let first = self.header[0];
+        self.compressed.as_mut().map_or(Ok(()), |message| message.charge(first, length, compressed_max))
     }
 
     fn on_first(&mut self, first: u8, is_gathered: bool) {
@@ -327,7 +327,7 @@ impl Unpacker {
 
 /// Writes the header of a frame masked with zeros in front of its payload, which begins at [`HEADER_BYTES_MAX`]; gives where
 /// it begins.
-pub(super) fn put_header(first: u8, frame: &mut [u8]) -> usize {
+fn put_header(first: u8, frame: &mut [u8]) -> usize {
     let length = frame.len().saturating_sub(HEADER_BYTES_MAX) as u64;
     let (short, extended_bytes) = match length {
         0..=125 => (length as u8, 0),

@@ -1,7 +1,7 @@
 //! What is spoken after the edge: bytes of one connection in, messages and own frames out.
 //!
 //! `websocket.rs` is the protocol, with tungstenite as a codec against memory; `boundary.rs` knows where frames begin
-//! and end and refuses what a header may not say; `utf8.rs` checks text while it arrives; `inbound.rs` puts `inflate.rs` in front
+//! and end and refuses what a header may not say; `utf8.rs` checks text while it arrives; `inbound.rs` puts `inflate.rs` and `inflater.rs` in front
 //! of both where compression was agreed; `liveness.rs` says when to ping and when to give up, `allowance.rs` how many
 //! pings of the client are enough, `rate.rs` how many messages.
 //!
@@ -24,6 +24,7 @@ pub mod allowance;
 pub mod boundary;
 pub mod inbound;
 pub mod inflate;
+pub mod inflater;
 pub mod liveness;
 pub mod rate;
 pub mod utf8;
@@ -31,7 +32,7 @@ pub mod websocket;
 
 pub use allowance::ControlAllowance;
 pub use inbound::Inbound;
-pub use inflate::Inflater;
+pub use inflater::Inflater;
 pub use liveness::{Liveness, LivenessRules, Phases, Verdict};
 pub use rate::{MESSAGE_FRAME_BYTES_MIN, MessageRate, Overrun, Sender};
 pub use websocket::{Event, SessionLimits, WebSocket, append_close_frame, append_ping};

@@ -10,6 +10,7 @@ mod clients;
 mod close;
 mod connection;
 mod drain;
+mod echo;
 mod ends;
 mod expire;
 mod flush;

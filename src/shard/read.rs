@@ -84,7 +84,7 @@ impl<R: Reactor> Shard<R> {
                     connection.traffic.bytes_in += length as u64;
                     let is_drained = length < room && !connection.marks.has(Mark::ReadClosed);
                     self.handle_bytes(slot, buffer.get(..length).unwrap_or_default());
-                    left = left.saturating_sub(length + self.inflater.take_bytes());
+                    left = left.saturating_sub(length + self.inflater.take_work());
                     let messages = (self.counters.messages_in.get() - messages_before) as usize;
                     messages_left = messages_left.saturating_sub(messages);
                     self.senders.take(slot, messages, self.now);
@@ -286,6 +286,9 @@ impl<R: Reactor> Shard<R> {
 
     /// Queues what the codec answered; to a socket that takes nothing, no more than the newest pong.
     fn queue_replies(&mut self, slot: u32) -> Result<(), CloseReason> {
+        if self.session_limits.echoes {
+            self.deflate_echoes(slot);
+        }
         let Some(connection) = self.slots.get_mut(slot) else { return Ok(()) };
         if self.replies.is_empty() || !matches!(connection.phase, Phase::Open(_)) {
             return Ok(());

@@ -26,6 +26,7 @@ impl<R: Reactor> Shard<R> {
             let id = self.slots.id(slot);
             self.forget_slot(slot);
             let Some(connection) = self.slots.remove(slot) else { continue };
+            self.echoes.forget(slot);
             self.note_memory(slot);
             self.senders.forget(slot);
             if !connection.marks.has(Mark::OverLimit) {

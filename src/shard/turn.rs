@@ -12,6 +12,7 @@ use super::accept::AcceptState;
 use super::clients::Clients;
 use super::connection::Connection;
 use super::drain::Drain;
+use super::echo::Echoes;
 use super::ends::Ends;
 use super::expire::Sweep;
 use super::freeze::Freeze;
@@ -106,6 +107,7 @@ pub struct Shard<R: Reactor> {
     pub(super) freeze: Freeze,
     pub(super) runs: Runs,
     pub(super) ends: Ends,
+    pub(super) echoes: Echoes,
     pub(super) is_stopped: bool,
     pub(super) has_timers_left: bool,
     // Buffers that every turn uses again.
@@ -173,6 +175,7 @@ impl<R: Reactor> Shard<R> {
             freeze: Freeze::new(config.pong_timeout),
             runs: Runs::default(),
             ends: Ends::default(),
+            echoes: Echoes::default(),
             is_stopped: false,
             has_timers_left: false,
             read_buffer: vec![0; READ_BYTES_PER_TURN],

@@ -1,5 +1,5 @@
 //! The gateway against clients that we did not write: Chromium on the demo page, `ws` and `wscat` from npm,
-//! `websockets` from PyPI, curl, and the Autobahn testsuite. Their scripts lie beside this file; each test starts a gateway of its own.
+//! `websockets` and `wsproto` from PyPI, curl, and the Autobahn testsuite. Their scripts lie beside this file; each test starts a gateway of its own.
 //!
 //! A client that is not installed fails its tests with one line that names the installer; `make test` installs them,
 //! and skips by name what a machine cannot install.
@@ -19,6 +19,7 @@ mod nginx;
 mod npm_ws;
 mod proxies;
 mod pypi_websockets;
+mod pypi_wsproto;
 mod script;
 #[path = "../gateway/support/mod.rs"]
 mod support;

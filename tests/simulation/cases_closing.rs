@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tidegate::bus::{DrainSchedule, Order};
+use tidegate::config::ChannelSettings;
+use tidegate::config::limits::WRITE_BYTES_MAX;
 use tidegate::model::{CloseReason, ShardId, Time};
 
 use super::client::Reader;
@@ -79,6 +81,67 @@ fn b22_control_frames_pass_a_stalled_reader_at_the_next_boundary() {
     world.recover();
     assert_eq!(world.clients[slow].received[0].len(), 100);
     world.expect_all_well();
+}
+
+/// What a line of 1 Mbit/s carries in a tenth of a second.
+const SLOW_LINE_BYTES: usize = 12_500;
+
+/// Reads as a slow line does until `count` pings have come; gives the bytes that came before the last of them, in tens.
+fn read_to_ping(world: &mut World, number: usize, count: usize) -> usize {
+    let mut bytes = 0;
+    while world.clients[number].pings_seen.len() < count {
+        let now = world.now();
+        world.clients[number].read(10, now, &mut world.ledger);
+        world.settle();
+        bytes += 10;
+        if bytes % SLOW_LINE_BYTES == 0 {
+            world.run_for(Duration::from_millis(100));
+        }
+        assert!(bytes < 2 << 20, "no ping");
+    }
+    bytes
+}
+
+#[test]
+fn b21_a_ping_waits_for_less_than_one_write_whatever_the_backlog() {
+    /// What the line itself has taken and not delivered yet.
+    const BUFFER_BYTES: usize = 4096;
+    for length in [900, 16_000, 64_000] {
+        let mut setup = Setup::new(21);
+        setup.config.ping_interval = second(4);
+        setup.channels[0].1 = ChannelSettings {
+            history_bytes: 4 << 20,
+            max_lag_bytes: 4 << 20,
+            max_lag_age: second(600),
+            ..setup.channels[0].1
+        };
+        let mut world = World::new(setup);
+        let slow = world.connect(0, &[0], Reader::Stalled, BUFFER_BYTES);
+        world.settle();
+        let now = world.now();
+        world.clients[slow].read(usize::MAX, now, &mut world.ledger);
+        for _ in 0..(1 << 20) / length {
+            world.publish(0, length);
+        }
+        for count in 1..=3 {
+            while world.total(|counters| counters.pings.get()) < count as u64 {
+                let now = world.now();
+                world.clients[slow].read(SLOW_LINE_BYTES, now, &mut world.ledger);
+                world.run_for(Duration::from_millis(100));
+            }
+            let bytes = read_to_ping(&mut world, slow, count);
+            assert!(
+                bytes <= BUFFER_BYTES + length + 100,
+                "{bytes} bytes before the ping, messages of {length}"
+            );
+        }
+        let left = (1 << 20) / length - world.clients[slow].messages;
+        assert!(left * length > 300_000, "the backlog lasted");
+        assert!(world.clients[slow].wire.borrow().offered_max <= WRITE_BYTES_MAX + 200);
+        world.recover();
+        assert_eq!(world.clients[slow].messages, (1 << 20) / length);
+        world.expect_all_well();
+    }
 }
 
 #[test]

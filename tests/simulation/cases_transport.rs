@@ -1,4 +1,4 @@
-//! Cases B9, B20, C17, C18: sockets that stop, cut and break anywhere; nothing is lost that the peer could still have.
+//! Cases B9, B20, B23, C17, C18: sockets that stop, cut and break anywhere; nothing is lost that the peer could still have.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use tidegate::config::ChannelSettings;
 use tidegate::model::CloseReason;
 
 use super::client::{Client, Reader};
-use super::protocol::{CLOSE, close_payload};
+use super::protocol::{self, BINARY, CLOSE, PING, RSV1, close_payload};
 use super::world::{Setup, World};
 
 fn chat(seed: u64) -> World {
     let mut setup = Setup::new(seed);
-    setup.channels[0].1 = ChannelSettings { relay: true, ..ChannelSettings::default() };
+    setup.channels[0].1 = ChannelSettings { relay: true, compression: true, ..ChannelSettings::default() };
     setup.config.client_rate = 0;
     let mut world = World::new(setup);
     let witness = world.join(0, &[0]);
@@ -117,6 +117,58 @@ fn b9_each_message_has_a_deadline_of_its_own_however_reads_cut_the_stream() {
     world.run_for(Duration::from_secs(5));
     assert_eq!(world.clients[sender].close, Some((1008, "stalled_msg".to_owned())));
     assert_eq!(world.closed(CloseReason::StalledMessage), 1);
+}
+
+/// A byte every three seconds, from the place `at` of `stream` on; what is before it came with the first byte.
+fn dribble(world: &mut World, number: usize, stream: &[u8], at: usize) {
+    let began = world.now();
+    let send = |world: &mut World, bytes: &[u8]| {
+        world.clients[number].wire.borrow_mut().flight.extend(bytes);
+        world.settle();
+    };
+    send(world, &stream[..at]);
+    for byte in stream[at..].iter().take(3) {
+        world.run_for(Duration::from_secs(3));
+        send(world, &[*byte]);
+    }
+    world.run_for(Duration::from_millis(900));
+    assert_eq!(world.now().since(began), Duration::from_millis(9900));
+    assert!(world.clients[number].is_open(), "given up before its time");
+    world.run_for(Duration::from_millis(200));
+}
+
+#[test]
+fn b23_a_byte_now_and_then_wins_no_time_wherever_in_a_frame_it_stands() {
+    const MASK: [u8; 4] = [1, 2, 3, 4];
+    let long = protocol::frame(BINARY, &[7; 65_536], MASK);
+    let ping = protocol::frame(PING, b"are you there?", MASK);
+    let mut fragments = protocol::frame(BINARY, b"begun", MASK);
+    fragments[0] &= 0x7f;
+    let next_frame = fragments.len();
+    fragments.extend(protocol::frame(0, &[7; 200], MASK));
+    let begun = |places: &[usize], stream: &[u8], first: u8| -> Vec<(usize, Vec<u8>)> {
+        let stream = [&[stream[0] | first], &stream[1..]].concat();
+        places.iter().map(|at| (*at, stream.clone())).collect()
+    };
+    let in_header_mask_and_payload = [1, 2, 9, 10, 11, 14, 5000];
+    let across_fragments = [1, next_frame - 1, next_frame, next_frame + 1, next_frame + 4, next_frame + 8];
+    let streams = [
+        begun(&in_header_mask_and_payload, &long, 0),
+        begun(&in_header_mask_and_payload, &long, RSV1),
+        begun(&across_fragments, &fragments, 0),
+        begun(&across_fragments, &fragments, RSV1),
+        begun(&[1, 3, 6, 9], &ping, 0),
+    ];
+    for (at, stream) in streams.into_iter().flatten() {
+        let mut world = chat(23);
+        let sender = world.join_offering(0, &[0], "");
+        // A pong would stand in the middle of the frame.
+        world.clients[sender].answers_pings = false;
+        dribble(&mut world, sender, &stream, at);
+        let close = world.clients[sender].close.clone();
+        assert_eq!(close, Some((1008, "stalled_msg".to_owned())), "{:#x} from byte {at} on", stream[0]);
+        assert_eq!(world.closed(CloseReason::StalledMessage), 1);
+    }
 }
 
 /// Upgrade, then a message, a ping and a close: all the bytes a client sends in its life.

@@ -10,7 +10,7 @@ const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// Of a compressed message (RFC 7692 §6).
-const RSV1: u8 = 0x40;
+pub const RSV1: u8 = 0x40;
 
 pub const TEXT: u8 = 0x1;
 pub const BINARY: u8 = 0x2;

@@ -48,6 +48,8 @@ pub struct Wire {
     pub taken: u64,
     /// Write calls so far, refused ones included.
     pub write_calls: u64,
+    /// Most bytes that one write offered.
+    pub offered_max: usize,
     /// The gateway has ended its side.
     pub is_shut_down: bool,
     /// The gateway has closed it.
@@ -75,6 +77,7 @@ impl Wire {
                 takes_zero: false,
                 taken: 0,
                 write_calls: 0,
+                offered_max: 0,
                 is_shut_down: false,
                 closed: None,
                 wants_write: false,
@@ -186,6 +189,7 @@ impl Wire {
         self.write_calls += 1;
         let offered: usize = slices.iter().map(|slice| slice.len()).sum();
         assert!(offered > 0, "a write of nothing");
+        self.offered_max = self.offered_max.max(offered);
         assert!(!self.is_shut_down, "a write after the end of our side");
         if self.is_reset {
             return Err(io::ErrorKind::BrokenPipe.into());

@@ -148,3 +148,31 @@ proptest! {
         }
     }
 }
+
+/// Level 1 writes noise in nine bits a byte. Output that found no room once made the compressor panic, some messages on.
+#[test]
+fn k5_noise_of_any_size_is_sent_plain_for_ever() {
+    let mut noise = 1_u32;
+    let mut random = |length: usize| -> Vec<u8> {
+        let mut byte = || {
+            noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            // Values above 143 take nine bits.
+            (noise >> 24) as u8 | 0x90
+        };
+        (0..length).map(|_| byte()).collect()
+    };
+    for level in [1, 2, 6, 9] {
+        let mut deflater = deflater(level, 0, 64);
+        let mut client = Inflater::new();
+        for round in 0..400_u64 {
+            let payload = random(4096 + 37 * round as usize % 9000);
+            match deflater.deflate(PayloadKind::Binary, &payload) {
+                Some(frame) => assert_eq!(client.inflate(self::payload(&frame.frame)).unwrap(), payload),
+                None => assert!(!deflater.buffer.is_empty(), "level {level}: it was tried"),
+            }
+            let tick = tick(round);
+            let frame = deflater.deflate(PayloadKind::Text, &tick).unwrap();
+            assert_eq!(client.inflate(self::payload(&frame.frame)).unwrap(), tick, "level {level}, {round}");
+        }
+    }
+}

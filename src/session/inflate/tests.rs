@@ -1,8 +1,10 @@
 //! Compressed messages of clients: what they say, and what they may not.
 
 use super::super::boundary::tests::{frame, header, pieces};
+use super::super::inflater::{STEP_BYTES, TAIL};
 use super::*;
 use crate::config::MessageType;
+use crate::config::limits::INFLATE_WORK_PER_BYTE;
 use crate::model::PayloadKind;
 use crate::session::inbound::Inbound;
 use crate::session::websocket::{Event, SessionLimits};
@@ -127,18 +129,128 @@ fn b14_a_message_is_inflated_to_the_limit_and_not_a_byte_beyond() {
 }
 
 #[test]
-fn b14_a_bomb_is_found_after_a_few_steps_whatever_the_limit() {
-    let limits = SessionLimits { max_message: 64 << 20, ..LIMITS };
+fn b14_what_shrinks_a_thousandfold_is_taken_up_to_the_limit_of_any_message() {
+    for (length, expected) in [(100_000, None), (100_001, Some(CloseReason::MessageTooBig))] {
+        let deflated = deflate(&vec![b'a'; length]);
+        assert!(deflated.len() * 500 < length, "{}", deflated.len());
+        assert_eq!(fault(&frame(0xc1, &deflated)), expected, "{length}");
+    }
+}
+
+#[test]
+fn b14_a_bomb_is_found_within_a_step_beyond_the_limit() {
     let bomb = deflate(&vec![0; 64 << 20]);
     assert!(bomb.len() < 70_000, "{}", bomb.len());
-    let (mut inflater, mut out) = (Inflater::default(), Vec::new());
-    let verdict = inflater.inflate(&bomb, limits.max_message, &mut out);
-    assert_eq!(verdict, Err(CloseReason::InflateTooBig));
-    assert!(out.len() <= INFLATE_RATIO_MAX * (bomb.len() + 1) + STEP_BYTES, "{}", out.len());
-    assert_eq!(out.len(), inflater.take_bytes());
-    let small = hear(LIMITS, true, &[&frame(0xc2, &deflate(&[0; INFLATE_RATIO_FROM_BYTES]))]);
-    assert_eq!(small.fault, None, "what is small may shrink as it likes");
-    assert_eq!(fault(&frame(0xc2, &deflate(&[0; 40_000]))), Some(CloseReason::InflateTooBig));
+    for piece_bytes in [1000, INFLATE_AT_ONCE_BYTES_MAX, bomb.len()] {
+        let (mut unpacker, mut inflater) = (begun_message(), Inflater::default());
+        let outcome = bomb.chunks(piece_bytes).try_for_each(|piece| {
+            unpacker.bytes.extend_from_slice(piece);
+            unpacker.advance(1 << 20, &mut inflater)
+        });
+        assert_eq!(outcome, Err(CloseReason::MessageTooBig));
+        let inflated = unpacker.begun.expect("it is long").frame.len() - HEADER_BYTES_MAX;
+        assert!(((1 << 20) + 1..=(1 << 20) + STEP_BYTES).contains(&inflated), "{inflated}");
+    }
+}
+
+fn begun_message() -> Compressed {
+    Compressed { opcode: BINARY, ..Compressed::default() }
+}
+
+/// What a turn is charged is in step with what it costs: for bytes that inflate to much, and for those that take long and
+/// say nothing.
+#[test]
+fn b14_work_is_counted_by_what_comes_and_by_what_it_becomes() {
+    for (compressed, inflated) in [
+        (deflate(&[7; 60_000]), 60_000),
+        (deflate(b"short"), 5),
+        ([3, 0].repeat(1000), 0),
+        ([&[0, 0, 0, 0xff, 0xff].repeat(1000)[..], &[0]].concat(), 0),
+    ] {
+        let mut inflater = Inflater::default();
+        let message = Compressed { bytes: compressed.clone(), ..begun_message() };
+        let (frame, start) = message.finish(60_000, &mut inflater).expect("a message");
+        assert_eq!(frame.len() - HEADER_BYTES_MAX, inflated);
+        assert!(start < HEADER_BYTES_MAX);
+        let expected = compressed.len() * INFLATE_WORK_PER_BYTE + inflated;
+        let work = inflater.take_work();
+        assert!((expected..=expected + 9 * INFLATE_WORK_PER_BYTE).contains(&work), "{work} of {expected}");
+        assert_eq!(inflater.take_work(), 0);
+    }
+}
+
+/// No input has the inflater at work for longer than a short while at a time: what came of a long message is inflated
+/// already when the rest comes.
+#[test]
+fn b14_a_long_message_is_inflated_while_it_comes() {
+    let mut state = 1_u32;
+    let mut byte = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    let noise: Vec<u8> = (0..90_000).map(|_| byte()).collect();
+    let stream = frame(0xc2, &deflate(&noise));
+    assert!(stream.len() > 4 * INFLATE_AT_ONCE_BYTES_MAX, "{}", stream.len());
+    let (mut inbound, mut inflater) = (Inbound::new(LIMITS, true), Inflater::default());
+    let (mut own, mut events) = (Vec::new(), Vec::new());
+    let (mut most, mut total) = (0, 0);
+    for piece in stream.chunks(4096) {
+        inbound.handle_bytes(piece, &mut inflater, &mut own, &mut events).unwrap();
+        let work = inflater.take_work();
+        (most, total) = (most.max(work), total + work);
+    }
+    assert_eq!(events, [binary(&noise)]);
+    assert!(inbound.is_at_rest());
+    assert!(total > stream.len() * INFLATE_WORK_PER_BYTE, "{total}");
+    assert!(most < (INFLATE_AT_ONCE_BYTES_MAX + 4096) * (INFLATE_WORK_PER_BYTE + 2), "{most} of {total}");
+}
+
+#[test]
+fn b8_fragments_of_compressed_messages_are_charged_like_any() {
+    let empty = [frame(0x42, b""), frame(0x00, b"").repeat(usize::from(EMPTY_FRAGMENTS_MAX) - 1)].concat();
+    let end = frame(0x80, &deflate(b"x"));
+    let heard = hear(LIMITS, true, &[&empty, &end]);
+    assert_eq!((heard.events, heard.fault), (vec![binary(b"x")], None));
+    let one_more = [&empty[..], &frame(0x00, b"")].concat();
+    assert_eq!(fault(&one_more), Some(CloseReason::FragmentOverhead));
+    // A stored block, a byte a frame: each costs 65 of what a message may be.
+    let compressed_max = LIMITS.max_message + LIMITS.max_message / 64 + 64;
+    let most = compressed_max / 65;
+    let stored = [&[0, 0xff, 0xff, 0, 0][..], &[7; 0xffff]].concat();
+    let begun: Vec<u8> = (0..most)
+        .flat_map(|index| frame(if index == 0 { 0x42 } else { 0x00 }, &stored[index..=index]))
+        .collect();
+    assert_eq!(fault(&begun), None);
+    let one_more = [&begun[..], &frame(0x00, b"\x07")].concat();
+    assert_eq!(fault(&one_more), Some(CloseReason::MessageTooBig));
+}
+
+#[test]
+fn a_message_that_ends_within_a_block_is_not_taken_for_whole() {
+    let payload = b"a message that is long enough to be cut somewhere, somewhere, and somewhere else";
+    let deflated = deflate(payload);
+    for end in 1..deflated.len() {
+        assert_eq!(fault(&frame(0xc2, &deflated[..end])), Some(CloseReason::Inflate), "{end}");
+    }
+    let stored = [&[0, 100, 0, 0xff - 100, 0xff][..], &[7; 99]].concat();
+    assert_eq!(fault(&frame(0xc2, &stored)), Some(CloseReason::Inflate));
+}
+
+/// What senders do that have no byte for an empty message, or end with a last block and nothing behind it.
+#[test]
+fn a_message_may_end_with_a_last_block_or_have_none() {
+    for (deflated, payload) in [
+        (&[][..], &b""[..]),
+        (&[3, 0], b""),
+        (&[0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00], b"Hello"),
+        (&[0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x03, 0x00, 0x00], b"Hello"),
+        (&[1, 1, 0, 0xfe, 0xff, b'x', 0, 1, 0, 0xfe, 0xff, b'y', 0], b"xy"),
+    ] {
+        let heard = hear(LIMITS, true, &[&frame(0xc2, deflated)]);
+        assert_eq!((heard.events, heard.fault), (vec![binary(payload)], None), "{deflated:x?}");
+    }
+    // Behind a last block there is another stream, or a fault.
+    assert_eq!(fault(&frame(0xc2, &[3, 0, 0xff, 0xff])), Some(CloseReason::Inflate));
 }
 
 #[test]
@@ -174,13 +286,14 @@ fn b15_rsv1_stands_on_the_first_frame_of_a_message_and_nowhere_else() {
 
 #[test]
 fn headers_of_compressed_frames_are_held_to_the_same_rules() {
+    let stored = [&[0, 0xff, 0xff, 0, 0][..], &[7; 59_995]].concat();
     for (bytes, reason) in [
         (vec![0xc1, 0x05], CloseReason::Unmasked),
         (header(0xc1, 126, 125)[..4].to_vec(), CloseReason::LengthForm),
         (header(0xc1, 127, 0xffff)[..10].to_vec(), CloseReason::LengthForm),
         (header(0xc1, 127, 1 << 63)[..10].to_vec(), CloseReason::LengthForm),
         (header(0xc1, 127, 200_000)[..10].to_vec(), CloseReason::MessageTooBig),
-        ([frame(0x42, &[7; 60_000]), header(0x00, 126, 60_000)].concat(), CloseReason::MessageTooBig),
+        ([frame(0x42, &stored), header(0x00, 126, 60_000)].concat(), CloseReason::MessageTooBig),
         ([frame(0x42, b"a"), frame(0x82, b"b")].concat(), CloseReason::ContinuationState),
         ([frame(0x42, b"a"), frame(0x09, b"b")].concat(), CloseReason::ControlFragmented),
         (frame(0xc2, b"\xff\xff\xff\xff"), CloseReason::Inflate),
