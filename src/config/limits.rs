@@ -63,6 +63,8 @@ pub const SLOTS_PER_STEP: u32 = 16_384;
 pub const WRITE_BYTES_MAX: usize = 64 * 1024 + 1024;
 /// Bytes read from one connection per turn; the rest waits on the ready list.
 pub const READ_BYTES_PER_TURN: usize = 64 * 1024;
+/// Request heads completed per turn and shard; who comes after them is read in the next turn (GUARANTEES C5).
+pub const HEADS_PER_TURN: usize = 128;
 /// Messages taken from one connection per turn; the rest waits in its socket (GUARANTEES B13).
 pub const MESSAGES_READ_PER_TURN: usize = 64;
 /// How long a client is not read once it has sent more than `--client-rate` allows.
@@ -124,6 +126,8 @@ pub const CONNECTIONS_MAX: u64 = 100_000_000;
 pub const BACKLOG_MAX: u64 = 65_535;
 /// Largest `--accepts-per-turn`.
 pub const ACCEPTS_PER_TURN_MAX: u64 = 65_536;
+/// Largest `--connect-rate`.
+pub const CONNECT_RATE_MAX: u64 = 10_000_000;
 /// Largest `--write-budget`.
 pub const WRITE_BUDGET_MAX: u64 = 1_000_000;
 /// Largest `--max-message`.

@@ -69,6 +69,8 @@ pub struct Config {
     pub backlog: u32,
     /// Most connections taken per turn and shard.
     pub accepts_per_turn: usize,
+    /// New connections of the process in a second, in the long run; 0: no limit.
+    pub connect_rate: usize,
     /// From accept to complete request head.
     pub handshake_timeout: Duration,
     /// Networks of proxies that are believed who their clients are; may be empty.
@@ -172,6 +174,7 @@ impl Default for Config {
             max_pending: 0,
             backlog: 4096,
             accepts_per_turn: 64,
+            connect_rate: 0,
             handshake_timeout: Duration::from_secs(10),
             trusted_proxies: Vec::new(),
             forwarded_header: ForwardedHeader::XForwardedFor,

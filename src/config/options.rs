@@ -22,6 +22,7 @@ pub enum Key {
     MaxPending,
     Backlog,
     AcceptsPerTurn,
+    ConnectRate,
     HandshakeTimeout,
     MaxMessage,
     Memory,
@@ -210,6 +211,7 @@ pub const OPTIONS: &[Definition] = {
     const HISTORY: Kind = Kind::Count { zero: Means("none"), max: limits::HISTORY_MESSAGES_MAX };
     const BATCH: Kind = Kind::Duration { zero: Means("natural batching"), max: limits::BATCH_WINDOW_MAX };
     const PER_ADDRESS: Kind = Kind::Count { zero: Means("off"), max: limits::PER_ADDRESS_MAX };
+    const CONNECT_RATE: Kind = Kind::Count { zero: Means("off"), max: limits::CONNECT_RATE_MAX };
     const FORWARDED: Kind = Kind::Choice(&["x-forwarded-for", "forwarded"]);
     const ON_LAG: Kind = Kind::Choice(&["disconnect", "skip"]);
     const DEFLATE_FROM: Kind = Kind::Size { zero: Means("every message"), max: limits::PUBLISH_BYTES_MAX as u64 };
@@ -234,6 +236,8 @@ pub const OPTIONS: &[Definition] = {
             "Connections the kernel holds until they are accepted"),
         Definition::new(K::AcceptsPerTurn, "accepts-per-turn", G::Connections, count(limits::ACCEPTS_PER_TURN_MAX), "64",
             "Connections a shard accepts before it does other work"),
+        Definition::new(K::ConnectRate, "connect-rate", G::Connections, CONNECT_RATE, "0",
+            "New clients a second, as many at once; 0: off"),
         Definition::new(K::HandshakeTimeout, "handshake-timeout", G::Connections, duration(Refused), "10s",
             "From accept to the complete request head; as long again for joining channels"),
         Definition::new(K::MaxMessage, "max-message", G::Connections, MESSAGE, "64KiB",

@@ -134,6 +134,7 @@ impl Settings {
             max_pending: count(get(Key::MaxPending)),
             backlog: u32::try_from(number(get(Key::Backlog))).expect("BACKLOG_MAX fits"),
             accepts_per_turn: count(get(Key::AcceptsPerTurn)),
+            connect_rate: count(get(Key::ConnectRate)),
             handshake_timeout: duration(get(Key::HandshakeTimeout)),
             trusted_proxies: networks(get(Key::TrustedProxy)),
             forwarded_header: forwarded_header(get(Key::ForwardedHeader)),

@@ -100,6 +100,8 @@ vocabulary! {
         TooManyExtensions = 431, "too_many_extensions";
         /// The gateway holds as many connections as it may.
         ConnectionLimit = 503, "conn_limit";
+        /// New connections come faster than the gateway takes them.
+        Admission = 503, "admission";
         /// No descriptor is left for the connection.
         DescriptorsExhausted = 503, "fd_exhausted";
         /// The gateway is being stopped.
@@ -232,6 +234,7 @@ impl RejectReason {
             Self::ConnectionLimit => {
                 "try again after the stated delay; the operator can raise --max-connections"
             }
+            Self::Admission => "try again after the stated delay; the operator can raise --connect-rate",
             Self::DescriptorsExhausted => {
                 "try again after the stated delay; the operator can raise the descriptor limit"
             }

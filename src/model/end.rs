@@ -54,11 +54,11 @@ impl Cause {
 
     /// Whose doing it was: a refused request is the peer's, but for those that we have no room or time for.
     pub const fn blame(self) -> Blame {
-        use RejectReason::{ConnectionLimit, DescriptorsExhausted, Draining, Memory, Overloaded};
+        use RejectReason::{Admission, ConnectionLimit, DescriptorsExhausted, Draining, Memory, Overloaded};
         match self {
-            Self::Reject(ConnectionLimit | DescriptorsExhausted | Draining | Memory | Overloaded) => {
-                Blame::Us
-            }
+            Self::Reject(
+                Admission | ConnectionLimit | DescriptorsExhausted | Draining | Memory | Overloaded,
+            ) => Blame::Us,
             Self::Reject(_) => Blame::Peer,
             Self::Close(_, by) => by,
         }

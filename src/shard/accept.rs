@@ -41,6 +41,8 @@ pub struct AcceptState {
     queue_of_refused: VecDeque<ConnectionId>,
     /// No attempt before this, unless a connection closes.
     paused_until: Option<Time>,
+    /// When a new connection is due in the long run: the further ahead, the more came at once.
+    due: Time,
     /// Since when descriptors have been short.
     exhausted_since: Option<Time>,
 }
@@ -230,12 +232,30 @@ impl<R: Reactor> Shard<R> {
             tracing::warn!(event = "register_failed", shard = self.id.0, %error);
             return self.end(id.slot, CloseReason::Internal, Blame::Us);
         }
-        let Some(reason) = no_room.or(over_address) else {
+        let refusal = match no_room.or(over_address) {
+            None if !self.is_within_rate() => Some(RejectReason::Admission),
+            reason => reason,
+        };
+        let Some(reason) = refusal else {
             self.await_head(id.slot);
             return self.arm(id.slot);
         };
         let retry_after_s = self.retry_after_seconds();
         self.refuse(id.slot, reason, Some(retry_after_s));
+    }
+
+    /// Counts a new connection against this shard's share of `--connect-rate`; false if it comes too early: a second's
+    /// worth may come at once.
+    fn is_within_rate(&mut self) -> bool {
+        let shards = u32::try_from(self.config.shards).unwrap_or(u32::MAX);
+        let rate = u32::try_from(self.config.connect_rate).unwrap_or(u32::MAX);
+        let Some(interval) = (Duration::from_secs(1) * shards).checked_div(rate) else { return true };
+        let second = Duration::from_secs(1).saturating_sub(interval);
+        let is_within = self.accepting.due.since(self.now) <= second;
+        if is_within {
+            self.accepting.due = self.accepting.due.max(self.now).after(interval);
+        }
+        is_within
     }
 
     /// Why whoever comes now finds no room; if there is, it is taken.

@@ -87,7 +87,7 @@ mod tests {
         let mut freeze = Freeze::new(seconds(10));
         for (worked, timeout, woke, gap) in [
             (1, Some(seconds(25)), 25_001, None),
-            (1, Some(seconds(25)), 30_000, None),
+            (1, Some(seconds(25)), 29_999, None),
             (1, Some(seconds(25)), 30_001, Some(seconds(5))),
             (1, None, 1_000_000, None),
             (5_000, None, 5_000, Some(seconds(5))),

@@ -61,8 +61,15 @@ impl<R: Reactor> Shard<R> {
             && entry.1 < turn
         {
             self.pending.queue.pop_front();
-            if self.is_pending(entry) {
-                self.evict(entry.0.slot);
+            let slot = entry.0.slot;
+            if !self.is_pending(entry) {
+                continue;
+            }
+            if self.slots.get(slot).is_some_and(|connection| connection.is_read_listed) {
+                // The turn had completed as many heads as it may: this one may be there already.
+                self.await_head(slot);
+            } else {
+                self.evict(slot);
             }
         }
     }

@@ -23,7 +23,7 @@ use super::connection::{Awaits, Mark, Open, Phase};
 use super::reactor::Reactor;
 use super::turn::Shard;
 use crate::config::limits::{
-    COMPRESSED_READ_BYTES, MESSAGE_TIMEOUT, MESSAGES_READ_PER_TURN, OWN_FRAMES_BYTES_MAX,
+    COMPRESSED_READ_BYTES, HEADS_PER_TURN, MESSAGE_TIMEOUT, MESSAGES_READ_PER_TURN, OWN_FRAMES_BYTES_MAX,
     READ_BYTES_PER_TURN, REQUESTS_PER_CONNECTION_MAX,
 };
 use crate::delivery::OwnFull;
@@ -39,6 +39,7 @@ impl<R: Reactor> Shard<R> {
     pub(super) fn read(&mut self) {
         self.end_rests();
         let mut buffer = std::mem::take(&mut self.read_buffer);
+        self.heads_left = HEADS_PER_TURN;
         for _ in 0..self.read_list.len() {
             let Some(slot) = self.read_list.pop() else { break };
             self.read_connection(slot, &mut buffer);
@@ -52,6 +53,9 @@ impl<R: Reactor> Shard<R> {
         let Some(connection) = self.slots.get_mut(slot) else { return };
         if !std::mem::take(&mut connection.is_read_listed) {
             return;
+        }
+        if self.heads_left == 0 && matches!(connection.phase, Phase::Http(_)) {
+            return self.read_list.push(slot, &mut connection.is_read_listed);
         }
         let mut left = READ_BYTES_PER_TURN;
         let mut messages_left = MESSAGES_READ_PER_TURN;
@@ -163,6 +167,7 @@ impl<R: Reactor> Shard<R> {
                 }
                 Ok(Scan::Complete(end)) => end,
             };
+            self.heads_left = self.heads_left.saturating_sub(1);
             let (head_end, rest) = input.split_at(end.min(input.len()));
             input = rest;
             let is_last = http.served + 1 >= REQUESTS_PER_CONNECTION_MAX;

@@ -94,6 +94,8 @@ pub struct Shard<R: Reactor> {
     pub(super) ended: Vec<(u32, Option<SocketAddr>)>,
     /// Payload bytes that were deflated in this turn.
     pub(super) deflated_bytes: usize,
+    /// Request heads that may still be completed in this turn.
+    pub(super) heads_left: usize,
     pub(super) outbox: Outbox,
     pub(super) paused: Paused,
     pub(super) senders: Senders,
@@ -163,6 +165,7 @@ impl<R: Reactor> Shard<R> {
             maybe_idle: Vec::new(),
             ended: Vec::new(),
             deflated_bytes: 0,
+            heads_left: 0,
             outbox: Outbox::new(bus.shard_count()),
             paused: Paused::new(bus.shard_count()),
             senders: Senders::new(if config.echo { 0 } else { config.client_rate }),

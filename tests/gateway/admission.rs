@@ -1,7 +1,8 @@
-//! Cases A1 and A23: clients that hold a connection and do not get to the end of a request head.
+//! Cases A1 and A23: clients that hold a connection and do not get to the end of a request head; case C5: very many at once.
 
 use crate::kit::{Flock, Standing, connect};
-use crate::support::{Gateway, Oracles, PATIENCE, RawClient, pause};
+use crate::support::http::upgrade_request;
+use crate::support::{Gateway, Oracles, PATIENCE, RawClient, RawOptions, pause};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -101,5 +102,36 @@ fn a23_silent_sockets_take_no_place_from_those_who_join_and_stay() {
         assert_eq!(flock.connected(), JOINERS / 2);
     }
     drop((silent, early, late, standing));
+    oracles.check(&mut gateway);
+}
+
+#[test]
+fn c5_of_thousands_that_connect_at_once_each_is_served() {
+    const THREADS: usize = 4;
+    const CLIENTS: usize = 700;
+    let mut gateway = Gateway::start(&["--shards", "2"]);
+    let oracles = Oracles::before(&gateway);
+    let address = gateway.clients;
+    let storm = || {
+        std::thread::spawn(move || {
+            let request = upgrade_request("/", &address.to_string(), &[]);
+            let mut clients: Vec<RawClient> = (0..CLIENTS)
+                .map(|_| {
+                    let mut client = RawClient::connect(address, RawOptions::default());
+                    client.send(&request);
+                    client
+                })
+                .collect();
+            let served =
+                clients.iter_mut().map(RawClient::response).filter(|answer| answer.status == 101).count();
+            (served, clients)
+        })
+    };
+    let storms: Vec<_> = (0..THREADS).map(|_| storm()).collect();
+    let (served, clients): (Vec<usize>, Vec<_>) =
+        storms.into_iter().map(|storm| storm.join().expect("each is answered")).unzip();
+    assert_eq!(served, [CLIENTS; THREADS]);
+    assert_eq!(gateway.metric("tidegate_connections_open"), (THREADS * CLIENTS + 1) as f64);
+    drop(clients);
     oracles.check(&mut gateway);
 }

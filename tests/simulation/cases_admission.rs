@@ -1,7 +1,8 @@
-//! Cases A1 and A23: clients that do not get to the end of their first request head.
+//! Cases A1 and A23: clients that do not get to the end of their first request head; case C5: very many that do at once.
 
 use std::time::Duration;
 
+use tidegate::config::limits::HEADS_PER_TURN;
 use tidegate::model::CloseReason;
 
 use super::client::{End, Reader};
@@ -132,12 +133,74 @@ fn a23_a_kept_connection_waits_from_its_last_answer_on_and_is_closed_in_order() 
 fn a23_those_accepted_in_one_turn_are_read_before_any_of_them_makes_room() {
     let mut setup = Setup::new(26);
     setup.config.max_pending = 1;
+    // More than a turn reads.
+    setup.config.accepts_per_turn = 4 * HEADS_PER_TURN;
     let mut world = World::new(setup);
-    let crowd: Vec<usize> = (0..200).map(|_| world.connect(0, &[0], Reader::Healthy, usize::MAX)).collect();
+    let crowd: Vec<usize> =
+        (0..4 * HEADS_PER_TURN).map(|_| world.connect(0, &[0], Reader::Healthy, usize::MAX)).collect();
     for number in &crowd {
         world.clients[*number].wire.borrow_mut().arrive(usize::MAX);
     }
     world.settle();
     assert!(crowd.iter().all(|number| world.clients[*number].status == Some(101)));
+    world.expect_all_well();
+}
+
+#[test]
+fn c5_heads_that_come_at_once_are_spread_over_turns_and_what_else_there_is_goes_on() {
+    let mut setup = Setup::new(27);
+    setup.config.max_pending = 10_000;
+    let mut world = World::new(setup);
+    let subscriber = world.join(0, &[0]);
+    let crowd: Vec<usize> = (0..10 * HEADS_PER_TURN).map(|_| connect_silent(&mut world)).collect();
+    world.settle();
+    for number in &crowd {
+        say(&world, *number, &upgrade_request(&["c"], None));
+        world.clients[*number].wire.borrow_mut().arrive(usize::MAX);
+    }
+    world.hand_over(0, &[10]);
+    let mut upgraded = world.total(|counters| counters.upgraded.get());
+    let mut turns = 0;
+    while world.turn(0) {
+        let now = world.total(|counters| counters.upgraded.get());
+        assert!(now - upgraded <= HEADS_PER_TURN as u64, "{} heads in a turn", now - upgraded);
+        upgraded = now;
+        turns += 1;
+        if turns == 2 {
+            // While most still wait, the message is with those who were there before.
+            let now = world.now();
+            world.clients[subscriber].read(usize::MAX, now, &mut world.ledger);
+            assert_eq!(world.clients[subscriber].received[0].len(), 1);
+            assert!(upgraded <= 2 * HEADS_PER_TURN as u64 + 1);
+        }
+    }
+    world.settle();
+    assert!(crowd.iter().all(|number| world.clients[*number].status == Some(101)));
+    world.expect_all_well();
+}
+
+#[test]
+fn c5_beyond_the_rate_of_connections_clients_are_told_to_come_back_later() {
+    let mut setup = Setup::new(28);
+    setup.config.connect_rate = 50;
+    let mut world = World::new(setup);
+    world.ends_freely = true;
+    let connect = |world: &mut World, count: usize| {
+        let crowd: Vec<usize> =
+            (0..count).map(|_| world.connect(0, &[0], Reader::Healthy, usize::MAX)).collect();
+        world.settle();
+        let with =
+            |status| crowd.iter().filter(|number| world.clients[**number].status == Some(status)).count();
+        let has_delay = |number: &usize| {
+            world.clients[*number].retry_after.is_some_and(|delay| (2..=10).contains(&delay))
+        };
+        assert_eq!(crowd.iter().filter(|number| has_delay(number)).count(), with(503));
+        (with(101), with(503))
+    };
+    assert_eq!(connect(&mut world, 80), (50, 30), "a second's worth at once");
+    world.run_for(Duration::from_millis(100));
+    assert_eq!(connect(&mut world, 10), (5, 5));
+    world.run_for(Duration::from_secs(60));
+    assert_eq!(connect(&mut world, 60), (50, 10), "a rest gives no more");
     world.expect_all_well();
 }
