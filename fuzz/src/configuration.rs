@@ -5,7 +5,9 @@
 use std::io::Write as _;
 
 use tidegate::config::options::Key;
-use tidegate::config::{ConfigError, Inputs, Loaded, MachineMemory, MemoryOrigin, Source, load, report};
+use tidegate::config::{
+    Config, ConfigError, Inputs, Loaded, MachineMemory, MemoryOrigin, Source, load, report,
+};
 use tidegate::model::ChannelName;
 
 /// What the machine is made to have.
@@ -17,7 +19,9 @@ pub fn run(data: &[u8]) {
         Ok(loaded) => {
             let printed = report::effective(&loaded);
             let again = read(printed.as_bytes()).unwrap_or_else(|error| panic!("{error} of\n{printed}"));
-            assert_eq!(again.config, loaded.config, "of\n{printed}");
+            // What `auto` came to is printed as a number, which somebody gave then.
+            let given = Config { memory_origin: again.config.memory_origin, ..loaded.config.clone() };
+            assert_eq!(again.config, given, "of\n{printed}");
             assert!(loaded.warnings.iter().all(|line| is_one_line(line)), "{:?}", loaded.warnings);
             // What holds for a channel is a file too.
             let table = report::for_channel(&loaded, &ChannelName::parse("news.eu").expect("a literal"));

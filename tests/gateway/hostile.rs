@@ -180,13 +180,17 @@ fn p8_p9_b14_compressed_bytes_cost_no_more_than_others() {
         &[
             offering("a bomb of 64 MiB", bomb[..30_000].to_vec()),
             // Each is a message to its channel, whose first one makes a compressor: BUDGETS has how many there may be. Up to
-            // 16 KiB a message may be any number of times what came, and costs what it is then.
+            // `--max-message` it may be any number of times what came, and costs what it is then.
             Input {
                 channel_bytes: COMPRESSOR_BYTES,
                 inflates_within_bounds: true,
-                ..offering("bombs below the ratio", compressed(&vec![0; 16_000]).repeat(20))
+                ..offering("bombs of 16 kB", compressed(&vec![0; 16_000]).repeat(20))
             },
-            offering("bombs of 60 kB", compressed(&vec![0; 60_000]).repeat(20)),
+            Input {
+                channel_bytes: COMPRESSOR_BYTES,
+                inflates_within_bounds: true,
+                ..offering("bombs of 60 kB", compressed(&vec![0; 60_000]).repeat(20))
+            },
             offering("garbage that is to inflate", client_frame(0xc2, Some([9; 4]), &garbage(4000))),
             offering("half a compressed message", compressed(&garbage(30_000))[..20_000].to_vec()),
         ],
