@@ -17,7 +17,7 @@ use tidegate::config::limits::BUS_LANE_MESSAGES;
 use tidegate::metrics::{MemoryBudget, ShardCounters};
 use tidegate::model::{ChannelName, ConnectionId, PayloadKind, Publication, ShardId, Time};
 use tidegate::net::{ConnectionBudget, Transport};
-use tidegate::shard::reactor::{Reactor, Readiness};
+use tidegate::shard::reactor::{Accepted, Reactor, Readiness};
 use tidegate::shard::{Shard, ShardParts};
 
 /// A channel name that is known to be valid.
@@ -74,8 +74,8 @@ impl<S: Transport> Reactor for HandReactor<S> {
         !self.backlog.is_empty()
     }
 
-    fn accept(&mut self) -> io::Result<Option<S>> {
-        Ok(self.backlog.pop_front())
+    fn accept(&mut self) -> io::Result<Option<Accepted<S>>> {
+        Ok(self.backlog.pop_front().map(|socket| Accepted { socket, peer: None }))
     }
 
     fn accept_with_spare(&mut self) -> Option<S> {

@@ -43,13 +43,13 @@ impl Tcp {
         Self { stream }
     }
 
-    /// Takes the next connection from a listener's queue.
+    /// Takes the next connection from a listener's queue, and the address it comes from.
     ///
     /// # Errors
     /// As `accept4(2)`: `WouldBlock` when the queue is empty.
-    pub fn accept(listener: &mio::net::TcpListener) -> io::Result<Self> {
-        let socket = sys::accept(listener.as_fd())?;
-        Ok(Self::new(mio::net::TcpStream::from_std(socket.into())))
+    pub fn accept(listener: &mio::net::TcpListener) -> io::Result<(Self, Option<SocketAddr>)> {
+        let (socket, peer) = sys::accept(listener.as_fd())?;
+        Ok((Self::new(mio::net::TcpStream::from_std(socket.into())), peer))
     }
 
     /// For registering with the event loop.

@@ -22,7 +22,7 @@ use std::io;
 use std::time::Duration;
 
 use super::connection::{Connection, Http, Mark, Phase};
-use super::reactor::Reactor;
+use super::reactor::{Accepted, Reactor};
 use super::turn::Shard;
 use crate::model::{Blame, CloseReason, ConnectionId, Grade, RejectReason, Time};
 use crate::net::Transport;
@@ -65,7 +65,7 @@ impl<R: Reactor> Shard<R> {
                 return self.make_room_for_refusals();
             }
             match self.reactor.accept() {
-                Ok(Some(socket)) => self.take_in(socket),
+                Ok(Some(accepted)) => self.take_in(accepted),
                 Ok(None) => break,
                 Err(error) => {
                     if self.handle_accept_error(&error) {
@@ -201,11 +201,12 @@ impl<R: Reactor> Shard<R> {
         self.reactor.restore_spare();
     }
 
-    pub(super) fn take_in(&mut self, socket: R::Socket) {
+    pub(super) fn take_in(&mut self, accepted: Accepted<R::Socket>) {
+        let Accepted { socket, peer } = accepted;
         self.counters.accepted.add(1);
-        let arrival = match self.look_at(&socket) {
+        let arrival = match self.look_at(peer) {
             Ok(arrival) => arrival,
-            Err(reason) => return self.turn_away(socket, reason),
+            Err(reason) => return self.turn_away(socket, peer, reason),
         };
         let no_room = self.refusal_of_new();
         let is_within_limit = no_room.is_none();

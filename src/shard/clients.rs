@@ -44,14 +44,13 @@ impl<R: Reactor> Shard<R> {
     ///
     /// # Errors
     /// Why it is to be reset at once.
-    pub(super) fn look_at(&self, socket: &R::Socket) -> Result<Arrival, CloseReason> {
+    pub(super) fn look_at(&self, peer: Option<SocketAddr>) -> Result<Arrival, CloseReason> {
         let config = &self.config;
         let uncounted = |is_from_proxy| Arrival { is_from_proxy, admission: Admission::Granted(0) };
         if config.trusted_proxies.is_empty() && self.budget.addresses().is_none() {
             return Ok(uncounted(false));
         }
-        // A client that has reset the connection has no address any more, nor anything to say.
-        let peer = socket.peer().map(|peer| peer.ip());
+        let peer = peer.map(|peer| peer.ip());
         if peer.is_some_and(|peer| config.trusts(peer)) {
             return Ok(uncounted(true));
         }
@@ -74,8 +73,7 @@ impl<R: Reactor> Shard<R> {
     }
 
     /// Ends a socket before it becomes a connection, without a word. It counts as accepted and closed.
-    pub(super) fn turn_away(&mut self, mut socket: R::Socket, reason: CloseReason) {
-        let peer = socket.peer();
+    pub(super) fn turn_away(&mut self, mut socket: R::Socket, peer: Option<SocketAddr>, reason: CloseReason) {
         socket.reset_on_close();
         drop(socket);
         self.counters.count_close(reason, Blame::Peer);

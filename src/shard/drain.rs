@@ -73,7 +73,7 @@ impl<R: Reactor> Shard<R> {
             // Whoever is in the queue was promised a connection: a closed queue would reset it.
             for _ in 0..self.config.backlog {
                 match self.reactor.accept() {
-                    Ok(Some(socket)) => self.take_in(socket),
+                    Ok(Some(accepted)) => self.take_in(accepted),
                     Err(error) if self.handle_accept_error(&error) => {}
                     Ok(None) | Err(_) => break,
                 }

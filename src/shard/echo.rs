@@ -17,7 +17,9 @@ pub struct Echoes {
 impl Echoes {
     /// The connection in `slot` is over.
     pub fn forget(&mut self, slot: u32) {
-        self.deflaters.remove(&slot);
+        if !self.deflaters.is_empty() {
+            self.deflaters.remove(&slot);
+        }
     }
 }
 

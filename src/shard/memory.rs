@@ -89,6 +89,9 @@ impl Memory {
 
     /// What the connection in `slot` holds beyond its constant is `now_held`.
     fn note(&mut self, slot: u32, now_held: Busy) {
+        if self.busy.is_empty() && now_held == Busy::default() {
+            return;
+        }
         let before = if now_held == Busy::default() {
             self.busy.remove(&slot).unwrap_or_default()
         } else {

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::MutexGuard;
 use std::time::Duration;
 
@@ -38,6 +38,15 @@ pub struct Readiness {
     pub is_read_closed: bool,
 }
 
+/// A connection taken from a listener's queue.
+#[derive(Debug)]
+pub struct Accepted<S> {
+    /// Its socket.
+    pub socket: S,
+    /// Where it comes from, if it has an address.
+    pub peer: Option<SocketAddr>,
+}
+
 /// Everything the turn needs of the world.
 pub trait Reactor {
     /// A client's socket.
@@ -60,7 +69,7 @@ pub trait Reactor {
     ///
     /// # Errors
     /// As accept(2); the queue stays marked as pending.
-    fn accept(&mut self) -> io::Result<Option<Self::Socket>>;
+    fn accept(&mut self) -> io::Result<Option<Accepted<Self::Socket>>>;
 
     /// Takes one connection with the spare descriptor, to be answered and dropped at once; `None` when there is no
     /// queue or no spare.
@@ -166,10 +175,10 @@ impl MioReactor {
         })
     }
 
-    fn accept_from_queues(&mut self) -> io::Result<Option<Tcp>> {
+    fn accept_from_queues(&mut self) -> io::Result<Option<Accepted<Tcp>>> {
         for queue in self.queues.iter_mut().filter(|queue| queue.may_have_more) {
             match Tcp::accept(&queue.listener) {
-                Ok(socket) => return Ok(Some(socket)),
+                Ok((socket, peer)) => return Ok(Some(Accepted { socket, peer })),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => queue.may_have_more = false,
                 Err(error) => return Err(error),
@@ -214,7 +223,7 @@ impl Reactor for MioReactor {
         self.queues.iter().any(|queue| queue.may_have_more)
     }
 
-    fn accept(&mut self) -> io::Result<Option<Tcp>> {
+    fn accept(&mut self) -> io::Result<Option<Accepted<Tcp>>> {
         let guard = self.is_short.then(spare::enter_shortage);
         let accepted = self.accept_from_queues();
         drop(guard);
@@ -226,7 +235,7 @@ impl Reactor for MioReactor {
         self.spare_in_use.get_or_insert_with(spare::enter_shortage);
         // Closes it; [`Reactor::restore_spare`] follows.
         self.spare.take()?;
-        self.accept_from_queues().ok().flatten()
+        self.accept_from_queues().ok().flatten().map(|accepted| accepted.socket)
     }
 
     fn restore_spare(&mut self) {

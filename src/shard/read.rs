@@ -43,7 +43,10 @@ impl<R: Reactor> Shard<R> {
         for _ in 0..self.read_list.len() {
             let Some(slot) = self.read_list.pop() else { break };
             self.read_connection(slot, &mut buffer);
-            self.note_memory(slot);
+            // Who has something to be sent is looked at in *flush*, when most of it is gone.
+            if self.slots.get(slot).is_some_and(|connection| !connection.is_write_listed) {
+                self.note_memory(slot);
+            }
         }
         self.read_buffer = buffer;
         self.evict_pending();

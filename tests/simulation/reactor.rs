@@ -14,7 +14,8 @@ use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use tidegate::model::{ConnectionId, Time};
-use tidegate::shard::reactor::{Reactor, Readiness};
+use tidegate::net::Transport;
+use tidegate::shard::reactor::{Accepted, Reactor, Readiness};
 
 use super::wire::{FakeSocket, ReadyQueue, WireRef};
 
@@ -141,7 +142,7 @@ impl Reactor for SimReactor {
         host.may_accept && !host.has_stopped_accepting
     }
 
-    fn accept(&mut self) -> io::Result<Option<FakeSocket>> {
+    fn accept(&mut self) -> io::Result<Option<Accepted<FakeSocket>>> {
         let mut host = self.host.borrow_mut();
         if host.has_stopped_accepting {
             return Ok(None);
@@ -160,7 +161,8 @@ impl Reactor for SimReactor {
             }
             return Err(io::Error::from_raw_os_error(errno));
         }
-        Ok(host.backlog.pop_front().map(FakeSocket::new))
+        let socket = host.backlog.pop_front().map(FakeSocket::new);
+        Ok(socket.map(|socket| Accepted { peer: socket.peer(), socket }))
     }
 
     fn accept_with_spare(&mut self) -> Option<FakeSocket> {
