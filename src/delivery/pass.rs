@@ -94,6 +94,12 @@ impl Pass {
         (self.circle_left == 0).then(|| std::mem::replace(&mut self.circle_min, Offset(u64::MAX)))
     }
 
+    /// Members still to be noted before this circle is full. Up to that many may be visited and noted in another order
+    /// than the ring's: beyond, one would count in the wrong circle, and its cursor in none.
+    pub fn left_in_circle(&self, members: u32) -> u32 {
+        if self.circle_left == 0 { members.max(1) } else { self.circle_left }
+    }
+
     /// A member was added at the end of the ring; `members` counts it.
     pub fn on_join(&mut self, members: u32) {
         if self.remaining > 0 {
@@ -125,7 +131,9 @@ impl Pass {
         (index + members - next) % members < self.remaining
     }
 
-    fn restart_circle(&mut self, members: u32) {
+    /// A circle begins with the next member: some of those visited together have left, and the others were noted in an
+    /// order of their own.
+    pub fn restart_circle(&mut self, members: u32) {
         self.circle_left = members.max(1);
         self.circle_min = Offset(u64::MAX);
     }
@@ -135,6 +143,7 @@ impl Pass {
 mod tests {
     use super::*;
     use rand::rngs::SmallRng;
+    use rand::seq::SliceRandom;
     use rand::{Rng, SeedableRng};
 
     fn visit_all(pass: &mut Pass, members: u32) -> Vec<u32> {
@@ -188,6 +197,30 @@ mod tests {
                 let least = pass.note_cursor(cursors[index as usize], 5);
                 assert!(least.is_none_or(|least| least == Offset(5)), "round {round}");
             }
+        }
+    }
+
+    /// Who is furthest behind is in every circle, however those visited together are noted.
+    #[test]
+    fn a_circle_sees_every_member_in_whichever_order_batches_are_noted() {
+        let cursors = [9, 9, 9, 5, 9, 9, 9].map(Offset);
+        let members = cursors.len() as u32;
+        for seed in 0..200 {
+            let mut random = SmallRng::seed_from_u64(seed);
+            let mut pass = Pass::default();
+            let mut circles = 0;
+            for _ in 0..100 {
+                pass.restart(members, Time::ZERO);
+                let most = random.random_range(1..5).min(pass.left_in_circle(members));
+                let mut batch: Vec<u32> = (0..most).map_while(|_| pass.next_member(members)).collect();
+                batch.shuffle(&mut random);
+                for index in batch {
+                    let least = pass.note_cursor(cursors[index as usize], members);
+                    assert!(least.is_none_or(|least| least == Offset(5)), "seed {seed}: {least:?}");
+                    circles += usize::from(least.is_some());
+                }
+            }
+            assert!(circles > 5, "seed {seed}");
         }
     }
 

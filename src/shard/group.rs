@@ -43,16 +43,20 @@ impl Group {
     }
 }
 
-/// Members taken off a pass: those who read the plain strip, those who ride the deflated one, and one that is not like
-/// the others of its strip.
+/// Members taken off a pass: those who read the plain strip, those who ride the deflated one, and those that are not like
+/// the others of their strip.
 struct Found {
     plain: Group,
     riding: Group,
-    /// It ended the search and is visited alone.
-    odd: Option<u32>,
+    /// Visited one by one. Their cursor means nothing.
+    odd: Group,
 }
 
 impl Found {
+    fn count(&self) -> usize {
+        self.plain.count + self.riding.count + self.odd.count
+    }
+
     /// The group that one at `cursor` belongs to, unless it is to be visited alone.
     fn group_of(&mut self, cursor: Cursor, journal: &Journal) -> Option<&mut Group> {
         let cursor = journal.board(cursor);
@@ -81,9 +85,10 @@ impl<S> Connection<S> {
 impl<R: Reactor> Shard<R> {
     /// Visits the next members of `channel`'s pass, `visits` at most; says how many. 0: the pass is over.
     pub(super) fn visit_group(&mut self, channel: ChannelIndex, visits: usize) -> usize {
-        let Some(Found { plain, riding, odd }) = self.find_groups(channel, visits.min(GROUP_MAX)) else {
-            return 0;
-        };
+        let members_before = self.hub.members(channel).len();
+        let Some(found) = self.find_groups(channel, visits.min(GROUP_MAX)) else { return 0 };
+        let count = found.count();
+        let Found { plain, riding, odd } = found;
         for (group, is_riding) in [(&plain, false), (&riding, true)] {
             let slots = &group.slots[..group.count];
             if !slots.is_empty() && !self.write_group(channel, group.from(), is_riding, slots) {
@@ -92,24 +97,29 @@ impl<R: Reactor> Shard<R> {
                 }
             }
         }
-        if let Some(slot) = odd {
-            self.visit_member(slot, channel);
+        for slot in &odd.slots[..odd.count] {
+            self.visit_member(*slot, channel);
         }
         if self.hub.contains(channel)
             && let Some(feed) = self.feeds.get_mut(channel)
         {
-            feed.end_round(self.hub.members(channel).len() as u32, self.now);
+            let members = self.hub.members(channel).len();
+            if members != members_before {
+                feed.pass.restart_circle(members as u32);
+            }
+            feed.end_round(members as u32, self.now);
         }
-        plain.count + riding.count + usize::from(odd.is_some())
+        count
     }
 
-    /// Takes members off the pass while they are like the first of their strip.
+    /// Takes members off the pass. One that is visited out of its turn is the last, since it is to be noted before the next.
     fn find_groups(&mut self, channel: ChannelIndex, limit: usize) -> Option<Found> {
         let members = self.hub.members(channel);
         let feed = self.feeds.get_mut(channel)?;
         let (pass, journal) = (&mut feed.pass, &feed.journal);
-        let mut found = Found { plain: Group::EMPTY, riding: Group::EMPTY, odd: None };
-        while found.plain.count + found.riding.count < limit {
+        let mut found = Found { plain: Group::EMPTY, riding: Group::EMPTY, odd: Group::EMPTY };
+        let limit = limit.min(pass.left_in_circle(members.len() as u32) as usize);
+        while found.count() < limit {
             let Some(slot) =
                 pass.next_member(members.len() as u32).and_then(|index| members.get(index as usize))
             else {
@@ -123,13 +133,15 @@ impl<R: Reactor> Shard<R> {
                 Some(cursor) => found.group_of(cursor, journal),
                 None => None,
             };
-            let Some(group) = group else {
-                found.odd = Some(*slot);
+            match group {
+                Some(group) => group.push(*slot),
+                None => found.odd.push(*slot),
+            }
+            if pass.is_out_of_turn() {
                 break;
-            };
-            group.push(*slot);
+            }
         }
-        (found.plain.count + found.riding.count > 0 || found.odd.is_some()).then_some(found)
+        (found.count() > 0).then_some(found)
     }
 
     /// Writes everything from `from` to the head to each of `slots`. False when that is nothing, or more than one write:
