@@ -221,7 +221,7 @@ impl Members {
             let progress = owed.apply(&plan, written, &self.feeds, Time::ZERO, |_, _, _| {});
             assert!(!progress.is_blocked && !progress.has_more, "one write");
             let cursor = owed.subscriptions()[0].cursor.offset();
-            self.feed().note_visit(cursor, true, PAIRS, Time::ZERO);
+            self.feed().note_visits(1, cursor, true, PAIRS, Time::ZERO);
         }
         self.feed().end_round(PAIRS, Time::ZERO);
     }

@@ -66,11 +66,11 @@ impl Feed {
         !self.pass.is_over() && self.unflushed_bytes > self.settings.max_lag_bytes / 2
     }
 
-    /// Notes where a visited member stands, and whether its socket takes more; lets go of what nobody needs once all
-    /// were seen. Call [`Feed::end_round`] after the last of those that were taken off the pass together.
-    pub fn note_visit(&mut self, cursor: Offset, is_ready: bool, members: u32, now: Time) {
+    /// Notes where `count` visited members stand, and whether their sockets take more; lets go of what nobody needs once
+    /// all were seen. Call [`Feed::end_round`] after the last of those that were taken off the pass together.
+    pub fn note_visits(&mut self, count: u32, cursor: Offset, is_ready: bool, members: u32, now: Time) {
         self.has_unfinished |= is_ready && cursor < self.journal.next();
-        if let Some(least) = self.pass.note_cursor(cursor, members) {
+        if let Some(least) = self.pass.note_cursors(count, cursor, members) {
             self.needed_from = self.needed_from.max(least);
             self.retain(now);
         }

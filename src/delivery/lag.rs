@@ -63,7 +63,7 @@ mod tests {
             let publication = Publication::encode(channel, PayloadKind::Binary, &[0; 98], at, None);
             feed.append(Offset(offset), &publication, 1, at);
             feed.pass.next_member(1);
-            feed.note_visit(Offset(1), false, 1, at);
+            feed.note_visits(1, Offset(1), false, 1, at);
             feed.end_round(1, at);
         }
         feed

@@ -79,9 +79,9 @@ impl Pass {
         self.is_visiting_jumped
     }
 
-    /// Notes the cursor that a visited member has now. At the end of a full circle gives the least of them: no
-    /// member is behind that.
-    pub fn note_cursor(&mut self, cursor: Offset, members: u32) -> Option<Offset> {
+    /// Notes the cursor that `count` visited members have now, [`Pass::left_in_circle`] at most. At the end of a full
+    /// circle gives the least of all noted in it: no member is behind that.
+    pub fn note_cursors(&mut self, count: u32, cursor: Offset, members: u32) -> Option<Offset> {
         if self.is_visiting_jumped {
             // Out of its turn: the circle will come by.
             return None;
@@ -90,7 +90,8 @@ impl Pass {
             self.restart_circle(members);
         }
         self.circle_min = self.circle_min.min(cursor);
-        self.circle_left -= 1;
+        debug_assert!(count <= self.circle_left, "who is visited together ends in one circle");
+        self.circle_left = self.circle_left.saturating_sub(count);
         (self.circle_left == 0).then(|| std::mem::replace(&mut self.circle_min, Offset(u64::MAX)))
     }
 
@@ -178,12 +179,12 @@ mod tests {
     #[test]
     fn a_full_circle_gives_the_least_cursor() {
         let mut pass = Pass::default();
-        assert_eq!(pass.note_cursor(Offset(7), 3), None);
-        assert_eq!(pass.note_cursor(Offset(5), 3), None);
-        assert_eq!(pass.note_cursor(Offset(9), 3), Some(Offset(5)));
-        assert_eq!(pass.note_cursor(Offset(8), 2), None);
+        assert_eq!(pass.note_cursors(1, Offset(7), 3), None);
+        assert_eq!(pass.note_cursors(1, Offset(5), 3), None);
+        assert_eq!(pass.note_cursors(1, Offset(9), 3), Some(Offset(5)));
+        assert_eq!(pass.note_cursors(1, Offset(8), 2), None);
         pass.on_leave(0, 1);
-        assert_eq!(pass.note_cursor(Offset(9), 1), Some(Offset(9)));
+        assert_eq!(pass.note_cursors(1, Offset(9), 1), Some(Offset(9)));
     }
 
     #[test]
@@ -194,7 +195,7 @@ mod tests {
             pass.restart(5, Time::ZERO);
             for _ in 0..round % 7 {
                 let Some(index) = pass.next_member(5) else { break };
-                let least = pass.note_cursor(cursors[index as usize], 5);
+                let least = pass.note_cursors(1, cursors[index as usize], 5);
                 assert!(least.is_none_or(|least| least == Offset(5)), "round {round}");
             }
         }
@@ -215,7 +216,7 @@ mod tests {
                 let mut batch: Vec<u32> = (0..most).map_while(|_| pass.next_member(members)).collect();
                 batch.shuffle(&mut random);
                 for index in batch {
-                    let least = pass.note_cursor(cursors[index as usize], members);
+                    let least = pass.note_cursors(1, cursors[index as usize], members);
                     assert!(least.is_none_or(|least| least == Offset(5)), "seed {seed}: {least:?}");
                     circles += usize::from(least.is_some());
                 }

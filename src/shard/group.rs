@@ -171,10 +171,10 @@ impl<R: Reactor> Shard<R> {
             self.counters.bytes_out.add(length as u64 * complete);
             self.counters.writes.add(complete);
         }
-        for (slot, written) in slots.iter().zip(written) {
-            if written == length {
-                self.note_complete(*slot, channel, next, is_riding, length);
-            } else if written > 0 {
+        let done = slots.iter().zip(written).filter(|(_, written)| *written == length).map(|(slot, _)| *slot);
+        self.note_complete(done, channel, next, is_riding, length);
+        for (slot, written) in slots.iter().zip(written).filter(|(_, written)| *written < length) {
+            if written > 0 {
                 let cursor = self.slots.get_mut(*slot).and_then(Connection::lone_cursor);
                 let cursor = cursor.filter(|_| !is_riding).unwrap_or(Cursor::new(from, ride));
                 let plan = Owed::plan_of(channel, cursor, next, length);
@@ -187,26 +187,34 @@ impl<R: Reactor> Shard<R> {
         true
     }
 
-    /// The socket in `slot` took everything up to `next`: `length` bytes, of the deflated strip if it `is_riding`.
+    /// The sockets in `slots` took everything up to `next`: `length` bytes each, of the deflated strip if they are riding.
     fn note_complete(
         &mut self,
-        slot: u32,
+        slots: impl Iterator<Item = u32>,
         channel: ChannelIndex,
         next: Offset,
         is_riding: bool,
         length: usize,
     ) {
-        let Some(connection) = self.slots.get_mut(slot) else { return };
-        connection.traffic.bytes_out += length as u64;
-        if !self.liveness_rules.idle_timeout.is_zero() {
-            connection.liveness.on_message(self.now);
+        let counts_messages = !self.liveness_rules.idle_timeout.is_zero();
+        let mut count = 0;
+        for slot in slots {
+            let Some(connection) = self.slots.get_mut(slot) else { continue };
+            connection.traffic.bytes_out += length as u64;
+            if counts_messages {
+                connection.liveness.on_message(self.now);
+            }
+            let Some(subscription) = connection.owed.sole_mut() else { continue };
+            let cursor = subscription.cursor;
+            subscription.cursor =
+                if is_riding { Cursor::new(next, Ride::Riding) } else { cursor.sent_to(next) };
+            count += 1;
         }
-        let Some(subscription) = connection.owed.subscription_mut(channel) else { return };
-        let cursor = subscription.cursor;
-        subscription.cursor = if is_riding { Cursor::new(next, Ride::Riding) } else { cursor.sent_to(next) };
         let members = self.hub.members(channel).len() as u32;
-        if let Some(feed) = self.feeds.get_mut(channel) {
-            feed.note_visit(next, true, members, self.now);
+        if let Some(feed) = self.feeds.get_mut(channel)
+            && count > 0
+        {
+            feed.note_visits(count, next, true, members, self.now);
         }
     }
 
@@ -225,7 +233,7 @@ impl<R: Reactor> Shard<R> {
         let cursor = subscription.cursor.offset();
         let members = self.hub.members(channel).len() as u32;
         if let Some(feed) = self.feeds.get_mut(channel) {
-            feed.note_visit(cursor, is_ready, members, self.now);
+            feed.note_visits(1, cursor, is_ready, members, self.now);
         }
     }
 }

@@ -192,7 +192,7 @@ fn an_overtaken_cursor_is_reported_and_never_jumped_silently() {
         // Its socket is blocked whenever the pass comes by.
         let feed = feeds.get_mut(CHANNEL).unwrap();
         feed.pass.next_member(1);
-        feed.note_visit(Offset(1), false, 1, Time::ZERO);
+        feed.note_visits(1, Offset(1), false, 1, Time::ZERO);
         feed.end_round(1, Time::ZERO);
     }
     let mut slices = [IoSlice::new(&[]); SLICES_MAX];
@@ -253,7 +253,7 @@ fn any_sequence_of_short_writes_gives_whole_frames_in_order() {
                 }
             }
             let cursor = owed.subscriptions()[0].cursor.offset();
-            feeds.get_mut(CHANNEL).unwrap().note_visit(cursor, true, 1, Time::ZERO);
+            feeds.get_mut(CHANNEL).unwrap().note_visits(1, cursor, true, 1, Time::ZERO);
         }
         while write(&mut owed, &feeds, None, usize::MAX, &mut wire).1.has_more {}
         let all = frames(&wire);
