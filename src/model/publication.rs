@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::channel::ChannelName;
 use super::encoding;
 use super::id::Origin;
+use super::key::MessageKey;
 use super::time::Time;
 
 /// Whether a message travels as a WebSocket text or binary message.
@@ -42,6 +43,10 @@ pub struct Publication {
     /// Its deflated form, which the channel's home makes when some subscriber reads it so; without it the message
     /// goes to all of them as `frame`, which leaves their contexts as they are.
     pub deflated: Option<Arc<Deflated>>,
+    /// What it is the newest state of, if anything. With a key and an empty payload it deletes that.
+    pub key: Option<MessageKey>,
+    /// From then on it is neither delivered nor replayed; [`Time::NEVER`] unless its publisher says so.
+    pub expires_at: Time,
 }
 
 impl Publication {
@@ -55,7 +60,15 @@ impl Publication {
     ) -> Self {
         let mut frame = Vec::with_capacity(payload.len() + encoding::FRAME_HEADER_BYTES_MAX);
         encoding::append_data_frame(kind, payload, &mut frame);
-        Self { channel, frame: Bytes::from(frame), accepted_at, origin, deflated: None }
+        Self {
+            channel,
+            frame: Bytes::from(frame),
+            accepted_at,
+            origin,
+            deflated: None,
+            key: None,
+            expires_at: Time::NEVER,
+        }
     }
 
     /// Bytes of its frames.

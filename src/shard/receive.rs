@@ -210,6 +210,8 @@ impl<R: Reactor> Shard<R> {
                         origin,
                         // Who joins waits for the next epoch: it needs no older deflated form.
                         deflated: None,
+                        key: None,
+                        expires_at: crate::model::Time::NEVER,
                     },
                 })
             })

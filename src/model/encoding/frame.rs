@@ -1,9 +1,9 @@
-//! How a message looks on a wire. One encoding serves every subscriber that speaks it.
+//! A message as a WebSocket frame.
 //!
 //! Server frames carry no mask (RFC 6455 §5.1), so a frame made once can go to everybody. A deflated message is a frame
 //! of the same kind with the bit RSV1 set (RFC 7692 §6).
 
-use super::publication::PayloadKind;
+use crate::model::PayloadKind;
 
 /// Longest header of an unmasked frame: two bytes and a 64-bit length (RFC 6455 §5.2).
 pub const FRAME_HEADER_BYTES_MAX: usize = 10;
