@@ -202,7 +202,11 @@ impl<R: Reactor> Shard<R> {
                     let retry_after_s = self.retry_after_seconds();
                     return self.refuse(slot, RejectReason::Memory, Some(retry_after_s));
                 }
-                Decision::Join { response, channels, compression } => {
+                Decision::Join { dialect, .. } if dialect.is_event_stream() => {
+                    return self.refuse(slot, RejectReason::NoRoute, None);
+                }
+                Decision::Join { response, requests, compression, .. } => {
+                    let channels: Vec<_> = requests.into_iter().map(|request| request.channel).collect();
                     return self.join(slot, response, &channels, compression);
                 }
             }
