@@ -38,7 +38,7 @@ impl Feed {
         }
         match self.settings.on_lag {
             LagPolicy::Disconnect => LagVerdict::Disconnect,
-            LagPolicy::Skip => {
+            LagPolicy::Skip | LagPolicy::Conflate => {
                 let next = self.journal.next();
                 LagVerdict::Skip { missed: next.0 - cursor.0, next }
             }
