@@ -21,6 +21,8 @@ pub const TRUSTED_PROXIES_MAX: usize = 256;
 pub const EXTENSIONS_BYTES_MAX: usize = 1024;
 /// Channels that one connection may join; beyond: 400 `channel_limit`.
 pub const CHANNELS_PER_CONNECTION_MAX: usize = 128;
+/// Messages a second that a subscriber may ask to be limited to; beyond: 400 `bad_parameter`.
+pub const SUBSCRIBER_RATE_MAX: u16 = 1000;
 /// Requests answered on one keep-alive connection; the last says `Connection: close`.
 pub const REQUESTS_PER_CONNECTION_MAX: u32 = 1000;
 /// Time between two requests on a keep-alive connection; then it is closed.
