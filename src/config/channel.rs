@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::model::{ChannelName, Pattern, PayloadKind};
+use crate::model::{ChannelName, JsonPointer, Pattern, PayloadKind};
 
 /// What happens to a subscriber that is further behind than its channel allows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -12,6 +12,27 @@ pub enum LagPolicy {
     Disconnect,
     /// Move its cursor to the newest message and count what it missed.
     Skip,
+    /// Give it only what no later message of the same key supersedes, until it has caught up.
+    Conflate,
+}
+
+/// What a channel keeps for those who come later.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Retain {
+    /// The newest messages, as the history limits say.
+    Window,
+    /// Besides, the newest message of every key, whatever its age.
+    LatestPerKey,
+}
+
+/// Where a message's key comes from when its publisher gives none.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum KeySource {
+    /// From nowhere.
+    #[default]
+    None,
+    /// From a text payload that is JSON.
+    Json(JsonPointer),
 }
 
 /// Which messages a channel takes.
@@ -63,6 +84,16 @@ pub struct ChannelSettings {
     pub compression_epoch: u64,
     /// Which messages are taken, from subscribers and publishers alike.
     pub message_type: MessageType,
+    /// Encoded bytes behind at which [`LagPolicy::Conflate`] begins for a subscriber.
+    pub conflate_enter: u64,
+    /// Encoded bytes behind at which it ends again; below `conflate_enter`.
+    pub conflate_leave: u64,
+    /// What is kept for those who come later.
+    pub retain: Retain,
+    /// Most keys whose newest message is kept.
+    pub keys_per_channel: u64,
+    /// Age at which messages whose publisher says nothing else expire; zero: never.
+    pub ttl: Duration,
 }
 
 impl Default for ChannelSettings {
@@ -80,6 +111,11 @@ impl Default for ChannelSettings {
             compression_min_size: 32,
             compression_epoch: 64,
             message_type: MessageType::Any,
+            conflate_enter: 64 * 1024,
+            conflate_leave: 4 * 1024,
+            retain: Retain::Window,
+            keys_per_channel: 10_000,
+            ttl: Duration::ZERO,
         }
     }
 }
@@ -113,6 +149,18 @@ pub struct ChannelRule {
     pub compression_epoch: Option<u64>,
     /// See [`ChannelSettings::message_type`].
     pub message_type: Option<MessageType>,
+    /// See [`ChannelSettings::conflate_enter`].
+    pub conflate_enter: Option<u64>,
+    /// See [`ChannelSettings::conflate_leave`].
+    pub conflate_leave: Option<u64>,
+    /// See [`ChannelSettings::retain`].
+    pub retain: Option<Retain>,
+    /// See [`ChannelSettings::keys_per_channel`].
+    pub keys_per_channel: Option<u64>,
+    /// See [`ChannelSettings::ttl`].
+    pub ttl: Option<Duration>,
+    /// See [`ChannelRules::base_key`].
+    pub key: Option<KeySource>,
 }
 
 impl ChannelRule {
@@ -132,6 +180,12 @@ impl ChannelRule {
             compression_min_size: None,
             compression_epoch: None,
             message_type: None,
+            conflate_enter: None,
+            conflate_leave: None,
+            retain: None,
+            keys_per_channel: None,
+            ttl: None,
+            key: None,
         }
     }
 
@@ -150,6 +204,12 @@ impl ChannelRule {
             compression_min_size,
             compression_epoch,
             message_type,
+            conflate_enter,
+            conflate_leave,
+            retain,
+            keys_per_channel,
+            ttl,
+            key: _,
         } = self;
         settings.history_messages = history_messages.unwrap_or(settings.history_messages);
         settings.history_bytes = history_bytes.unwrap_or(settings.history_bytes);
@@ -163,6 +223,11 @@ impl ChannelRule {
         settings.compression_min_size = compression_min_size.unwrap_or(settings.compression_min_size);
         settings.compression_epoch = compression_epoch.unwrap_or(settings.compression_epoch);
         settings.message_type = message_type.unwrap_or(settings.message_type);
+        settings.conflate_enter = conflate_enter.unwrap_or(settings.conflate_enter);
+        settings.conflate_leave = conflate_leave.unwrap_or(settings.conflate_leave);
+        settings.retain = retain.unwrap_or(settings.retain);
+        settings.keys_per_channel = keys_per_channel.unwrap_or(settings.keys_per_channel);
+        settings.ttl = ttl.unwrap_or(settings.ttl);
     }
 }
 
@@ -171,6 +236,8 @@ impl ChannelRule {
 pub struct ChannelRules {
     /// What holds where no rule says otherwise.
     pub base: ChannelSettings,
+    /// Where keys come from where no rule says otherwise.
+    pub base_key: KeySource,
     /// In the order of the configuration; a later one wins key by key.
     pub rules: Vec<ChannelRule>,
 }
@@ -183,6 +250,16 @@ impl ChannelRules {
             rule.apply(&mut settings);
         }
         settings
+    }
+
+    /// Where in a payload the keys of `channel` stand, if they stand there. Compares only rules that speak of keys.
+    pub fn key_source_for(&self, channel: &ChannelName) -> Option<&JsonPointer> {
+        let rules = self.rules.iter().rev().filter_map(|rule| Some((&rule.pattern, rule.key.as_ref()?)));
+        let mut matching = rules.filter(|(pattern, _)| pattern.matches(channel));
+        match matching.next().map_or(&self.base_key, |(_, source)| source) {
+            KeySource::None => None,
+            KeySource::Json(pointer) => Some(pointer),
+        }
     }
 
     /// Whether some channel takes messages of one type alone.
@@ -204,9 +281,28 @@ mod tests {
         all.relay = Some(true);
         let mut news = ChannelRule::new(Pattern::parse("news.*").unwrap());
         news.history_messages = Some(500);
-        let rules = ChannelRules { base: ChannelSettings::default(), rules: vec![all, news] };
+        let rules = ChannelRules { rules: vec![all, news], ..ChannelRules::default() };
         let eu = rules.settings_for(&ChannelName::parse("news.eu").unwrap());
         assert_eq!((eu.history_messages, eu.relay, eu.on_lag), (500, true, LagPolicy::Disconnect));
         assert_eq!(rules.settings_for(&ChannelName::parse("chat").unwrap()).history_messages, 10);
+    }
+
+    #[test]
+    fn the_last_matching_rule_that_speaks_of_keys_says_where_they_come_from() {
+        let json = |pointer| KeySource::Json(JsonPointer::parse(pointer).unwrap());
+        let rule = |pattern, key| ChannelRule { key, ..ChannelRule::new(Pattern::parse(pattern).unwrap()) };
+        let rules = ChannelRules {
+            base_key: json("/id"),
+            rules: vec![
+                rule("a.*", Some(json("/symbol"))),
+                rule("a.none", Some(KeySource::None)),
+                rule(">", None),
+            ],
+            ..ChannelRules::default()
+        };
+        let source = |name| rules.key_source_for(&ChannelName::parse(name).unwrap()).map(JsonPointer::as_str);
+        assert_eq!([source("a.b"), source("a.none"), source("b")], [Some("/symbol"), None, Some("/id")]);
+        let nowhere = ChannelRules::default();
+        assert_eq!(nowhere.key_source_for(&ChannelName::parse("a").unwrap()), None);
     }
 }

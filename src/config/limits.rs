@@ -140,6 +140,8 @@ pub const SOCKET_BUFFER_BYTES_MAX: u64 = 512 * 1024 * 1024;
 pub const HISTORY_MESSAGES_MAX: u64 = 1_000_000_000;
 /// Largest `--history-bytes` and `--max-lag-bytes`: what one channel may hold on one shard.
 pub const JOURNAL_BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024;
+/// Largest `--keys-per-channel`.
+pub const KEYS_PER_CHANNEL_MAX: u64 = 1_000_000;
 /// Bytes of a configuration file; beyond: refused at start.
 pub const CONFIG_FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Listen addresses of one process.

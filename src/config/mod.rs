@@ -18,7 +18,7 @@ pub mod source;
 pub mod units;
 pub mod value;
 
-pub use channel::{ChannelRule, ChannelRules, ChannelSettings, LagPolicy, MessageType};
+pub use channel::{ChannelRule, ChannelRules, ChannelSettings, KeySource, LagPolicy, MessageType, Retain};
 pub use load::{Inputs, Loaded, load};
 pub use memory::{MachineMemory, MemoryOrigin};
 pub use source::{ConfigError, Source};

@@ -55,6 +55,12 @@ pub enum Key {
     CompressionMinSize,
     CompressionEpoch,
     MessageType,
+    ConflateEnter,
+    ConflateLeave,
+    Retain,
+    KeysPerChannel,
+    KeySource,
+    Ttl,
     WriteBudget,
     BatchWindow,
     DrainGrace,
@@ -213,7 +219,9 @@ pub const OPTIONS: &[Definition] = {
     const PER_ADDRESS: Kind = Kind::Count { zero: Means("off"), max: limits::PER_ADDRESS_MAX };
     const CONNECT_RATE: Kind = Kind::Count { zero: Means("off"), max: limits::CONNECT_RATE_MAX };
     const FORWARDED: Kind = Kind::Choice(&["x-forwarded-for", "forwarded"]);
-    const ON_LAG: Kind = Kind::Choice(&["disconnect", "skip"]);
+    const ON_LAG: Kind = Kind::Choice(&["disconnect", "skip", "conflate"]);
+    const CONFLATE: Kind = Kind::Size { zero: Refused, max: limits::JOURNAL_BYTES_MAX };
+    const RETAIN: Kind = Kind::Choice(&["window", "latest-per-key"]);
     const DEFLATE_FROM: Kind = Kind::Size { zero: Means("every message"), max: limits::PUBLISH_BYTES_MAX as u64 };
     &[
         Definition::new(K::Listen, "listen", G::Listening, Kind::Addresses, "0.0.0.0:8080",
@@ -287,7 +295,7 @@ pub const OPTIONS: &[Definition] = {
         Definition::new(K::HistoryAge, "history-age", G::Channels, duration(Refused), "1m",
             "Oldest of them").per_channel(),
         Definition::new(K::OnLag, "on-lag", G::Channels, ON_LAG, "disconnect",
-            "What happens to a client too far behind: close it with 4101, or skip what it missed").per_channel(),
+            "What happens to a client too far behind: close it with 4101, skip what it missed, or give it the newest of each key").per_channel(),
         Definition::new(K::MaxLagBytes, "max-lag-bytes", G::Channels, Kind::Size { zero: Refused, max: limits::JOURNAL_BYTES_MAX }, "1MiB",
             "Most bytes a client may be behind").per_channel(),
         Definition::new(K::MaxLagAge, "max-lag-age", G::Channels, duration(Refused), "10s",
@@ -302,6 +310,18 @@ pub const OPTIONS: &[Definition] = {
             "Deflated messages after which the compressor starts afresh, and who joined meanwhile gets them").per_channel(),
         Definition::new(K::MessageType, "message-type", G::Channels, Kind::Choice(&["any", "text", "binary"]), "any",
             "What may be sent and published there: text, binary, or any").per_channel(),
+        Definition::new(K::ConflateEnter, "conflate-enter", G::Channels, CONFLATE, "64KiB",
+            "Bytes behind at which a client gets only the newest of each key, where on-lag is conflate").per_channel(),
+        Definition::new(K::ConflateLeave, "conflate-leave", G::Channels, CONFLATE, "4KiB",
+            "Bytes behind at which it gets everything again").per_channel(),
+        Definition::new(K::Retain, "retain", G::Channels, RETAIN, "window",
+            "What is kept for those who come later: the history alone, or the newest message of each key as well").per_channel(),
+        Definition::new(K::KeysPerChannel, "keys-per-channel", G::Channels, count(limits::KEYS_PER_CHANNEL_MAX), "10000",
+            "Most keys whose newest message is kept").per_channel(),
+        Definition::new(K::KeySource, "key", G::Channels, Kind::KeySource, "",
+            "Where in a JSON payload its key stands if its publisher gives none, as in json:/symbol").per_channel(),
+        Definition::new(K::Ttl, "ttl", G::Channels, duration(Means("never")), "0s",
+            "Age at which messages whose publisher says nothing else expire; 0: never").per_channel(),
         Definition::new(K::WriteBudget, "write-budget", G::FanOut, count(limits::WRITE_BUDGET_MAX), "256",
             "Writes in a row before accepts, reads and timers get their turn"),
         Definition::new(K::BatchWindow, "batch-window", G::FanOut, BATCH, "0s",

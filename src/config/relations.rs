@@ -152,10 +152,29 @@ fn check_channel(
         let fix = format!("write {most} or publish only smaller ones");
         warnings.push(Refusal::new(problem, fix).at(&lag.source, "max_lag_bytes").to_string());
     }
+    check_conflation(&get, &lag)?;
     let age = get(Key::MaxLagAge);
     let pair = Pair::of(Key::BatchWindow, settings.get(Key::BatchWindow), Key::MaxLagAge, &age);
     if pair.exceeds() || pair.low.value == pair.high.value {
         return Err(pair.refuse("is not below", "lower batch_window or raise max_lag_age"));
+    }
+    Ok(())
+}
+
+/// Where clients that are behind get the newest of each key: they do so before they are too far behind, and get everything
+/// again later than they begin.
+fn check_conflation(get: &impl Fn(Key) -> Setting, lag: &Setting) -> Result<(), ConfigError> {
+    if get(Key::OnLag).value != Value::Choice("conflate") {
+        return Ok(());
+    }
+    let (enter, leave) = (get(Key::ConflateEnter), get(Key::ConflateLeave));
+    let pair = Pair::of(Key::ConflateLeave, &leave, Key::ConflateEnter, &enter);
+    if pair.exceeds() || leave.value == enter.value {
+        return Err(pair.refuse("is not below", "lower conflate_leave or raise conflate_enter"));
+    }
+    let pair = Pair::of(Key::ConflateEnter, &enter, Key::MaxLagBytes, lag);
+    if pair.exceeds() {
+        return Err(pair.refuse("exceeds", "lower conflate_enter or raise max_lag_bytes"));
     }
     Ok(())
 }

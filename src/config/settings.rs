@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::channel::{ChannelRule, ChannelRules, ChannelSettings, LagPolicy, MessageType};
+use super::channel::{ChannelRule, ChannelRules, ChannelSettings, KeySource, LagPolicy, MessageType, Retain};
 use super::options::{Key, OPTIONS};
 use super::source::Source;
 use super::value::Value;
@@ -182,7 +182,13 @@ impl Settings {
             compression_min_size: number(get(Key::CompressionMinSize)),
             compression_epoch: number(get(Key::CompressionEpoch)),
             message_type: message_type(get(Key::MessageType)),
+            conflate_enter: number(get(Key::ConflateEnter)),
+            conflate_leave: number(get(Key::ConflateLeave)),
+            retain: retain(get(Key::Retain)),
+            keys_per_channel: number(get(Key::KeysPerChannel)),
+            ttl: duration(get(Key::Ttl)),
         };
+        let base_key = key_source(get(Key::KeySource));
         // Relay patterns are part of the base: the tables come after them and win.
         let Value::Patterns(relayed) = get(Key::Relay) else { unreachable!("relay is a list of patterns") };
         let relayed = relayed.iter().map(|pattern| {
@@ -190,7 +196,8 @@ impl Settings {
             rule.relay = Some(true);
             rule
         });
-        ChannelRules { base, rules: relayed.chain(self.tables.iter().map(ChannelTable::to_rule)).collect() }
+        let rules = relayed.chain(self.tables.iter().map(ChannelTable::to_rule)).collect();
+        ChannelRules { base, base_key, rules }
     }
 }
 
@@ -211,6 +218,12 @@ impl ChannelTable {
                 Key::CompressionMinSize => rule.compression_min_size = Some(number(value)),
                 Key::CompressionEpoch => rule.compression_epoch = Some(number(value)),
                 Key::MessageType => rule.message_type = Some(message_type(value)),
+                Key::ConflateEnter => rule.conflate_enter = Some(number(value)),
+                Key::ConflateLeave => rule.conflate_leave = Some(number(value)),
+                Key::Retain => rule.retain = Some(retain(value)),
+                Key::KeysPerChannel => rule.keys_per_channel = Some(number(value)),
+                Key::KeySource => rule.key = Some(key_source(value)),
+                Key::Ttl => rule.ttl = Some(duration(value)),
                 other => unreachable!("{other:?} is not set per channel"),
             }
         }
@@ -287,8 +300,22 @@ fn lag_policy(value: &Value) -> LagPolicy {
     match value {
         Value::Choice("disconnect") => LagPolicy::Disconnect,
         Value::Choice("skip") => LagPolicy::Skip,
+        Value::Choice("conflate") => LagPolicy::Conflate,
         _ => unreachable!("{value:?} is not a lag policy"),
     }
+}
+
+fn retain(value: &Value) -> Retain {
+    match value {
+        Value::Choice("window") => Retain::Window,
+        Value::Choice("latest-per-key") => Retain::LatestPerKey,
+        _ => unreachable!("{value:?} is not what is retained"),
+    }
+}
+
+fn key_source(value: &Value) -> KeySource {
+    let Value::KeySource(source) = value else { unreachable!("{value:?} is not a source of keys") };
+    source.clone()
 }
 
 fn forwarded_header(value: &Value) -> ForwardedHeader {

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
+use super::channel::KeySource;
 use super::limits;
 use super::source::Refusal;
 use super::units;
-use crate::model::{AllowedOrigin, ChannelName, Network, Pattern, ServedHost, Subprotocol};
+use crate::model::{AllowedOrigin, ChannelName, JsonPointer, Network, Pattern, ServedHost, Subprotocol};
 
 /// What zero means for a number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,6 +69,8 @@ pub enum Kind {
     Networks,
     /// A channel name.
     Channel,
+    /// Nothing, or `json:` and a JSON pointer.
+    KeySource,
     /// A filter for log records.
     Filter,
     /// A path.
@@ -103,6 +106,8 @@ pub enum Value {
     Networks(Vec<Network>),
     /// Of [`Kind::Channel`].
     Channel(ChannelName),
+    /// Of [`Kind::KeySource`].
+    KeySource(KeySource),
     /// Of [`Kind::Filter`] and [`Kind::File`].
     Text(String),
 }
@@ -176,6 +181,7 @@ impl Kind {
                     Err(Refusal::new(format!("\"{text}\" is not a channel name"), error.to_string()))
                 }
             },
+            Self::KeySource => parse_key_source(text).map(Value::KeySource),
             Self::Filter => parse_filter(text).map(Value::Text),
             Self::File => Ok(Value::Text(text.to_owned())),
         }
@@ -214,6 +220,7 @@ impl Kind {
             Self::Subprotocols => return "subprotocols".to_owned(),
             Self::Networks => return "IP addresses or networks".to_owned(),
             Self::Channel => return "a channel name".to_owned(),
+            Self::KeySource => return "`json:` and a JSON pointer".to_owned(),
             Self::Filter => return "a level, or `target=level` pairs".to_owned(),
             Self::File => return "a path".to_owned(),
         };
@@ -239,6 +246,7 @@ impl Kind {
             Self::Subprotocols => "NAME",
             Self::Networks => "CIDR",
             Self::Channel => "CHANNEL",
+            Self::KeySource => "json:POINTER",
             Self::Filter => "FILTER",
             Self::File => "FILE",
         }
@@ -276,10 +284,15 @@ impl Value {
             Self::Subprotocols(names) => list(names),
             Self::Networks(networks) => list(networks),
             Self::Channel(name) => quote(name.as_str()),
+            Self::KeySource(KeySource::None) => quote(""),
+            Self::KeySource(KeySource::Json(pointer)) => quote(&format!("{KEY_SOURCE_JSON}{pointer}")),
             Self::Text(text) => quote(text),
         }
     }
 }
+
+/// What a source of keys begins with.
+const KEY_SOURCE_JSON: &str = "json:";
 
 fn quote(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
@@ -323,6 +336,17 @@ fn parse_address(text: &str) -> Result<SocketAddr, Refusal> {
 fn parse_pattern(text: &str) -> Result<Pattern, Refusal> {
     Pattern::parse(text)
         .map_err(|error| Refusal::new(format!("\"{text}\" is not a channel pattern"), error.to_string()))
+}
+
+fn parse_key_source(text: &str) -> Result<KeySource, Refusal> {
+    if text.is_empty() {
+        return Ok(KeySource::None);
+    }
+    let Some(pointer) = text.strip_prefix(KEY_SOURCE_JSON) else {
+        let problem = format!("\"{text}\" does not say where keys come from");
+        return Err(Refusal::new(problem, "write json: and a JSON pointer, as in json:/symbol"));
+    };
+    JsonPointer::parse(pointer).map(KeySource::Json).map_err(not_a("a JSON pointer", pointer))
 }
 
 /// What refuses `text` where something else is wanted: the error says what to write.
@@ -421,6 +445,16 @@ mod tests {
                 Kind::Channel,
                 "a b",
                 "\"a b\" is not a channel name; a channel name consists of A-Z a-z 0-9 _ - . : only",
+            ),
+            (
+                Kind::KeySource,
+                "/symbol",
+                "\"/symbol\" does not say where keys come from; write json: and a JSON pointer, as in json:/symbol",
+            ),
+            (
+                Kind::KeySource,
+                "json:symbol",
+                "\"symbol\" is not a JSON pointer; begin it with `/`, as in /symbol",
             ),
             (
                 Kind::Filter,

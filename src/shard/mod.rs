@@ -6,6 +6,7 @@
 
 mod accept;
 mod answer;
+mod begin;
 mod clients;
 mod close;
 mod connection;
@@ -29,6 +30,7 @@ mod relay;
 mod runs;
 mod senders;
 mod slots;
+mod tell;
 mod turn;
 mod wait;
 

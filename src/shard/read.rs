@@ -28,7 +28,7 @@ use crate::config::limits::{
 };
 use crate::delivery::OwnFull;
 use crate::edge::{Decision, Scan};
-use crate::model::{Blame, CloseReason, Grade, RejectReason, Time};
+use crate::model::{Blame, CloseReason, Dialect, Grade, RejectReason, SubscribeRequest, Time};
 use crate::net::Transport;
 use crate::session::{Event, Inbound, Inflater};
 
@@ -137,6 +137,8 @@ impl<R: Reactor> Shard<R> {
         match &mut connection.phase {
             Phase::Http(http) if http.awaits_proxy_header => self.handle_proxy_header_bytes(slot, input),
             Phase::Http(_) => self.handle_request_bytes(slot, input),
+            // Whoever reads an event stream has nothing to say.
+            Phase::Open(_) if connection.marks.has(Mark::EventStream) => {}
             Phase::Open(_) => self.handle_frame_bytes(slot, input),
             Phase::Closing(closing) => {
                 let is_answered = match &mut closing.awaits {
@@ -203,7 +205,8 @@ impl<R: Reactor> Shard<R> {
                     return self.refuse(slot, RejectReason::Memory, Some(retry_after_s));
                 }
                 Decision::Join { response, channels, compression } => {
-                    return self.join(slot, response, &channels, compression);
+                    let requests = channels.into_iter().map(SubscribeRequest::live).collect();
+                    return self.join(slot, response, requests, Dialect::Plain, compression);
                 }
             }
         }

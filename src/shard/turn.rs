@@ -113,6 +113,7 @@ pub struct Shard<R: Reactor> {
     // Buffers that every turn uses again.
     pub(super) read_buffer: Vec<u8>,
     pub(super) replies: Vec<u8>,
+    pub(super) scratch: Vec<u8>,
     /// For what clients compress, a message at a time.
     pub(super) inflater: Inflater,
     pub(super) events: Vec<Event>,
@@ -180,6 +181,7 @@ impl<R: Reactor> Shard<R> {
             has_timers_left: false,
             read_buffer: vec![0; READ_BYTES_PER_TURN],
             replies: Vec::new(),
+            scratch: Vec::new(),
             inflater: Inflater::default(),
             events: Vec::new(),
             readiness: Vec::new(),

@@ -29,6 +29,7 @@ fn settings(random: &mut SmallRng) -> ChannelSettings {
         compression_min_size: one_of(random, &[0, 32, 200]),
         compression_epoch: one_of(random, &[1, 2, 5, 64]),
         message_type: MessageType::Any,
+        ..ChannelSettings::default()
     }
 }
 

@@ -87,7 +87,10 @@ fn every_refusal_names_line_key_and_fix() {
             "on_lag = true",
             "file t.toml:1: on_lag: the value true is of the wrong type; write on_lag = \"disconnect\"",
         ),
-        ("on_lag = \"drop\"", "file t.toml:1: on_lag: \"drop\" is not known here; write disconnect or skip"),
+        (
+            "on_lag = \"drop\"",
+            "file t.toml:1: on_lag: \"drop\" is not known here; write disconnect or skip or conflate",
+        ),
         (
             "relay = true",
             "file t.toml:1: relay: the value true is of the wrong type; write relay = [\"chat.*\"]",

@@ -63,6 +63,7 @@ fn every_option_can_be_set_from_each_of_its_sources() {
             (Key::AllowHost, _) => "live.example.com,[::1]:8080",
             (Key::Subprotocol, _) => "chat.v1,chat.v2",
             (Key::TrustedProxy, _) => "10.0.0.0/8",
+            (Key::KeySource, _) => "json:/symbol",
             (_, "") => "chat.*",
             (_, default) => default,
         };

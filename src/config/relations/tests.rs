@@ -89,6 +89,21 @@ fn contradictions_are_refused_and_blamed_on_the_weightier_source() {
             "",
             "flag --batch-window: batch_window = 50ms (flag --batch-window) is not below max_lag_age = 50ms (flag --max-lag-age); lower batch_window or raise max_lag_age",
         ),
+        (
+            vec![(Key::OnLag, "conflate"), (Key::ConflateLeave, "64KiB")],
+            "",
+            "flag --conflate-leave: conflate_leave = 64KiB (flag --conflate-leave) is not below conflate_enter = 64KiB (default); lower conflate_leave or raise conflate_enter",
+        ),
+        (
+            vec![(Key::OnLag, "conflate"), (Key::ConflateEnter, "2MiB")],
+            "",
+            "flag --conflate-enter: conflate_enter = 2MiB (flag --conflate-enter) exceeds max_lag_bytes = 1MiB (default); lower conflate_enter or raise max_lag_bytes",
+        ),
+        (
+            vec![(Key::ConflateEnter, "2KiB")],
+            "[[channel]]\npattern = \"a.*\"\non_lag = \"conflate\"",
+            "flag --conflate-enter: conflate_leave = 4KiB (default) is not below conflate_enter = 2KiB (flag --conflate-enter); lower conflate_leave or raise conflate_enter",
+        ),
         // Two tables that only together contradict each other, in either order.
         (
             vec![],
@@ -116,6 +131,9 @@ fn what_only_looks_contradictory_is_allowed() {
         vec![(Key::Listen, "[::]:8080"), (Key::AdminListen, "127.0.0.1:8080")],
         vec![(Key::HistoryBytes, "0")],
         vec![(Key::MaxMessage, "1MiB")],
+        vec![(Key::OnLag, "conflate"), (Key::ConflateEnter, "1MiB")],
+        vec![(Key::ConflateEnter, "2MiB")],
+        vec![(Key::ConflateLeave, "64KiB")],
     ] {
         assert_eq!(check(&settings(&flags, "")), Ok(Vec::new()), "{flags:?}");
     }

@@ -32,6 +32,8 @@ const FILE: &str = r#"
     relay = false
     max_lag_bytes = "10MB"
     compression = "on"
+    retain = "latest-per-key"
+    key = "json:/a~1b/symbol"
 "#;
 
 #[test]
@@ -95,6 +97,12 @@ compression_level = 1                   # default
 compression_min_size = \"32B\"            # default
 compression_epoch = 64                  # default
 message_type = \"any\"                    # default
+conflate_enter = \"64KiB\"                # default
+conflate_leave = \"4KiB\"                 # default
+retain = \"latest-per-key\"               # file {path}:14
+keys_per_channel = 10000                # default
+key = \"json:/a~1b/symbol\"               # file {path}:15
+ttl = \"0s\"                              # default
 "
     );
     assert_eq!(for_channel(&loaded, &ChannelName::parse("chat.admin").unwrap()), expected);
