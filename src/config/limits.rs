@@ -188,3 +188,6 @@ pub const FREEZE_MIN: Duration = Duration::from_millis(250);
 pub const LOG_BYTES_MAX: usize = 256 * 1024;
 /// How long an end waits for standard error to take what was logged.
 pub const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+/// Arrays and objects in each other in a command of `tidegate.v1`, itself the first; beyond: 4007 `bad_message` (GUARANTEES
+/// B24).
+pub const COMMAND_DEPTH_MAX: usize = 16;

@@ -162,6 +162,8 @@ vocabulary! {
         Internal = 1011, "internal";
         /// The gateway is being stopped; the client reconnects after the stated delay.
         Draining = 1012, "draining";
+        /// A message that is no command of `tidegate.v1`.
+        BadMessage = 4007, "bad_message";
         /// A subscriber further behind than the channel's policy allows.
         SlowConsumer = 4101, "slow_consumer";
         /// A client that sends messages faster than `--client-rate`, for some seconds.
