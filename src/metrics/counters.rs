@@ -152,6 +152,8 @@ counters! {
     descriptors_exhausted_seconds,
     /// Times the loop did not turn for so long that deadlines were put off.
     freezes,
+    /// Messages of clients that were to have their key in the payload, and had none there.
+    keys_missing,
 }
 
 impl ShardCounters {

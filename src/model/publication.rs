@@ -45,7 +45,7 @@ pub struct Publication {
     pub deflated: Option<Arc<Deflated>>,
     /// What it is the newest state of, if anything. With a key and an empty payload it deletes that.
     pub key: Option<MessageKey>,
-    /// From then on it is neither delivered nor replayed; [`Time::NEVER`] unless its publisher says so.
+    /// From then on it is neither delivered nor replayed; [`Time::NEVER`] unless its publisher or its channel says so.
     pub expires_at: Time,
 }
 
