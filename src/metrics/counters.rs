@@ -106,6 +106,10 @@ counters! {
     conflations,
     /// Messages that a subscriber was not sent because they had expired.
     expired,
+    /// Commands of `tidegate.v1`.
+    commands,
+    /// Of those, commands that were answered with an error.
+    commands_refused,
     /// Messages written in another encoding than WebSocket frames, each once a shard.
     encoded,
     /// Subscriptions that began with messages after a position that the client gave.

@@ -114,6 +114,8 @@ const COUNTERS: &[(&str, Option<Unit>, &str, Read)] = &[
         &c.conflations
     }),
     ("expired", None, "Messages left out because they had expired", |c| &c.expired),
+    ("commands", None, "Commands of clients of tidegate.v1", |c| &c.commands),
+    ("commands_refused", None, "Of those, answered with an error", |c| &c.commands_refused),
     ("encoded", None, "Messages written as envelopes or events, each once a shard", |c| &c.encoded),
     ("recovered", None, "Subscriptions that began after the position that the client gave", |c| &c.recovered),
     ("replayed", None, "Messages that those asked for", |c| &c.replayed),

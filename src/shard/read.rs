@@ -320,7 +320,9 @@ impl<R: Reactor> Shard<R> {
                 self.counters.messages_in.add(1);
                 connection.liveness.on_heard(self.now);
                 connection.liveness.on_message(self.now);
-                if !self.session_limits.echoes {
+                if connection.marks.has(Mark::Commands) {
+                    self.handle_command(slot, kind, &payload);
+                } else if !self.session_limits.echoes {
                     self.relay(slot, kind, &payload);
                 }
                 false
