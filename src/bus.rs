@@ -119,7 +119,7 @@ pub struct DrainSchedule {
 }
 
 /// What the control thread may ask a shard.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Question {
     /// Whether it turns.
     Alive,
@@ -132,6 +132,8 @@ pub enum Question {
         /// Rows at most.
         limit: usize,
     },
+    /// One channel, which is homed here.
+    Channel(ChannelName),
     /// Up to `limit` connections in slots from `from_slot`.
     Connections {
         /// First slot to look at.
@@ -155,6 +157,8 @@ pub enum Answer {
     Report(Box<ShardReport>),
     /// To [`Question::Channels`].
     Channels(Page<ChannelRow>),
+    /// To [`Question::Channel`]: nothing if there is none of this name.
+    Channel(Option<Box<ChannelRow>>),
     /// To [`Question::Connections`].
     Connections(Page<ConnectionRow>),
     /// To [`Question::Ends`]: newest first.
