@@ -21,7 +21,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use kit::Rig;
 use tidegate::clock::Clock;
 use tidegate::config::{ChannelSettings, Config};
-use tidegate::delivery::{Feed, Feeds, Owed, SLICES_MAX, Subscription};
+use tidegate::delivery::{Feed, Feeds, Manner, Owed, SLICES_MAX, Subscription};
 use tidegate::journal::Cursor;
 use tidegate::model::{ChannelIndex, Epoch, Offset, Publication, Time};
 use tidegate::net::{Tcp, Transport, sys};
@@ -216,9 +216,10 @@ impl Members {
         while let Some(member) = self.feed().pass.next_member(PAIRS) {
             let (owed, socket) = (&mut self.owed[member as usize], &mut self.sockets[member as usize]);
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let plan = owed.gather(&self.feeds, None, &mut slices);
+            let mut scratch = Vec::new();
+            let plan = owed.gather(&self.feeds, Manner::default(), &mut scratch, &mut slices);
             let written = socket.write(&slices[..plan.slice_count()]).expect("an open socket");
-            let progress = owed.apply(&plan, written, &self.feeds, Time::ZERO, |_, _, _| {});
+            let progress = owed.apply(&plan, written, &self.feeds, &scratch, None, Time::ZERO, |_, _, _| {});
             assert!(!progress.is_blocked && !progress.has_more, "one write");
             let cursor = owed.subscriptions()[0].cursor.offset();
             self.feed().note_visits(1, cursor, true, PAIRS, Time::ZERO);

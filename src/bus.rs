@@ -81,6 +81,17 @@ pub enum Order {
     Attach(Box<Attach>),
     /// A message for this shard's subscribers.
     Deliver(Numbered),
+    /// The home has numbered a message whose sender wants to know.
+    Published {
+        /// The sender, on the shard that this goes to.
+        sender: ConnectionId,
+        /// What it called the message.
+        id: u64,
+        /// Which channel.
+        channel: ChannelName,
+        /// Its number.
+        position: Position,
+    },
     /// A question of the control thread.
     Ask(Question, OnAnswer),
     /// Stop taking new connections and close the others by the schedule.
@@ -95,7 +106,7 @@ impl Order {
         match self {
             Self::Deliver(numbered) => numbered.publication.bytes(),
             Self::Attach(attach) => attach.bytes(),
-            Self::Interest { .. } | Self::Ask(..) | Self::Drain(_) | Self::Stop => 0,
+            Self::Interest { .. } | Self::Published { .. } | Self::Ask(..) | Self::Drain(_) | Self::Stop => 0,
         }
     }
 }

@@ -14,7 +14,7 @@ use inflater::Inflater;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tidegate::config::{ChannelSettings, LagPolicy};
-use tidegate::delivery::{Feed, Feeds, LagVerdict, Owed, SLICES_MAX, Subscription};
+use tidegate::delivery::{Feed, Feeds, LagVerdict, Manner, Owed, SLICES_MAX, Subscription};
 use tidegate::hub::Deflater;
 use tidegate::journal::{Cursor, Ride};
 use tidegate::model::{
@@ -123,7 +123,7 @@ impl World {
     }
 
     fn join_any(&mut self) {
-        let rides = [Ride::Plain, Ride::Barred, Ride::Waiting, Ride::Waiting];
+        let rides = [Ride::Plain, Ride::Plain, Ride::Waiting, Ride::Waiting];
         let ride = rides[self.random.random_range(0..4)];
         self.join(ride);
     }
@@ -167,17 +167,20 @@ impl World {
     fn write(&mut self, index: usize, accepted: usize) -> Result<bool, String> {
         let client = &mut self.clients[index];
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let plan = client.owed.gather(&self.feeds, Some(client.me), &mut slices);
+        let mut scratch = Vec::new();
+        let me = Some(client.me);
+        let manner = Manner { me, herald: None };
+        let plan = client.owed.gather(&self.feeds, manner, &mut scratch, &mut slices);
         let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
         let written = accepted.min(bytes.len());
         client.wire.extend_from_slice(&bytes[..written]);
         let (is_overtaken, is_empty) = (plan.overtaken.is_some(), plan.is_empty());
-        client.owed.apply(&plan, written, &self.feeds, Time::ZERO, |_, _, _| ());
+        client.owed.apply(&plan, written, &self.feeds, &scratch, me, Time::ZERO, |_, _, _| ());
         client.owed.unblock();
         if is_overtaken {
             let feed = self.feeds.get(CHANNEL).expect("it was inserted");
             let cursor = client.owed.subscriptions()[0].cursor;
-            let LagVerdict::Skip { next, .. } = feed.judge(cursor.offset(), Time::ZERO) else {
+            let LagVerdict::Skip { next, .. } = feed.judge(cursor, cursor.offset(), Time::ZERO) else {
                 return Err(format!("{cursor:?} is overtaken and kept"));
             };
             client.skips.push((cursor.offset().0, next.0));

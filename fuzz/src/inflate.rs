@@ -51,6 +51,12 @@ pub fn run(data: &[u8]) {
         Err(CloseReason::MessageTooBig) => {
             assert!(bytes > limit || charged > limit, "{bytes} of {limit}")
         }
+        Err(CloseReason::FragmentOverhead) => {
+            let pieces = pieces(&deflated, &cuts);
+            let empty =
+                pieces.split_last().map_or(&[][..], |(_, before)| before).iter().filter(|it| it.is_empty());
+            assert!(empty.count() > 8, "fragments that carry nothing");
+        }
         Err(CloseReason::Inflate) => assert!(!reference.is_valid, "the reference takes it: {bytes} bytes"),
         Err(other) => panic!("{other:?}"),
     }

@@ -156,7 +156,7 @@ impl World {
     fn join(&mut self, input: &mut Input<'_>) {
         let kept = self.next - self.first;
         let offset = self.next - u64::from(input.byte()) % (kept + 1);
-        let ride = input.one_of(&[Ride::Plain, Ride::Barred, Ride::Waiting, Ride::Waiting]);
+        let ride = input.one_of(&[Ride::Plain, Ride::Plain, Ride::Waiting, Ride::Waiting]);
         if self.readers.len() < READERS_MAX {
             self.readers.push(Cursor::new(Offset(offset), ride));
         }

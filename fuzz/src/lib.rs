@@ -3,6 +3,7 @@
 //! `fuzz_targets/` hands them libFuzzer's bytes, `tests/corpora.rs` of the project what lies in `corpus/`. They use what the
 //! project's library gives to everybody, and nothing of the fuzzer.
 
+pub mod commands;
 pub mod configuration;
 pub mod frame_session;
 pub mod inflate;
@@ -19,6 +20,7 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
 pub const TARGETS: &[Target] = &[
+    ("commands", commands::run),
     ("configuration", configuration::run),
     ("frame_session", frame_session::run),
     ("inflate", inflate::run),

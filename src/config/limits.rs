@@ -21,6 +21,8 @@ pub const TRUSTED_PROXIES_MAX: usize = 256;
 pub const EXTENSIONS_BYTES_MAX: usize = 1024;
 /// Channels that one connection may join; beyond: 400 `channel_limit`.
 pub const CHANNELS_PER_CONNECTION_MAX: usize = 128;
+/// Messages a second that a subscriber may ask to be limited to; beyond: 400 `bad_parameter`.
+pub const SUBSCRIBER_RATE_MAX: u16 = 1000;
 /// Requests answered on one keep-alive connection; the last says `Connection: close`.
 pub const REQUESTS_PER_CONNECTION_MAX: u32 = 1000;
 /// Time between two requests on a keep-alive connection; then it is closed.
@@ -192,3 +194,6 @@ pub const FREEZE_MIN: Duration = Duration::from_millis(250);
 pub const LOG_BYTES_MAX: usize = 256 * 1024;
 /// How long an end waits for standard error to take what was logged.
 pub const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+/// Arrays and objects in each other in a command of `tidegate.v1`, itself the first; beyond: 4007 `bad_message` (GUARANTEES
+/// B24).
+pub const COMMAND_DEPTH_MAX: usize = 16;

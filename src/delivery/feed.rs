@@ -1,9 +1,9 @@
 //! A channel as this shard delivers it: its journal, what is kept of it, and the pass over its members.
 
 use super::pass::Pass;
-use crate::config::ChannelSettings;
-use crate::journal::{Journal, Need, Window};
-use crate::model::{Account, ChannelIndex, Charge, Epoch, Offset, Publication, Time};
+use crate::config::{ChannelSettings, LagPolicy, Retain};
+use crate::journal::{Journal, Need, Ride, Window};
+use crate::model::{Account, ChannelIndex, ChannelName, Charge, Encoding, Epoch, Offset, Publication, Time};
 
 /// One channel's journal and where its delivery stands.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub struct Feed {
     unflushed_bytes: u64,
     /// In this round some member was left with more, though its socket takes it.
     has_unfinished: bool,
+    /// Members that read each of the journal's further strips, as [`Feed::begin_reading`] counts them.
+    readers: Vec<(Ride, u32)>,
     /// What it and its journal hold.
     charge: Charge,
 }
@@ -27,21 +29,27 @@ pub struct Feed {
 impl Feed {
     /// A feed whose first message will be `next` of `epoch`.
     pub fn new(settings: ChannelSettings, epoch: Epoch, next: Offset) -> Self {
+        let mut journal = Journal::new(next);
+        let is_retained = settings.retain == Retain::LatestPerKey;
+        if is_retained || settings.on_lag == LagPolicy::Conflate {
+            journal.keep_keys(usize::try_from(settings.keys_per_channel).unwrap_or(usize::MAX), is_retained);
+        }
         Self {
-            journal: Journal::new(next),
+            journal,
             epoch,
             settings,
             pass: Pass::default(),
             needed_from: next,
             unflushed_bytes: 0,
             has_unfinished: false,
+            readers: Vec::new(),
             charge: Charge::default(),
         }
     }
 
     /// Whether history keeps anything for those who come later.
     pub fn has_history(&self) -> bool {
-        self.settings.history_messages > 0
+        self.settings.history_messages > 0 || self.settings.retain == Retain::LatestPerKey
     }
 
     /// Adds a message and begins a pass over `members`.
@@ -93,6 +101,33 @@ impl Feed {
     pub fn on_join(&mut self, cursor: Offset, members: u32) {
         self.needed_from = self.needed_from.min(cursor);
         self.pass.on_join(members);
+    }
+
+    /// A member reads what `ride` does: the strip is there from now on. Says how many messages were written for that.
+    pub fn begin_reading(&mut self, ride: Ride, channel: &ChannelName) -> usize {
+        if ride.encoding() == Encoding::Frame {
+            return 0;
+        }
+        match self.readers.iter_mut().find(|(other, _)| *other == ride) {
+            Some((_, readers)) => *readers += 1,
+            None => self.readers.push((ride, 1)),
+        }
+        self.journal.keep_written(ride, true, channel, self.epoch)
+    }
+
+    /// A member that did has left: the strip goes with the last of them.
+    pub fn end_reading(&mut self, ride: Ride, channel: &ChannelName) {
+        let Some(place) = self.readers.iter().position(|(other, _)| *other == ride) else { return };
+        self.readers[place].1 -= 1;
+        if self.readers[place].1 == 0 {
+            self.readers.swap_remove(place);
+            self.journal.keep_written(ride, false, channel, self.epoch);
+        }
+    }
+
+    /// A member needs the journal from `from` on.
+    pub fn note_need(&mut self, from: Offset) {
+        self.needed_from = self.needed_from.min(from);
     }
 
     /// The member at `left` left, and the last one has its place.

@@ -1,6 +1,7 @@
 //! Whether a subscriber that cannot take more is further behind than its channel allows, and what then.
 
 use crate::config::LagPolicy;
+use crate::journal::{Cursor, Pace};
 use crate::model::{Offset, Time};
 
 use super::feed::Feed;
@@ -17,31 +18,56 @@ pub enum LagVerdict {
         /// Where it goes on.
         next: Offset,
     },
+    /// From here on it leaves out what is superseded.
+    Conflate,
     /// It is closed with 4101 `slow_consumer`.
     Disconnect,
 }
 
 impl Feed {
-    /// Judges a subscriber whose next message is `cursor`: by bytes behind, by the age of its oldest waiting
-    /// message, and by whether retention has overtaken it. Constant time.
-    pub fn judge(&self, cursor: Offset, now: Time) -> LagVerdict {
-        if cursor >= self.journal.next() {
+    /// Judges a subscriber at `cursor` whose socket takes nothing, and that needs the journal from `needed_from` on: by
+    /// bytes behind, by the age of its oldest waiting message, and by whether retention has overtaken it. Constant time.
+    pub fn judge(&self, cursor: Cursor, needed_from: Offset, now: Time) -> LagVerdict {
+        let next = self.journal.next();
+        if cursor.is_parked() || needed_from >= next || cursor.pace() == Pace::Newest {
             return LagVerdict::Keep;
         }
-        let is_too_far = self.journal.bytes_behind(cursor) > self.settings.max_lag_bytes;
-        let is_too_old = match self.journal.entry(cursor) {
-            Some(entry) => now.since(entry.accepted_at) > self.settings.max_lag_age,
-            None => true,
-        };
-        if !is_too_far && !is_too_old {
+        let bytes_behind = self.journal.bytes_behind(needed_from);
+        let is_overtaken = needed_from < self.journal.first();
+        if self.settings.on_lag == LagPolicy::Conflate {
+            let conflates = bytes_behind > self.settings.conflate_enter || is_overtaken;
+            let is_caught_up = cursor.pace() == Pace::Every;
+            return if conflates && (is_caught_up || is_overtaken) {
+                LagVerdict::Conflate
+            } else {
+                LagVerdict::Keep
+            };
+        }
+        // Who is given what it missed is as far behind as it was when it came.
+        let is_too_late = cursor.pace() != Pace::Replay
+            && (bytes_behind > self.settings.max_lag_bytes
+                || self
+                    .journal
+                    .entry(needed_from)
+                    .is_some_and(|entry| now.since(entry.accepted_at) > self.settings.max_lag_age));
+        if !is_too_late && !is_overtaken {
             return LagVerdict::Keep;
         }
         match self.settings.on_lag {
             LagPolicy::Disconnect => LagVerdict::Disconnect,
             LagPolicy::Skip | LagPolicy::Conflate => {
-                let next = self.journal.next();
-                LagVerdict::Skip { missed: next.0 - cursor.0, next }
+                LagVerdict::Skip { missed: next.0 - needed_from.0, next }
             }
+        }
+    }
+
+    /// The pace of a subscriber at `cursor` whose socket took everything it was given: who has come near enough to the head
+    /// is given every message again.
+    pub fn pace_at(&self, cursor: Cursor) -> Pace {
+        let is_near = || self.journal.bytes_behind(cursor.offset()) <= self.settings.conflate_leave;
+        match cursor.pace() {
+            Pace::Newest if cursor.offset() >= self.journal.first() && is_near() => Pace::Every,
+            pace => pace,
         }
     }
 }
@@ -73,14 +99,20 @@ mod tests {
     fn bytes_age_and_being_overtaken_each_fire_the_policy() {
         let now = Time::from_millis(1000);
         let disconnect = feed(LagPolicy::Disconnect, 1000);
-        assert_eq!(disconnect.judge(Offset(1), now), LagVerdict::Keep);
-        assert_eq!(disconnect.judge(Offset(11), Time::NEVER), LagVerdict::Keep);
-        assert_eq!(disconnect.judge(Offset(1), now.after(Duration::from_secs(10))), LagVerdict::Disconnect);
+        assert_eq!(disconnect.judge(Cursor::plain(Offset(1)), Offset(1), now), LagVerdict::Keep);
+        assert_eq!(disconnect.judge(Cursor::plain(Offset(11)), Offset(11), Time::NEVER), LagVerdict::Keep);
+        assert_eq!(
+            disconnect.judge(Cursor::plain(Offset(1)), Offset(1), now.after(Duration::from_secs(10))),
+            LagVerdict::Disconnect
+        );
         let tight = feed(LagPolicy::Disconnect, 950);
-        assert_eq!(tight.judge(Offset(1), now), LagVerdict::Disconnect);
-        assert_eq!(tight.judge(Offset(2), now), LagVerdict::Keep);
+        assert_eq!(tight.judge(Cursor::plain(Offset(1)), Offset(1), now), LagVerdict::Disconnect);
+        assert_eq!(tight.judge(Cursor::plain(Offset(2)), Offset(2), now), LagVerdict::Keep);
         let skip = feed(LagPolicy::Skip, 350);
-        assert_eq!(skip.judge(Offset(1), now), LagVerdict::Skip { missed: 10, next: Offset(11) });
+        assert_eq!(
+            skip.judge(Cursor::plain(Offset(1)), Offset(1), now),
+            LagVerdict::Skip { missed: 10, next: Offset(11) }
+        );
         assert_eq!(skip.journal.first(), Offset(8), "the bound is strict");
     }
 }

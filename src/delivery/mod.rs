@@ -12,6 +12,6 @@ mod plan;
 
 pub use feed::{Feed, Feeds};
 pub use lag::LagVerdict;
-pub use owed::{Owed, OwnFull, Subscription};
+pub use owed::{Herald, Manner, Owed, OwnFull, Subscription};
 pub use pass::Pass;
 pub use plan::{Plan, Progress, SLICES_MAX};

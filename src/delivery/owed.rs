@@ -4,16 +4,13 @@
 //! backlog box exists only while an entry is cut, own frames wait, or the socket refuses. Own frames go out at the
 //! next entry boundary whatever waits behind them, so pings, pongs and closes never queue behind data (GUARANTEES B22).
 
+mod apply;
+mod gather;
 mod held;
 
-use std::io::IoSlice;
+use bytes::Bytes;
 
-use bytes::{Buf, Bytes};
-
-use super::feed::Feeds;
-use super::plan::{Piece, Plan, Progress, SLICES_MAX};
-use crate::config::limits::WRITE_BYTES_MAX;
-use crate::journal::Cursor;
+use crate::journal::{Cursor, Pace, Passed, Reader};
 use crate::model::encoding::last_control_frame;
 use crate::model::{ChannelIndex, Offset, Origin, Time};
 
@@ -45,6 +42,28 @@ struct Backlog {
     /// A pong that waits until the socket takes more: the newest, or none. Only while blocked.
     pong: Vec<u8>,
     blocked_since: Option<Time>,
+    /// Channels of which it is given a snapshot or what it missed, and where that ends.
+    catching_up: Vec<(ChannelIndex, Offset)>,
+    /// A subscription, and what it was told that it misses and has not come to yet.
+    told: Option<(ChannelIndex, Passed)>,
+}
+
+/// How a connection is written to.
+#[derive(Clone, Copy, Default)]
+pub struct Manner<'a> {
+    /// Set when it has sent messages itself, which its own cursors then step over.
+    pub me: Option<Origin>,
+    /// Tells it of what it is not sent, if it is to be told.
+    pub herald: Option<&'a dyn Herald>,
+}
+
+/// Writes what a connection is told beside its messages, as its dialect has it.
+pub trait Herald {
+    /// Appends that the messages of `channel` from `from` on leave out `passed`; nothing if that is nothing to tell.
+    fn announce(&self, channel: ChannelIndex, from: Offset, passed: Passed, out: &mut Vec<u8>);
+
+    /// Appends what ends a write after which the subscriptions' cursors are those of `cursors`.
+    fn conclude(&self, cursors: &mut dyn Iterator<Item = (ChannelIndex, Cursor)>, out: &mut Vec<u8>);
 }
 
 /// The own frames would exceed their cap; none of the refused unit was taken (GUARANTEES C9).
@@ -188,201 +207,61 @@ impl Owed {
             .is_some_and(|backlog| !backlog.rest.is_empty() || backlog.own.len() > backlog.own_taken)
     }
 
-    /// Plans the next write and fills `slices` with its bytes: at most [`WRITE_BYTES_MAX`] and [`SLICES_MAX`] pieces.
-    ///
-    /// `me`: set when this connection has sent messages itself, which its own cursor then steps over.
-    pub fn gather<'a>(
-        &'a self,
-        feeds: &'a Feeds,
-        me: Option<Origin>,
-        slices: &mut [IoSlice<'a>; SLICES_MAX],
-    ) -> Plan {
-        let mut plan = Plan::new();
-        if let Some(backlog) = &self.backlog {
-            if !backlog.rest.is_empty() {
-                let end = backlog.rest.len().min(WRITE_BYTES_MAX);
-                add(&mut plan, slices, Piece::Rest { bytes: end }, &backlog.rest[..end]);
-                if end < backlog.rest.len() {
-                    plan.is_truncated = true;
-                    return plan;
-                }
-            }
-            if backlog.own.len() > backlog.own_taken {
-                let own = &backlog.own[backlog.own_taken..];
-                add(&mut plan, slices, Piece::Own { bytes: own.len() }, own);
-            }
-        }
-        for (index, subscription) in self.subscriptions().iter().enumerate() {
-            self.gather_entries(feeds, me, index, *subscription, &mut plan, slices);
-            if plan.is_truncated {
-                break;
-            }
-        }
-        plan
+    fn reader(&self, channel: ChannelIndex, cursor: Cursor, me: Option<Origin>) -> Reader {
+        let snapshot_until = (cursor.pace() == Pace::Snapshot).then(|| self.catches_up_at(channel)).flatten();
+        Reader { me, snapshot_until }
     }
 
-    fn gather_entries<'a>(
-        &'a self,
-        feeds: &'a Feeds,
-        me: Option<Origin>,
-        index: usize,
-        subscription: Subscription,
-        plan: &mut Plan,
-        slices: &mut [IoSlice<'a>; SLICES_MAX],
-    ) {
-        let Some(feed) = feeds.get(subscription.channel) else { return };
-        let journal = &feed.journal;
-        let mut from = subscription.cursor;
-        if from.offset() < journal.first() {
-            plan.overtaken = Some(subscription.channel);
-            return;
+    fn told(&self, channel: ChannelIndex) -> Passed {
+        let told = self.backlog.as_ref().and_then(|backlog| backlog.told);
+        told.filter(|(other, _)| *other == channel).map_or(Passed::default(), |(_, passed)| passed)
+    }
+
+    /// Where the snapshot of `channel` or what was missed of it ends, if the connection is in the middle of that.
+    pub fn catches_up_at(&self, channel: ChannelIndex) -> Option<Offset> {
+        let catching_up = &self.backlog.as_ref()?.catching_up;
+        catching_up.iter().find(|(other, _)| *other == channel).map(|(_, until)| *until)
+    }
+
+    /// The subscription to `channel` begins at `cursor`, with what was published before `until`.
+    pub fn begin_at(&mut self, channel: ChannelIndex, cursor: Cursor, until: Offset) {
+        self.end_catching_up(channel);
+        let is_catching_up = matches!(cursor.pace(), Pace::Snapshot | Pace::Replay);
+        let cursor = if cursor.offset() < until { cursor } else { cursor.at_pace(Pace::Every) };
+        if is_catching_up && cursor.offset() < until {
+            self.backlog.get_or_insert_default().catching_up.push((channel, until));
         }
-        while from.offset() < journal.next() {
-            if plan.is_full() || plan.bytes >= WRITE_BYTES_MAX {
-                plan.is_truncated = true;
-                return;
-            }
-            from = journal.board(from);
-            let own = me.and_then(|me| journal.next_sent_by(me, from.offset()));
-            if own == Some(from.offset()) {
-                from = journal.step_over(from);
-                plan.push(Piece::StepOver { subscription: index, next: from });
-                continue;
-            }
-            let span = journal.span(from, own.unwrap_or(journal.next()), WRITE_BYTES_MAX - plan.bytes);
-            let is_cut = span.next == from;
-            if is_cut && plan.bytes > 0 {
-                // Begin a large entry with a write of its own, so that what is before it completes.
-                plan.is_truncated = true;
-                return;
-            }
-            let piece = Piece::Entries {
-                subscription: index,
-                channel: subscription.channel,
-                from,
-                next: span.next,
-                bytes: span.bytes.len(),
-            };
-            add(plan, slices, piece, span.bytes);
-            if is_cut {
-                plan.is_truncated = true;
-                return;
-            }
-            from = span.next;
+        if let Some(place) = self.subscription_mut(channel) {
+            place.cursor = cursor;
         }
     }
 
-    /// The plan of a write that was made without [`Owed::gather`]: `bytes` of the sole subscription, from `from` up to entry
-    /// `next`.
-    pub fn plan_of(channel: ChannelIndex, from: Cursor, next: Offset, bytes: usize) -> Plan {
-        let mut plan = Plan::new();
-        plan.push(Piece::Entries { subscription: 0, channel, from, next: from.sent_to(next), bytes });
-        plan.bytes = bytes;
-        plan
-    }
-
-    /// Applies what the socket took of `plan`'s bytes: moves cursors, keeps the rest of a cut entry.
-    ///
-    /// `on_delivered` is told of every run of entries that went out completely, for the latency figures. `now` stamps
-    /// the block, or the last progress made while blocked.
-    pub fn apply(
-        &mut self,
-        plan: &Plan,
-        written: usize,
-        feeds: &Feeds,
-        now: Time,
-        mut on_delivered: impl FnMut(ChannelIndex, Offset, Offset),
-    ) -> Progress {
-        let mut progress = Progress { is_blocked: written < plan.bytes, ..Progress::default() };
-        let mut left = written;
-        for piece in plan.pieces() {
-            match *piece {
-                Piece::Rest { bytes } => {
-                    let taken = left.min(bytes);
-                    left -= taken;
-                    if let Some(backlog) = &mut self.backlog {
-                        backlog.rest.advance(taken);
-                        progress.delivered += u64::from(backlog.rest.is_empty());
-                    }
-                    if taken < bytes {
-                        break;
-                    }
-                }
-                Piece::Own { bytes } => {
-                    let taken = left.min(bytes);
-                    left -= taken;
-                    if let Some(backlog) = &mut self.backlog {
-                        backlog.own_taken += taken;
-                        if taken == bytes {
-                            backlog.own = Vec::new();
-                            backlog.own_taken = 0;
-                        }
-                    }
-                    if taken < bytes {
-                        break;
-                    }
-                }
-                Piece::StepOver { subscription, next } => {
-                    progress.stepped_over += 1;
-                    self.move_cursor(subscription, next);
-                }
-                Piece::Entries { subscription, channel, from, next, bytes } => {
-                    let taken = left.min(bytes);
-                    left -= taken;
-                    if taken == bytes && next != from {
-                        progress.delivered += next.offset().0 - from.offset().0;
-                        self.move_cursor(subscription, next);
-                        on_delivered(channel, from.offset(), next.offset());
-                        continue;
-                    }
-                    let (reached, rest) =
-                        feeds.get(channel).map_or((from, None), |feed| feed.journal.interrupted(from, taken));
-                    let from = from.offset();
-                    let whole = Offset(reached.offset().0 - u64::from(rest.is_some()));
-                    progress.delivered += whole.0 - from.0;
-                    if whole > from {
-                        on_delivered(channel, from, whole);
-                    }
-                    self.move_cursor(subscription, reached);
-                    if let Some(rest) = rest {
-                        self.backlog.get_or_insert_default().rest = rest;
-                    }
-                    break;
-                }
-            }
-        }
-        self.settle(&progress, written, now);
-        progress.has_more = !progress.is_blocked && plan.is_truncated;
-        progress
-    }
-
-    fn settle(&mut self, progress: &Progress, written: usize, now: Time) {
-        if progress.is_blocked {
-            let backlog = self.backlog.get_or_insert_default();
-            if written > 0 || backlog.blocked_since.is_none() {
-                backlog.blocked_since = Some(now);
-            }
-        } else if self.backlog.is_some() {
-            self.unblock();
-            if !self.has_own() {
-                self.backlog = None;
-            }
+    /// Forgets that `channel` is caught up with.
+    pub(super) fn end_catching_up(&mut self, channel: ChannelIndex) {
+        if let Some(backlog) = &mut self.backlog {
+            backlog.catching_up.retain(|(other, _)| *other != channel);
         }
     }
 
-    fn move_cursor(&mut self, subscription: usize, next: Cursor) {
-        if let Some(subscription) = self.subscriptions_mut().get_mut(subscription) {
-            subscription.cursor = next;
+    /// What `subscription` needs of the journal: nothing before.
+    pub fn needed_from(&self, subscription: &Subscription) -> Offset {
+        let cursor = subscription.cursor;
+        match cursor.pace() {
+            Pace::Snapshot => self.catches_up_at(subscription.channel).unwrap_or(cursor.offset()),
+            Pace::Every | Pace::Replay | Pace::Newest => cursor.offset(),
         }
     }
-}
 
-fn add<'a>(plan: &mut Plan, slices: &mut [IoSlice<'a>; SLICES_MAX], piece: Piece, bytes: &'a [u8]) {
-    if let Some(slice) = slices.get_mut(plan.slices) {
-        *slice = IoSlice::new(bytes);
-        plan.slices += 1;
-        plan.push(piece);
-        plan.bytes += bytes.len();
+    /// Takes the subscription to `channel` out, if there is one; the caller takes it off the channel.
+    pub fn unsubscribe(&mut self, channel: ChannelIndex) -> Option<Subscription> {
+        self.end_catching_up(channel);
+        let mut subscriptions = self.take_subscriptions();
+        let place = subscriptions.iter().position(|subscription| subscription.channel == channel);
+        let removed = place.map(|place| subscriptions.remove(place));
+        for subscription in subscriptions {
+            self.subscribe(subscription);
+        }
+        removed
     }
 }
 

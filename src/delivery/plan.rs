@@ -1,6 +1,6 @@
 //! What one write is made of: pieces in order, and what became of them.
 
-use crate::journal::Cursor;
+use crate::journal::{Cursor, Passed};
 use crate::model::ChannelIndex;
 
 /// Slices of one write at most; what does not fit comes with the next one.
@@ -15,8 +15,38 @@ pub(super) enum Piece {
     Own { bytes: usize },
     /// Entries `from..next` of a subscription, of the strip that `from` reads; `next == from` when not even one fits whole.
     Entries { subscription: usize, channel: ChannelIndex, from: Cursor, next: Cursor, bytes: usize },
-    /// The cursor steps over entries that the connection sent itself.
-    StepOver { subscription: usize, next: Cursor },
+    /// The cursor passes over one entry: the connection sent it itself, or it has expired.
+    Pass { subscription: usize, next: Cursor, passed: Passed },
+    /// Entries of a subscription that leaves out what is superseded; inside the first of them when `is_cut`.
+    Read {
+        subscription: usize,
+        channel: ChannelIndex,
+        from: Cursor,
+        next: Cursor,
+        bytes: usize,
+        is_cut: bool,
+    },
+    /// What the connection is told of messages of `subscription` that the next piece leaves out.
+    Notice { subscription: usize, passed: Passed, bytes: usize },
+    /// What ends a write: the ids of an event stream.
+    Trailer { bytes: usize },
+}
+
+impl Piece {
+    /// Whether it carries messages.
+    pub(super) const fn is_entries(&self) -> bool {
+        matches!(self, Self::Entries { bytes: 1.., .. } | Self::Read { bytes: 1.., .. })
+    }
+
+    /// Where it takes the cursor of a subscription, if it moves that.
+    pub(super) fn cursor_of(&self, index: usize) -> Option<Cursor> {
+        match *self {
+            Self::Entries { subscription, next, .. }
+            | Self::Pass { subscription, next, .. }
+            | Self::Read { subscription, next, .. } => (subscription == index).then_some(next),
+            Self::Rest { .. } | Self::Own { .. } | Self::Notice { .. } | Self::Trailer { .. } => None,
+        }
+    }
 }
 
 /// The pieces of one write, in the order of its slices.
@@ -45,12 +75,13 @@ impl Plan {
         }
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.count == SLICES_MAX
+    /// Whether a notice, what it is about, and a trailer still fit.
+    pub(super) const fn has_room(&self) -> bool {
+        self.count + 3 <= SLICES_MAX
     }
 
     pub(super) fn push(&mut self, piece: Piece) {
-        debug_assert!(!self.is_full(), "the caller looks first");
+        debug_assert!(self.count < SLICES_MAX, "the caller looks first");
         if let Some(place) = self.pieces.get_mut(self.count) {
             *place = piece;
             self.count += 1;
@@ -77,8 +108,8 @@ impl Plan {
 pub struct Progress {
     /// Entries handed over completely.
     pub delivered: u64,
-    /// Own entries stepped over.
-    pub stepped_over: u64,
+    /// Entries left out.
+    pub passed: Passed,
     /// The socket did not take everything: wait until it says that it can.
     pub is_blocked: bool,
     /// The socket took everything, and there is more.

@@ -6,22 +6,17 @@
 
 use std::collections::VecDeque;
 
-use super::strip::Strip;
-use super::track::{Place, Track};
-use crate::model::{Offset, Publication};
+use bytes::Bytes;
 
-/// One message of the deflated strip.
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    place: Place,
-    is_deflated: bool,
-}
+use super::lane::Lane;
+use crate::model::{Offset, Publication};
 
 /// The entries from `first` on.
 #[derive(Debug, Default)]
 pub(super) struct DeflatedStrip {
-    strip: Strip,
-    entries: VecDeque<Entry>,
+    lane: Lane,
+    /// Of each entry, whether it is deflated here.
+    are_deflated: VecDeque<bool>,
     first: u64,
     /// Entries that begin an epoch, in order.
     epochs: VecDeque<Offset>,
@@ -37,32 +32,27 @@ impl DeflatedStrip {
     pub(super) fn append(&mut self, offset: Offset, publication: &Publication) {
         debug_assert_eq!(offset, self.next(), "in step");
         let deflated = publication.deflated.as_deref();
-        let frame = deflated.map_or(&publication.frame, |deflated| &deflated.frame);
-        let bytes = u32::try_from(frame.len()).unwrap_or(u32::MAX);
-        let place = Place { start: self.strip.end(), bytes };
-        self.entries.push_back(Entry { place, is_deflated: deflated.is_some() });
+        self.are_deflated.push_back(deflated.is_some());
         if deflated.is_some_and(|deflated| deflated.begins_epoch) {
             self.epochs.push_back(offset);
         }
-        self.strip.append(frame);
+        self.lane.push(deflated.map_or(&publication.frame, |deflated| &deflated.frame));
     }
 
     /// Lets go of what is before `first`. Linear in what goes.
     pub(super) fn trim(&mut self, first: Offset) {
-        while self.first < first.0 && self.entries.pop_front().is_some() {
+        while self.first < first.0 && self.are_deflated.pop_front().is_some() {
+            self.lane.pop_front();
             self.first += 1;
         }
         while self.epochs.front().is_some_and(|epoch| *epoch < first) {
             self.epochs.pop_front();
         }
-        match self.entries.front() {
-            Some(front) => self.strip.trim(front.place.start),
-            None => {
-                // As the journal does: empty, it owns no memory.
-                (self.entries, self.epochs) = (VecDeque::new(), VecDeque::new());
-                self.strip.release();
-            }
+        if self.are_deflated.is_empty() {
+            // As the journal does: empty, it owns no memory.
+            (self.are_deflated, self.epochs) = (VecDeque::new(), VecDeque::new());
         }
+        self.lane.trim();
     }
 
     /// Whether a rider whose next message is `offset` finds it here, or will.
@@ -72,7 +62,9 @@ impl DeflatedStrip {
 
     /// Whether entry `offset` is deflated here: who is not sent it cannot read those after it.
     pub(super) fn is_deflated(&self, offset: Offset) -> bool {
-        self.entry(offset).is_some_and(|entry| entry.is_deflated)
+        self.index(offset)
+            .and_then(|index| self.are_deflated.get(index))
+            .is_some_and(|is_deflated| *is_deflated)
     }
 
     /// The first entry from `from` on that begins an epoch. Logarithmic in the epochs kept.
@@ -80,38 +72,35 @@ impl DeflatedStrip {
         self.epochs.get(self.epochs.partition_point(|epoch| *epoch < from)).copied()
     }
 
+    /// As [`Journal::span`](super::Journal::span): the bytes, and the entry after the last whole one.
+    pub(super) fn span(&self, from: Offset, until: Offset, bytes_max: usize) -> (&[u8], Offset) {
+        let Some(index) = self.index(from) else { return (&[], from) };
+        let until = usize::try_from(until.0.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        let (bytes, next) = self.lane.span(index, until, bytes_max);
+        (bytes, Offset(self.first + next as u64))
+    }
+
+    /// As [`Journal::interrupted`](super::Journal::interrupted).
+    pub(super) fn interrupted(&self, from: Offset, taken: usize) -> (Offset, Option<Bytes>) {
+        let Some(index) = self.index(from) else { return (from, None) };
+        let (next, rest) = self.lane.interrupted(index, taken);
+        (Offset(self.first + next as u64), rest)
+    }
+
     /// Bytes of memory held, index included.
     pub(super) fn memory_bytes(&self) -> usize {
         size_of::<Self>()
-            + self.strip.memory_bytes()
-            + self.entries.capacity() * size_of::<Entry>()
+            + self.lane.memory_bytes()
+            + self.are_deflated.capacity()
             + self.epochs.capacity() * size_of::<Offset>()
     }
 
     fn next(&self) -> Offset {
-        Offset(self.first + self.entries.len() as u64)
+        Offset(self.first + self.lane.len() as u64)
     }
 
-    fn entry(&self, offset: Offset) -> Option<&Entry> {
+    fn index(&self, offset: Offset) -> Option<usize> {
         let index = offset.0.checked_sub(self.first)?;
-        self.entries.get(usize::try_from(index).ok()?)
-    }
-}
-
-impl Track for DeflatedStrip {
-    fn strip(&self) -> &Strip {
-        &self.strip
-    }
-
-    fn place(&self, offset: Offset) -> Option<Place> {
-        self.entry(offset).map(|entry| entry.place)
-    }
-
-    fn offset_at(&self, at: u64) -> Offset {
-        if at >= self.strip.end() {
-            return self.next();
-        }
-        let index = self.entries.partition_point(|entry| entry.place.start <= at);
-        Offset(self.first + index.saturating_sub(1) as u64)
+        usize::try_from(index).ok().filter(|index| *index < self.lane.len())
     }
 }

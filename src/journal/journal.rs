@@ -2,29 +2,24 @@
 //!
 //! Kept is what history promises to those who come later, and what subscribers still need, the latter within a
 //! strict bound: a reader further behind than that is overtaken, and its channel's lag policy acts. Offsets are
-//! consecutive; `first..next` are here. Distance and bounds count the bytes of the plain strip for everybody: the
-//! deflated one is in step with it, and no longer but for a few bytes an epoch.
+//! consecutive in this **window**, `first..next`. Before it lies the **base**: of older messages the newest of each key,
+//! where the channel keeps those. Distance and bounds count the bytes of the window's plain frames for everybody: the
+//! other strips are in step with them, and the deflated one no longer but for a few bytes an epoch.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::cursor::{Cursor, Ride};
+use super::cursor::Ride;
 use super::deflated::DeflatedStrip;
-use super::strip::Strip;
-use super::track::{Place, Track};
-use crate::model::{Offset, Origin, Publication, Time};
-
-/// One message of a journal.
-#[derive(Clone, Copy, Debug)]
-pub struct Entry {
-    place: Place,
-    /// When the gateway took it.
-    pub accepted_at: Time,
-    /// The connection that sent it, if one did.
-    pub origin: Option<Origin>,
-}
+use super::entry::{DELETES, Entry};
+use super::keys::Keys;
+use super::lane::Lane;
+use super::written::Written;
+use crate::model::encoding::data_of;
+use crate::model::{ChannelName, Encoding, Epoch, Offset, Publication, Time};
 
 /// What history promises: entries within all three bounds are kept for those who come later.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,29 +41,65 @@ pub struct Need {
     pub bytes_max: u64,
 }
 
-/// A run of entries as bytes: contiguous, starting and ending at an entry boundary or at `bytes_max`.
-#[derive(Clone, Copy, Debug)]
-pub struct Span<'a> {
-    /// The wire bytes.
-    pub bytes: &'a [u8],
-    /// Where a subscriber stands that is sent all of it: at the entry after the last whole one in `bytes`.
-    pub next: Cursor,
+/// What a channel with keys keeps of them.
+#[derive(Debug)]
+pub(super) struct Keyed {
+    pub(super) keys: Keys,
+    /// The newest of each key stays whatever its age; else only as long as a subscriber may not have had it.
+    pub(super) is_retained: bool,
+    /// Bytes of dropped entries in the base.
+    pub(super) dropped_bytes: u64,
 }
 
-/// A channel's entries `first..next` and their bytes. Empty, it owns no memory.
+/// A channel's entries and their bytes. Empty, it owns no memory.
 #[derive(Debug)]
 pub struct Journal {
-    strip: Strip,
-    entries: VecDeque<Entry>,
-    next: Offset,
+    pub(super) frames: Lane,
+    /// First the base, then the window `first..next`.
+    pub(super) entries: VecDeque<Entry>,
+    /// Entries of the base.
+    pub(super) base: usize,
+    pub(super) next: Offset,
+    /// The newest message that was let go without a newer one of its key.
+    pub(super) last_lost: Offset,
     /// There while some subscriber reads it.
-    deflated: Option<Box<DeflatedStrip>>,
+    pub(super) deflated: Option<Box<DeflatedStrip>>,
+    /// There while some subscriber reads one: at most one an encoding.
+    pub(super) written: Vec<(Ride, Written)>,
+    pub(super) keyed: Option<Box<Keyed>>,
+    /// Entries that expire, the first on top; some of them may be gone.
+    pub(super) expiries: BinaryHeap<Reverse<(Time, Offset)>>,
+    /// Entries of the window that have expired.
+    pub(super) expired: usize,
+    /// Bytes of the texts of keys.
+    pub(super) key_bytes: usize,
 }
 
 impl Journal {
     /// An empty journal whose first entry will be `next`.
     pub fn new(next: Offset) -> Self {
-        Self { strip: Strip::default(), entries: VecDeque::new(), next, deflated: None }
+        Self {
+            frames: Lane::default(),
+            entries: VecDeque::new(),
+            base: 0,
+            next,
+            last_lost: Offset(next.0.saturating_sub(1)),
+            deflated: None,
+            written: Vec::new(),
+            keyed: None,
+            expiries: BinaryHeap::new(),
+            expired: 0,
+            key_bytes: 0,
+        }
+    }
+
+    /// Notes which message is the newest of each key from here on, of `keys_max` keys at most. With `is_retained` that one is
+    /// kept whatever its age.
+    pub fn keep_keys(&mut self, keys_max: usize, is_retained: bool) {
+        if self.keyed.is_none() {
+            let keys = Keys::new(keys_max);
+            self.keyed = Some(Box::new(Keyed { keys, is_retained, dropped_bytes: 0 }));
+        }
     }
 
     /// Keeps a deflated strip too, from the next entry on, as long as `is_kept`: some subscriber reads it.
@@ -80,14 +111,48 @@ impl Journal {
         }
     }
 
+    /// Keeps the strip that `ride` reads as well, of the stream `epoch` of `channel`, as long as `is_kept`. The entries that
+    /// are there are written at once: linear in their bytes. Says how many.
+    pub fn keep_written(&mut self, ride: Ride, is_kept: bool, channel: &ChannelName, epoch: Epoch) -> usize {
+        let place = self.written.iter().position(|(other, _)| *other == ride);
+        match (place, is_kept) {
+            (None, true) if ride.encoding() != Encoding::Frame => {
+                let mut written = Written::new(ride.encoding(), channel.clone(), epoch);
+                for (index, entry) in self.entries.iter().enumerate() {
+                    written.push(entry, self.frames.bytes(index));
+                }
+                self.written.push((ride, written));
+                return self.entries.len();
+            }
+            (Some(place), false) => {
+                self.written.swap_remove(place);
+                if self.written.is_empty() {
+                    self.written = Vec::new();
+                }
+            }
+            _ => {}
+        }
+        0
+    }
+
+    /// Strips in other encodings that are kept.
+    pub fn written_strips(&self) -> usize {
+        self.written.len()
+    }
+
     /// Whether a deflated strip is kept.
     pub fn has_deflated(&self) -> bool {
         self.deflated.is_some()
     }
 
-    /// The oldest entry kept; equals [`Journal::next`] when there is none.
+    /// The oldest entry of the window; equals [`Journal::next`] when there is none.
     pub fn first(&self) -> Offset {
-        Offset(self.next.0 - self.entries.len() as u64)
+        Offset(self.next.0 - self.len() as u64)
+    }
+
+    /// The oldest entry of all, base included; equals [`Journal::next`] when there is none.
+    pub fn oldest(&self) -> Offset {
+        self.entries.front().map_or(self.next, |entry| entry.offset)
     }
 
     /// The offset of the next entry to come: where a subscriber that wants only what comes starts.
@@ -95,190 +160,187 @@ impl Journal {
         self.next
     }
 
-    /// Entries kept.
+    /// Entries of the window.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.entries.len() - self.base
     }
 
-    /// Whether none is kept.
+    /// Whether nothing is kept, base included.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Wire bytes of the entries kept.
+    /// Keys of which the newest message is known.
+    pub fn keys(&self) -> usize {
+        self.keyed.as_ref().map_or(0, |keyed| keyed.keys.len())
+    }
+
+    /// Of those, keys that are not deleted: messages of a snapshot.
+    pub fn states(&self) -> usize {
+        self.keyed.as_ref().map_or(0, |keyed| keyed.keys.alive())
+    }
+
+    /// Wire bytes of the entries of the window.
     pub fn bytes(&self) -> u64 {
-        self.entries.front().map_or(0, |entry| self.strip.end() - entry.place.start)
+        self.frames.bytes_from(self.base)
     }
 
-    /// Bytes of memory held, index and deflated strip included. Constant time.
+    /// Bytes of memory held, index and other strips included. Constant time.
     pub fn memory_bytes(&self) -> usize {
-        self.strip.memory_bytes()
+        let keyed = self.keyed.as_ref().map_or(0, |keyed| size_of::<Keyed>() + keyed.keys.memory_bytes());
+        self.frames.memory_bytes()
             + self.entries.capacity() * size_of::<Entry>()
+            + self.key_bytes
             + self.deflated.as_ref().map_or(0, |deflated| deflated.memory_bytes())
+            + self.written.iter().map(|(_, written)| written.memory_bytes()).sum::<usize>()
+            + self.expiries.capacity() * size_of::<(Time, Offset)>()
+            + keyed
     }
 
-    /// Adds `publication` as entry `offset`. Amortised linear in its bytes.
+    /// Adds `publication` as entry `offset`. Amortised linear in its bytes; logarithmic in the keys if it has one.
     ///
     /// An `offset` other than [`Journal::next`] begins anew there: what was kept before belongs to another numbering
     /// or lies across a hole, and is let go.
     pub fn append(&mut self, offset: Offset, publication: &Publication) {
         if offset != self.next {
-            self.entries.clear();
-            self.strip.trim(self.strip.end());
-            if let Some(deflated) = &mut self.deflated {
-                **deflated = DeflatedStrip::new(offset);
-            }
+            self.clear(offset);
         }
         if let Some(deflated) = &mut self.deflated {
             deflated.append(offset, publication);
         }
-        let bytes = u32::try_from(publication.frame.len()).unwrap_or(u32::MAX);
-        self.entries.push_back(Entry {
-            place: Place { start: self.strip.end(), bytes },
-            accepted_at: publication.accepted_at,
-            origin: publication.origin,
-        });
-        self.strip.append(&publication.frame);
         self.next = offset.next();
+        self.push(offset, publication);
     }
 
-    /// The entry at `offset`, if it is kept.
+    /// Adds what another journal kept of old messages, before the first is appended: entry `offset` to the base, after those
+    /// that are there.
+    pub fn restore(&mut self, offset: Offset, publication: &Publication) {
+        debug_assert!(self.len() == 0 && offset < self.next, "the base comes first");
+        self.push(offset, publication);
+        self.base = self.entries.len();
+    }
+
+    fn push(&mut self, offset: Offset, publication: &Publication) {
+        let key = publication.key.clone();
+        let is_deletion =
+            key.is_some() && data_of(&publication.frame).is_some_and(|(_, data)| data.is_empty());
+        let entry = Entry {
+            offset,
+            accepted_at: publication.accepted_at,
+            expires_at: publication.expires_at,
+            origin: publication.origin,
+            key,
+            marks: if is_deletion { DELETES } else { 0 },
+        };
+        for (_, written) in &mut self.written {
+            written.push(&entry, &publication.frame);
+        }
+        self.frames.push(&publication.frame);
+        if entry.expires_at != Time::NEVER {
+            self.expiries.push(Reverse((entry.expires_at, offset)));
+        }
+        if let Some(key) = &entry.key {
+            self.key_bytes += key.as_str().len();
+        }
+        self.entries.push_back(entry);
+        self.supersede(offset);
+    }
+
+    fn clear(&mut self, next: Offset) {
+        self.entries.clear();
+        self.frames.clear();
+        self.expiries.clear();
+        (self.base, self.expired, self.key_bytes) = (0, 0, 0);
+        self.last_lost = Offset(next.0.saturating_sub(1));
+        for (_, written) in &mut self.written {
+            written.lane.clear();
+        }
+        if let Some(deflated) = &mut self.deflated {
+            **deflated = DeflatedStrip::new(next);
+        }
+        if let Some(keyed) = &mut self.keyed {
+            keyed.keys.clear();
+            keyed.dropped_bytes = 0;
+        }
+    }
+
+    /// The entry at `offset`, if it is in the window.
     pub fn entry(&self, offset: Offset) -> Option<&Entry> {
         self.entries.get(self.index(offset)?)
     }
 
+    /// What is kept of old messages and not superseded, oldest first.
+    pub fn base(&self) -> impl Iterator<Item = (&Entry, Bytes)> {
+        let base = self.entries.iter().take(self.base).enumerate().filter(|(_, entry)| entry.is_live());
+        base.map(|(index, entry)| (entry, self.frames.share(index, 0).unwrap_or_default()))
+    }
+
     /// Wire bytes from `cursor` to the newest entry; what was let go counts as one byte an entry.
     pub fn bytes_behind(&self, cursor: Offset) -> u64 {
-        match self.entry(cursor) {
-            Some(entry) => self.strip.end() - entry.place.start,
+        match self.index(cursor) {
+            Some(index) => self.frames.bytes_from(index),
             None if cursor >= self.next => 0,
             None => self.bytes() + (self.first().0 - cursor.0),
         }
     }
 
-    /// The first entry from `from` on that begins an epoch of the deflated strip. Logarithmic in the epochs kept.
-    pub fn next_epoch(&self, from: Offset) -> Option<Offset> {
-        self.deflated.as_ref()?.next_epoch(from)
-    }
-
-    /// Where a subscriber at `cursor` goes on reading: the same, but on the deflated strip if it waits for an epoch and
-    /// its next message begins one.
-    pub fn board(&self, cursor: Cursor) -> Cursor {
-        let next = cursor.offset();
-        match (cursor.ride(), &self.deflated) {
-            (Ride::Waiting, Some(deflated)) if deflated.next_epoch(next) == Some(next) => {
-                Cursor::new(next, Ride::Riding)
-            }
-            (Ride::Riding, Some(deflated)) if deflated.covers(next) => cursor,
-            // Nobody rides what is not there; plain frames are right for everybody.
-            _ => cursor.moved_to(next),
-        }
-    }
-
-    /// The contiguous bytes from `cursor` on, at most `bytes_max`, not beyond entry `until`, and for who waits for an epoch
-    /// not beyond where the next one begins. Of the deflated strip for who rides; [`Journal::board`] says who does.
-    ///
-    /// Ends at an entry boundary unless not even one entry fits: then it is that entry's first `bytes_max` bytes and
-    /// `next` is still `cursor`. Empty when its entry is not kept. Constant time unless the bound cuts.
-    pub fn span(&self, cursor: Cursor, until: Offset, bytes_max: usize) -> Span<'_> {
-        let from = cursor.offset();
-        let (bytes, next) = match (cursor.ride(), &self.deflated) {
-            (Ride::Riding, Some(deflated)) => deflated.span(from, until, bytes_max),
-            (Ride::Waiting, Some(deflated)) => {
-                let epoch = deflated.next_epoch(from).unwrap_or(until);
-                Track::span(self, from, until.min(epoch), bytes_max)
-            }
-            _ => Track::span(self, from, until, bytes_max),
-        };
-        Span { bytes, next: cursor.sent_to(next) }
-    }
-
-    /// Where a subscriber at `cursor` goes on that is not sent its next message.
-    pub fn step_over(&self, cursor: Cursor) -> Cursor {
-        let stepped_over = cursor.offset();
-        let is_missed = self.deflated.as_ref().is_none_or(|deflated| deflated.is_deflated(stepped_over));
-        let next = stepped_over.next();
-        if is_missed { cursor.moved_to(next) } else { cursor.sent_to(next) }
-    }
-
-    /// The first entry from `from` on that `origin` sent. Linear in the entries between.
-    pub fn next_sent_by(&self, origin: Origin, from: Offset) -> Option<Offset> {
-        let start = self.index(from)?;
-        let place = self.entries.range(start..).position(|entry| entry.origin == Some(origin))?;
-        Some(Offset(from.0 + place as u64))
-    }
-
-    /// Which entry a write that stopped `taken` bytes after the start of the entry at `cursor` got to: the entry that
-    /// comes next for the subscriber, and the rest of the one that was cut, if it was.
-    pub fn interrupted(&self, cursor: Cursor, taken: usize) -> (Cursor, Option<Bytes>) {
-        let from = cursor.offset();
-        let (next, rest) = match (cursor.ride(), &self.deflated) {
-            (Ride::Riding, Some(deflated)) => deflated.interrupted(from, taken),
-            _ => Track::interrupted(self, from, taken),
-        };
-        (cursor.sent_to(next), rest)
-    }
-
     /// The complete wire bytes of the entry at `offset`, for sending it on to another shard.
     pub fn frame(&self, offset: Offset) -> Option<Bytes> {
-        let entry = self.entry(offset)?;
-        Some(self.strip.share(entry.place.start, entry.place.bytes as usize))
+        self.frames.share(self.index(offset)?, 0)
     }
 
-    /// Lets go of what neither history nor the subscribers keep. Linear in what goes.
-    pub fn retain(&mut self, window: Window, need: Need, now: Time) {
-        while let Some(front) = self.entries.front() {
-            let offset = self.first();
-            let bytes_from_here = self.strip.end() - front.place.start;
-            let is_history = (self.entries.len() as u64) <= window.messages
-                && bytes_from_here <= window.bytes
-                && now.since(front.accepted_at) <= window.age;
-            let is_needed =
-                offset >= need.from && (bytes_from_here <= need.bytes_max || offset.next() == self.next);
-            if is_history || is_needed {
-                break;
+    /// The newest message that was let go without a newer one of its key; of what lies before the journal began nothing is
+    /// known.
+    pub(super) fn last_lost(&self) -> Offset {
+        self.last_lost
+    }
+
+    /// Entry `index` of all, base included.
+    pub(super) fn entry_at(&self, index: usize) -> Option<&Entry> {
+        self.entries.get(index)
+    }
+
+    /// The index of the first entry from `offset` on, base included.
+    pub(super) fn first_from(&self, offset: Offset) -> usize {
+        if offset >= self.first() {
+            return self.index(offset).unwrap_or(self.entries.len());
+        }
+        let base = self.base;
+        // A binary search over the base, which is in order of offsets.
+        let mut range = 0..base;
+        while range.start < range.end {
+            let middle = usize::midpoint(range.start, range.end);
+            if self.entries[middle].offset < offset {
+                range.start = middle + 1;
+            } else {
+                range.end = middle;
             }
-            self.entries.pop_front();
         }
-        if let Some(deflated) = &mut self.deflated {
-            deflated.trim(Offset(self.next.0 - self.entries.len() as u64));
-        }
-        match self.entries.front() {
-            Some(front) => self.strip.trim(front.place.start),
-            None => {
-                self.strip.release();
-                self.entries = VecDeque::new();
-            }
-        }
+        range.start
     }
 
-    fn index(&self, offset: Offset) -> Option<usize> {
-        let index = offset.0.checked_sub(self.first().0)?;
-        usize::try_from(index).ok().filter(|index| *index < self.entries.len())
-    }
-}
-
-impl Track for Journal {
-    fn strip(&self) -> &Strip {
-        &self.strip
+    /// The index of entry `offset`, base included.
+    pub(super) fn find(&self, offset: Offset) -> Option<usize> {
+        let index = self.first_from(offset);
+        self.entries.get(index).is_some_and(|entry| entry.offset == offset).then_some(index)
     }
 
-    fn place(&self, offset: Offset) -> Option<Place> {
-        self.entry(offset).map(|entry| entry.place)
+    /// The index of entry `offset` of the window. Constant time.
+    pub(super) fn index(&self, offset: Offset) -> Option<usize> {
+        let index = usize::try_from(offset.0.checked_sub(self.first().0)?).ok()?;
+        (index < self.len()).then_some(self.base + index)
     }
 
-    fn offset_at(&self, at: u64) -> Offset {
-        if at >= self.strip.end() {
-            return self.next;
-        }
-        let index = self.entries.partition_point(|entry| entry.place.start <= at);
-        Offset(self.first().0 + index.saturating_sub(1) as u64)
+    /// The offset of the entry of the window at `index`, or of the next to come.
+    pub(super) fn offset_of(&self, index: usize) -> Offset {
+        Offset(self.first().0 + (index - self.base) as u64)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::Cursor;
     use crate::model::{ChannelName, PayloadKind};
 
     const EVERYTHING: Window = Window { messages: u64::MAX, bytes: u64::MAX, age: Duration::MAX };

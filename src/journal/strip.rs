@@ -66,13 +66,27 @@ impl Strip {
 
     /// Adds `frame` at the end. Copies it unless it is large.
     pub(super) fn append(&mut self, frame: &Bytes) {
+        if frame.len() < WHOLE_BYTES_MIN {
+            return self.append_packed(frame);
+        }
         let base = self.end;
         self.end += frame.len() as u64;
-        if frame.len() >= WHOLE_BYTES_MIN {
-            self.held += allocated(frame.len());
-            self.segments.push_back(Segment { base, content: Content::Whole(frame.clone()) });
-            return;
+        self.held += allocated(frame.len());
+        self.segments.push_back(Segment { base, content: Content::Whole(frame.clone()) });
+    }
+
+    /// Adds a copy of `frame` at the end.
+    pub(super) fn append_copy(&mut self, frame: &[u8]) {
+        if frame.len() < WHOLE_BYTES_MIN {
+            self.append_packed(frame);
+        } else {
+            self.append(&Bytes::copy_from_slice(frame));
         }
+    }
+
+    fn append_packed(&mut self, frame: &[u8]) {
+        let base = self.end;
+        self.end += frame.len() as u64;
         if let Some(Segment { content: Content::Packed(bytes), .. }) = self.segments.back_mut()
             && bytes.len() + frame.len() <= SEGMENT_BYTES
         {

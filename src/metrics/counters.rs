@@ -100,6 +100,26 @@ counters! {
     lagging,
     /// Messages that slow subscribers were moved past by the `skip` policy.
     skipped,
+    /// Messages that a subscriber was not sent because a newer one of the same key was published meanwhile.
+    conflated,
+    /// Subscribers that fell so far behind that they were sent the newest of each key from then on.
+    conflations,
+    /// Messages that a subscriber was not sent because they had expired.
+    expired,
+    /// Commands of `tidegate.v1`.
+    commands,
+    /// Of those, commands that were answered with an error.
+    commands_refused,
+    /// Messages written in another encoding than WebSocket frames, each once a shard.
+    encoded,
+    /// Subscriptions that began with messages after a position that the client gave.
+    recovered,
+    /// Messages that those asked for.
+    replayed,
+    /// Subscriptions that could not begin after the position that the client gave.
+    unrecovered,
+    /// Subscriptions that began with a snapshot.
+    snapshots,
     /// Messages that a subscriber sent and got not back, stepped over by its cursor.
     stepped_over,
     /// Pings sent.

@@ -109,7 +109,24 @@ const COUNTERS: &[(&str, Option<Unit>, &str, Read)] = &[
         &c.deflate_bytes_in
     }),
     ("deflate_output", Some(Unit::Bytes), "Frames of those messages deflated", |c| &c.deflate_bytes_out),
-    ("skipped", None, "Messages that slow subscribers were moved past by the skip policy", |c| &c.skipped),
+    ("skipped", None, "Messages that were let go before slow subscribers got them", |c| &c.skipped),
+    (
+        "conflated",
+        None,
+        "Messages left out for slow subscribers that a newer one of the same key replaced",
+        |c| &c.conflated,
+    ),
+    ("conflations", None, "Times that a subscriber fell behind and was sent the newest of each key", |c| {
+        &c.conflations
+    }),
+    ("expired", None, "Messages left out because they had expired", |c| &c.expired),
+    ("commands", None, "Commands of clients of tidegate.v1", |c| &c.commands),
+    ("commands_refused", None, "Of those, answered with an error", |c| &c.commands_refused),
+    ("encoded", None, "Messages written as envelopes or events, each once a shard", |c| &c.encoded),
+    ("recovered", None, "Subscriptions that began after the position that the client gave", |c| &c.recovered),
+    ("replayed", None, "Messages that those asked for", |c| &c.replayed),
+    ("unrecovered", None, "Subscriptions that could not begin there", |c| &c.unrecovered),
+    ("snapshots", None, "Subscriptions that began with a snapshot", |c| &c.snapshots),
     ("stepped_over", None, "Messages not delivered to their own sender", |c| &c.stepped_over),
     ("received", Some(Unit::Bytes), "Read from clients", |c| &c.bytes_in),
     ("sent", Some(Unit::Bytes), "Taken by the kernel for clients", |c| &c.bytes_out),

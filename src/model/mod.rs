@@ -22,6 +22,7 @@ pub mod close;
 pub mod encoding;
 pub mod end;
 pub mod id;
+pub mod json;
 pub mod json_pointer;
 pub mod key;
 pub mod memory;

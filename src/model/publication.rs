@@ -47,6 +47,8 @@ pub struct Publication {
     pub key: Option<MessageKey>,
     /// From then on it is neither delivered nor replayed; [`Time::NEVER`] unless its publisher or its channel says so.
     pub expires_at: Time,
+    /// Its sender, which `origin` names, wants to be told its number, under this id.
+    pub acknowledge: Option<u64>,
 }
 
 impl Publication {
@@ -68,6 +70,7 @@ impl Publication {
             deflated: None,
             key: None,
             expires_at: Time::NEVER,
+            acknowledge: None,
         }
     }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::config::limits::{CLOSE_TIMEOUT, KEEP_ALIVE_IDLE};
 use crate::delivery::{Feeds, Owed};
 use crate::edge::HeadScanner;
-use crate::model::{Blame, CloseReason, Time, Traffic};
+use crate::model::{Blame, CloseReason, Dialect, SubscribeRequest, Time, Traffic};
 use crate::net::Transport;
 use crate::session::{ControlAllowance, Inbound, Liveness, LivenessRules, MESSAGE_FRAME_BYTES_MIN};
 
@@ -61,6 +61,14 @@ pub enum Mark {
     OverLimit = 4,
     /// Is only told that its address has too many, or comes too fast, and does not count as one of its connections.
     OverAddress = 8,
+    /// Agreed to compression, so that it may compress too.
+    Compresses = 16,
+    /// Speaks `tidegate.v1`.
+    Commands = 32,
+    /// Reads an event stream.
+    EventStream = 64,
+    /// Reads several channels in it.
+    SeveralChannels = 128,
 }
 
 /// A set of [`Mark`]s, in one byte.
@@ -123,8 +131,10 @@ pub struct Http {
 pub struct Joining {
     /// Channels still to come.
     pub awaiting: u32,
-    /// The 101.
+    /// The 101, or the head of an event stream.
     pub response: Vec<u8>,
+    /// What it asked for.
+    pub requests: Vec<SubscribeRequest>,
     /// For all of it.
     pub deadline: Time,
 }
@@ -234,15 +244,22 @@ impl<S> Connection<S> {
         }
     }
 
-    /// Whether the client agreed to compression, so that it may compress too. An open connection's cursors know, and of
-    /// one that closes what still listens to it.
-    pub fn may_compress(&self) -> bool {
-        if let Phase::Closing(closing) = &self.phase
-            && let Awaits::PeerClose(inbound) = &closing.awaits
-        {
-            return inbound.may_compress();
+    /// Whether the client agreed to compression, so that it may compress too.
+    pub const fn may_compress(&self) -> bool {
+        self.marks.has(Mark::Compresses)
+    }
+
+    /// What it speaks once it has joined.
+    pub const fn dialect(&self) -> Dialect {
+        if self.marks.has(Mark::SeveralChannels) {
+            Dialect::EnvelopedEvents
+        } else if self.marks.has(Mark::EventStream) {
+            Dialect::Events
+        } else if self.marks.has(Mark::Commands) {
+            Dialect::V1
+        } else {
+            Dialect::Plain
         }
-        self.owed.subscriptions().first().is_some_and(|subscription| subscription.cursor.has_agreed())
     }
 
     /// Bytes that hold no more than `messages` of an open connection, however small they are; one, to see whether anything

@@ -9,10 +9,13 @@ use std::io::{self, IoSlice};
 use super::connection::{Mark, Phase};
 use super::reactor::Reactor;
 use super::runs::Run;
+use super::tell::Teller;
 use super::turn::Shard;
-use crate::delivery::{LagVerdict, Plan, Progress, SLICES_MAX};
+use crate::config::limits::{OWN_FRAMES_BYTES_MAX, WRITE_BYTES_MAX};
+use crate::delivery::{Herald, LagVerdict, Manner, Plan, Progress, SLICES_MAX};
+use crate::journal::{Pace, Passed};
 use crate::metrics::report::record;
-use crate::model::{Blame, ChannelIndex, CloseReason};
+use crate::model::{Blame, ChannelIndex, CloseReason, Dialect};
 use crate::net::Transport;
 
 /// Visits a channel gets before the next channel's turn, when several have news.
@@ -93,11 +96,22 @@ impl<R: Reactor> Shard<R> {
     }
 
     fn write(&mut self, slot: u32) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        self.write_with(slot, &mut scratch);
+        if scratch.capacity() > WRITE_BYTES_MAX * 2 {
+            scratch = Vec::new();
+        }
+        self.scratch = scratch;
+    }
+
+    fn write_with(&mut self, slot: u32, scratch: &mut Vec<u8>) {
         let origin = self.origin_of(slot);
         let Some(connection) = self.slots.get_mut(slot) else { return };
         let me = connection.marks.has(Mark::Relayed).then_some(origin);
+        let teller = Teller { dialect: connection.dialect(), hub: &self.hub, feeds: &self.feeds };
+        let herald = (teller.dialect != Dialect::Plain).then_some(&teller as &dyn Herald);
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let plan = connection.owed.gather(&self.feeds, me, &mut slices);
+        let plan = connection.owed.gather(&self.feeds, Manner { me, herald }, scratch, &mut slices);
         let has_overtaken = plan.overtaken.is_some();
         let mut written = 0;
         if plan.bytes > 0 {
@@ -109,25 +123,32 @@ impl<R: Reactor> Shard<R> {
             }
         }
         if !plan.is_empty() {
-            self.settle(slot, &plan, written);
+            self.settle(slot, &plan, written, scratch);
         }
         if has_overtaken {
             self.judge(slot);
+            // Where its policy lets it go on, it does so at once.
+            if self.slots.get(slot).is_some_and(|connection| !connection.owed.is_blocked()) {
+                self.list_write(slot);
+            }
         }
     }
 
-    /// The socket took `written` bytes of `plan`.
-    pub(super) fn settle(&mut self, slot: u32, plan: &Plan, written: usize) {
+    /// The socket took `written` bytes of `plan`, which was made with `scratch`.
+    pub(super) fn settle(&mut self, slot: u32, plan: &Plan, written: usize, scratch: &[u8]) {
+        let origin = self.origin_of(slot);
         let Some(connection) = self.slots.get_mut(slot) else { return };
+        let me = connection.marks.has(Mark::Relayed).then_some(origin);
         let (now, feeds, runs, histograms) = (self.now, &self.feeds, &mut self.runs, &mut self.histograms);
-        let progress = connection.owed.apply(plan, written, feeds, now, |channel, from, next| {
-            runs.note(Run { channel, from, next }, 1, feeds, now, histograms);
-        });
+        let progress =
+            connection.owed.apply(plan, written, feeds, scratch, me, now, |channel, from, next| {
+                runs.note(Run { channel, from, next }, 1, feeds, now, histograms);
+            });
         self.account(slot, written, progress);
     }
 
     fn account(&mut self, slot: u32, written: usize, progress: Progress) {
-        let Progress { delivered, stepped_over, is_blocked, has_more } = progress;
+        let Progress { delivered, passed, is_blocked, has_more } = progress;
         let Some(connection) = self.slots.get_mut(slot) else { return };
         connection.traffic.bytes_out += written as u64;
         if delivered > 0 {
@@ -136,7 +157,10 @@ impl<R: Reactor> Shard<R> {
                 connection.liveness.on_message(self.now);
             }
         }
-        self.counters.stepped_over.add(stepped_over);
+        self.counters.stepped_over.add(passed.own);
+        self.counters.conflated.add(passed.superseded);
+        self.counters.expired.add(passed.expired);
+        self.counters.skipped.add(passed.lost);
         self.counters.bytes_out.add(written as u64);
         self.counters.writes.add(u64::from(written > 0));
         if is_blocked {
@@ -148,6 +172,12 @@ impl<R: Reactor> Shard<R> {
             self.write_list.push(slot, &mut connection.is_write_listed);
         } else if matches!(connection.phase, Phase::Closing(_)) {
             self.after_last_flush(slot);
+        } else if connection.owed.subscriptions().iter().any(|place| place.cursor.pace() == Pace::Newest) {
+            for subscription in connection.owed.subscriptions_mut() {
+                let cursor = subscription.cursor;
+                let feed = self.feeds.get(subscription.channel);
+                subscription.cursor = cursor.at_pace(feed.map_or(cursor.pace(), |feed| feed.pace_at(cursor)));
+            }
         }
     }
 
@@ -156,20 +186,35 @@ impl<R: Reactor> Shard<R> {
         let name = self.slots.id(slot).name_on(self.id);
         let Some(connection) = self.slots.get_mut(slot) else { return };
         let judged_at = self.freeze.judged_at(self.now);
+        let teller = Teller { dialect: connection.dialect(), hub: &self.hub, feeds: &self.feeds };
         let mut must_disconnect = false;
-        for subscription in connection.owed.subscriptions_mut() {
+        let mut notices = Vec::new();
+        for index in 0..connection.owed.subscriptions().len() {
+            let Some(subscription) = connection.owed.subscriptions().get(index).copied() else { break };
             let Some(feed) = self.feeds.get(subscription.channel) else { continue };
-            match feed.judge(subscription.cursor.offset(), judged_at) {
-                LagVerdict::Keep => {}
-                LagVerdict::Skip { missed, next } => {
-                    subscription.cursor = subscription.cursor.moved_to(next);
-                    self.counters.skipped.add(missed);
-                    tracing::debug!(event = "lag_skip", shard = self.id.0, conn = %name, missed);
+            let cursor = subscription.cursor;
+            let next = match feed.judge(cursor, connection.owed.needed_from(&subscription), judged_at) {
+                LagVerdict::Keep => continue,
+                LagVerdict::Conflate => {
+                    self.counters.conflations.add(1);
+                    cursor.at_pace(Pace::Newest)
                 }
-                LagVerdict::Disconnect => must_disconnect = true,
-            }
+                LagVerdict::Skip { missed, next } => {
+                    self.counters.skipped.add(missed);
+                    let lost = Passed { lost: missed, ..Passed::default() };
+                    teller.announce(subscription.channel, next, lost, &mut notices);
+                    tracing::debug!(event = "lag_skip", shard = self.id.0, conn = %name, missed);
+                    cursor.moved_to(next).at_pace(Pace::Every)
+                }
+                LagVerdict::Disconnect => {
+                    must_disconnect = true;
+                    continue;
+                }
+            };
+            connection.owed.begin_at(subscription.channel, next, next.offset());
         }
-        if must_disconnect {
+        let has_room = connection.owed.push_own(&notices, OWN_FRAMES_BYTES_MAX).is_ok();
+        if must_disconnect || !has_room {
             self.close(slot, CloseReason::SlowConsumer, None);
         }
     }

@@ -12,7 +12,7 @@ use super::runs::Run;
 use super::turn::Shard;
 use crate::config::limits::WRITE_BYTES_MAX;
 use crate::delivery::Owed;
-use crate::journal::{Cursor, Journal, Ride};
+use crate::journal::{Cursor, Journal, Pace, Ride};
 use crate::model::{ChannelIndex, Offset};
 use crate::net::Transport;
 
@@ -43,30 +43,37 @@ impl Group {
     }
 }
 
-/// Members taken off a pass: those who read the plain strip, those who ride the deflated one, and those that are not like
-/// the others of their strip.
+/// What the members of a group read, in this order.
+const GROUPED: [Ride; 5] = [Ride::Plain, Ride::Riding, Ride::Envelope, Ride::Event, Ride::EnvelopedEvent];
+
+/// Members taken off a pass: a group for each strip, and those that are not like the others of their strip.
 struct Found {
-    plain: Group,
-    riding: Group,
+    alike: [Group; GROUPED.len()],
     /// Visited one by one. Their cursor means nothing.
     odd: Group,
+    count: usize,
 }
 
 impl Found {
-    fn count(&self) -> usize {
-        self.plain.count + self.riding.count + self.odd.count
-    }
+    const EMPTY: Self = Self { alike: [Group::EMPTY; GROUPED.len()], odd: Group::EMPTY, count: 0 };
 
     /// The group that one at `cursor` belongs to, unless it is to be visited alone.
     fn group_of(&mut self, cursor: Cursor, journal: &Journal) -> Option<&mut Group> {
+        if cursor.pace() != Pace::Every || cursor.is_parked() {
+            return None;
+        }
         let cursor = journal.board(cursor);
-        let group = match cursor.ride() {
-            Ride::Plain | Ride::Barred => &mut self.plain,
-            Ride::Riding => &mut self.riding,
+        let index = match cursor.ride() {
+            Ride::Plain => 0,
             // It changes strips on the way to the head, unless no epoch begins there.
             Ride::Waiting if journal.next_epoch(cursor.offset()).is_some() => return None,
-            Ride::Waiting => &mut self.plain,
+            Ride::Waiting => 0,
+            Ride::Riding => 1,
+            Ride::Envelope => 2,
+            Ride::Event => 3,
+            Ride::EnvelopedEvent => 4,
         };
+        let group = &mut self.alike[index];
         if group.count == 0 {
             group.first = cursor;
         }
@@ -77,7 +84,8 @@ impl Found {
 impl<S> Connection<S> {
     /// The cursor of an open connection that reads one channel and is owed nothing but its messages.
     fn lone_cursor(&mut self) -> Option<Cursor> {
-        let is_lone = matches!(self.phase, Phase::Open(_)) && !self.marks.has(Mark::Relayed);
+        let is_attended = self.marks.has(Mark::Relayed) || self.marks.has(Mark::SeveralChannels);
+        let is_lone = matches!(self.phase, Phase::Open(_)) && !is_attended;
         self.owed.sole_mut().filter(|_| is_lone).map(|subscription| subscription.cursor)
     }
 }
@@ -87,11 +95,10 @@ impl<R: Reactor> Shard<R> {
     pub(super) fn visit_group(&mut self, channel: ChannelIndex, visits: usize) -> usize {
         let members_before = self.hub.members(channel).len();
         let Some(found) = self.find_groups(channel, visits.min(GROUP_MAX)) else { return 0 };
-        let count = found.count();
-        let Found { plain, riding, odd } = found;
-        for (group, is_riding) in [(&plain, false), (&riding, true)] {
+        let Found { alike, odd, count } = found;
+        for (group, ride) in alike.iter().zip(GROUPED) {
             let slots = &group.slots[..group.count];
-            if !slots.is_empty() && !self.write_group(channel, group.from(), is_riding, slots) {
+            if !slots.is_empty() && !self.write_group(channel, group.from(), ride, slots) {
                 for slot in slots {
                     self.visit_member(*slot, channel);
                 }
@@ -116,10 +123,11 @@ impl<R: Reactor> Shard<R> {
     fn find_groups(&mut self, channel: ChannelIndex, limit: usize) -> Option<Found> {
         let members = self.hub.members(channel);
         let feed = self.feeds.get_mut(channel)?;
+        feed.journal.expire(self.now);
         let (pass, journal) = (&mut feed.pass, &feed.journal);
-        let mut found = Found { plain: Group::EMPTY, riding: Group::EMPTY, odd: Group::EMPTY };
+        let mut found = Found::EMPTY;
         let limit = limit.min(pass.left_in_circle(members.len() as u32) as usize);
-        while found.count() < limit {
+        while found.count < limit {
             let Some(slot) =
                 pass.next_member(members.len() as u32).and_then(|index| members.get(index as usize))
             else {
@@ -127,8 +135,8 @@ impl<R: Reactor> Shard<R> {
             };
             let cursor = self.slots.get_mut(*slot).and_then(Connection::lone_cursor);
             let group = match cursor.filter(|_| !pass.is_out_of_turn()) {
-                Some(cursor) if found.plain.count > 0 && cursor == found.plain.first => {
-                    Some(&mut found.plain)
+                Some(cursor) if found.alike[0].count > 0 && cursor == found.alike[0].first => {
+                    Some(&mut found.alike[0])
                 }
                 Some(cursor) => found.group_of(cursor, journal),
                 None => None,
@@ -137,19 +145,22 @@ impl<R: Reactor> Shard<R> {
                 Some(group) => group.push(*slot),
                 None => found.odd.push(*slot),
             }
+            found.count += 1;
             if pass.is_out_of_turn() {
                 break;
             }
         }
-        (found.count() > 0).then_some(found)
+        (found.count > 0).then_some(found)
     }
 
     /// Writes everything from `from` to the head to each of `slots`. False when that is nothing, or more than one write:
     /// nobody was written to.
-    fn write_group(&mut self, channel: ChannelIndex, from: Offset, is_riding: bool, slots: &[u32]) -> bool {
+    fn write_group(&mut self, channel: ChannelIndex, from: Offset, ride: Ride, slots: &[u32]) -> bool {
         let Some(feed) = self.feeds.get(channel) else { return false };
         let next = feed.journal.next();
-        let ride = if is_riding { Ride::Riding } else { Ride::Plain };
+        if feed.journal.next_expired(from).is_some() {
+            return false;
+        }
         let mut spans = [IoSlice::new(&[]); SPANS_MAX];
         let Some(count) = gather_spans(&feed.journal, Cursor::new(from, ride), next, &mut spans) else {
             return false;
@@ -172,13 +183,13 @@ impl<R: Reactor> Shard<R> {
             self.counters.writes.add(complete);
         }
         let done = slots.iter().zip(written).filter(|(_, written)| *written == length).map(|(slot, _)| *slot);
-        self.note_complete(done, channel, next, is_riding, length);
+        self.note_complete(done, channel, Cursor::new(next, ride), length);
         for (slot, written) in slots.iter().zip(written).filter(|(_, written)| *written < length) {
             if written > 0 {
                 let cursor = self.slots.get_mut(*slot).and_then(Connection::lone_cursor);
-                let cursor = cursor.filter(|_| !is_riding).unwrap_or(Cursor::new(from, ride));
+                let cursor = cursor.filter(|_| ride != Ride::Riding).unwrap_or(Cursor::new(from, ride));
                 let plan = Owed::plan_of(channel, cursor, next, length);
-                self.settle(*slot, &plan, written);
+                self.settle(*slot, &plan, written, &[]);
                 self.note_member(*slot, channel);
             } else {
                 self.visit_member(*slot, channel);
@@ -187,13 +198,12 @@ impl<R: Reactor> Shard<R> {
         true
     }
 
-    /// The sockets in `slots` took everything up to `next`: `length` bytes each, of the deflated strip if they are riding.
+    /// The sockets in `slots` took everything up to `reached`: `length` bytes each.
     fn note_complete(
         &mut self,
         slots: impl Iterator<Item = u32>,
         channel: ChannelIndex,
-        next: Offset,
-        is_riding: bool,
+        reached: Cursor,
         length: usize,
     ) {
         let counts_messages = !self.liveness_rules.idle_timeout.is_zero();
@@ -205,16 +215,16 @@ impl<R: Reactor> Shard<R> {
                 connection.liveness.on_message(self.now);
             }
             let Some(subscription) = connection.owed.sole_mut() else { continue };
-            let cursor = subscription.cursor;
-            subscription.cursor =
-                if is_riding { Cursor::new(next, Ride::Riding) } else { cursor.sent_to(next) };
+            // Who rides may have got on just now; who waits for an epoch was sent plain frames.
+            let cursor = if reached.ride() == Ride::Riding { reached } else { subscription.cursor };
+            subscription.cursor = cursor.sent_to(reached.offset());
             count += 1;
         }
         let members = self.hub.members(channel).len() as u32;
         if let Some(feed) = self.feeds.get_mut(channel)
             && count > 0
         {
-            feed.note_visits(count, next, true, members, self.now);
+            feed.note_visits(count, reached.offset(), true, members, self.now);
         }
     }
 
@@ -229,10 +239,16 @@ impl<R: Reactor> Shard<R> {
     fn note_member(&mut self, slot: u32, channel: ChannelIndex) {
         let Some(connection) = self.slots.get_mut(slot) else { return };
         let is_ready = !matches!(connection.phase, Phase::Joining(_)) && !connection.owed.is_blocked();
-        let Some(subscription) = connection.owed.subscription_mut(channel) else { return };
-        let cursor = subscription.cursor.offset();
+        let Some(subscription) = connection.owed.subscription_mut(channel).map(|place| *place) else {
+            return;
+        };
+        // Who is not at the common pace goes on by itself, without another round over all.
+        let is_ready = is_ready && subscription.cursor.pace() == Pace::Every;
+        let cursor = connection.owed.needed_from(&subscription);
         let members = self.hub.members(channel).len() as u32;
         if let Some(feed) = self.feeds.get_mut(channel) {
+            // Who waits for other channels begins at the head, whenever that will be.
+            let cursor = cursor.min(feed.journal.next());
             feed.note_visits(1, cursor, is_ready, members, self.now);
         }
     }

@@ -1,103 +1,124 @@
 //! Joining and leaving channels: the connection's cursor, the hub's membership and the feed's pass, kept in step.
 
-use super::connection::{Joining, Open, Phase};
+use super::connection::{Joining, Mark, Open, Phase};
 use super::reactor::Reactor;
 use super::turn::Shard;
 use crate::bus::Order;
 use crate::config::limits::OWN_FRAMES_BYTES_MAX;
 use crate::delivery::{Feed, Subscription};
 use crate::edge::Compression;
-use crate::hub::Attachment;
+use crate::hub::{Attachment, Joined};
 use crate::journal::{Cursor, Ride};
-use crate::model::{Blame, ChannelIndex, ChannelName, CloseReason, Offset, ShardId};
+use crate::model::{Blame, ChannelIndex, ChannelName, CloseReason, Dialect, ShardId, SubscribeRequest};
 use crate::session::Liveness;
 
 impl<R: Reactor> Shard<R> {
-    /// The client in `slot` joins `channels`; `response` is sent once all of them are live, so that nothing accepted
-    /// after it is missed (GUARANTEES E10).
+    /// The client in `slot` joins the channels of `requests`; `response` is sent once all of them are live, so that nothing
+    /// accepted after it is missed (GUARANTEES E10).
     pub(super) fn join(
         &mut self,
         slot: u32,
         response: Vec<u8>,
-        channels: &[ChannelName],
+        requests: Vec<SubscribeRequest>,
+        dialect: Dialect,
         compression: Compression,
     ) {
+        let Some(connection) = self.slots.get_mut(slot) else { return };
+        match dialect {
+            Dialect::Plain => {}
+            Dialect::V1 => connection.marks.set(Mark::Commands),
+            Dialect::Events => connection.marks.set(Mark::EventStream),
+            Dialect::EnvelopedEvents => {
+                connection.marks.set(Mark::EventStream);
+                connection.marks.set(Mark::SeveralChannels);
+            }
+        }
+        if compression != Compression::Declined {
+            connection.marks.set(Mark::Compresses);
+        }
         let mut awaiting = 0;
         let mut has_context = compression == Compression::Shared;
-        for name in channels {
-            let joined = self.hub.join(name, slot);
+        for request in &requests {
+            let name = &request.channel;
             // A connection has one context for all its messages: one of its channels can fill it.
-            let ride = match compression {
-                Compression::Declined => Ride::Plain,
-                _ if has_context && self.config.channels.settings_for(name).compression => {
+            let ride = match dialect {
+                Dialect::Plain if has_context && self.config.channels.settings_for(name).compression => {
                     has_context = false;
-                    self.hub.begin_deflating(joined.channel);
                     Ride::Waiting
                 }
-                Compression::Shared | Compression::Unshared => Ride::Barred,
+                Dialect::Plain => Ride::Plain,
+                Dialect::V1 => Ride::Envelope,
+                Dialect::Events => Ride::Event,
+                Dialect::EnvelopedEvents => Ride::EnvelopedEvent,
             };
-            let cursor = if joined.is_live {
-                self.enter(joined.channel, name)
-            } else {
-                awaiting += 1;
-                Offset(0)
-            };
-            let Some(connection) = self.slots.get_mut(slot) else { return };
-            connection.owed.subscribe(Subscription {
-                channel: joined.channel,
-                member: joined.member,
-                cursor: Cursor::new(cursor, ride),
-            });
-            self.counters.subscriptions.add(1);
+            awaiting += u32::from(!self.join_one(slot, name, ride));
         }
         if awaiting == 0 {
-            self.open(slot, &response);
+            self.open(slot, response, &requests);
             return;
         }
         let deadline = self.now.after(self.config.handshake_timeout);
         let Some(connection) = self.slots.get_mut(slot) else { return };
-        connection.phase = Phase::Joining(Box::new(Joining { awaiting, response, deadline }));
+        connection.phase = Phase::Joining(Box::new(Joining { awaiting, response, requests, deadline }));
         self.counters.pending.sub(1);
         self.arm(slot);
     }
 
-    /// A member was added to a live channel: it starts at the head. Makes the feed if there is none yet.
-    fn enter(&mut self, channel: ChannelIndex, name: &ChannelName) -> Offset {
+    /// The client in `slot` becomes a member of `name`, at no message yet. Says whether messages arrive already.
+    pub(super) fn join_one(&mut self, slot: u32, name: &ChannelName, ride: Ride) -> bool {
+        let Joined { channel, member, is_live } = self.hub.join(name, slot);
+        if ride == Ride::Waiting {
+            self.hub.begin_deflating(channel);
+        }
+        let Some(connection) = self.slots.get_mut(slot) else { return is_live };
+        connection.owed.subscribe(Subscription { channel, member, cursor: Cursor::parked(ride) });
+        self.counters.subscriptions.add(1);
+        if is_live {
+            self.enter(channel, name, ride);
+        }
+        is_live
+    }
+
+    /// A member was added to a live channel. Makes the feed if there is none yet.
+    fn enter(&mut self, channel: ChannelIndex, name: &ChannelName, ride: Ride) {
         let members = self.hub.members(channel).len() as u32;
         if self.feeds.get(channel).is_none() {
-            let Some(numbering) = self.hub.numbering(channel) else { return Offset(0) };
+            let Some(numbering) = self.hub.numbering(channel) else { return };
             let settings = self.settings_now(name);
             self.feeds.insert(channel, Feed::new(settings, numbering.epoch(), numbering.next()));
         }
         let is_deflated = self.keeps_deflated(channel);
-        let Some(feed) = self.feeds.get_mut(channel) else { return Offset(0) };
-        let cursor = feed.journal.next();
-        feed.on_join(cursor, members);
+        let Some(feed) = self.feeds.get_mut(channel) else { return };
+        feed.on_join(feed.journal.next(), members);
         feed.journal.keep_deflated(is_deflated);
-        cursor
+        self.counters.encoded.add(feed.begin_reading(ride, name) as u64);
     }
 
-    /// The home answered: `slot` starts at the head of `channel`, and is open once it waits for no other.
+    /// The home answered: `slot` is a member of `channel`, and open once it waits for no other.
     pub(super) fn channel_became_live(&mut self, slot: u32, channel: ChannelIndex) {
         let name = self.hub.name(channel).clone();
-        let cursor = self.enter(channel, &name);
         let Some(connection) = self.slots.get_mut(slot) else { return };
-        if let Some(subscription) = connection.owed.subscription_mut(channel) {
-            subscription.cursor = subscription.cursor.moved_to(cursor);
-        }
-        let Phase::Joining(joining) = &mut connection.phase else { return };
+        let ride = connection.owed.subscription_mut(channel).map_or(Ride::Plain, |place| place.cursor.ride());
+        self.enter(channel, &name, ride);
+        let Some(connection) = self.slots.get_mut(slot) else { return };
+        let Phase::Joining(joining) = &mut connection.phase else {
+            return self.complete_subscribe(slot, channel);
+        };
         joining.awaiting -= 1;
         if joining.awaiting == 0 {
-            let response = std::mem::take(&mut joining.response);
-            self.open(slot, &response);
+            let (response, requests) =
+                (std::mem::take(&mut joining.response), std::mem::take(&mut joining.requests));
+            self.open(slot, response, &requests);
         }
     }
 
-    /// Every channel is live: answers 101 and speaks WebSocket from here on.
-    fn open(&mut self, slot: u32, response: &[u8]) {
+    /// Every channel is live: answers, and speaks what was agreed from here on. What the first channels had while others
+    /// were waited for came before the answer, and does not count.
+    fn open(&mut self, slot: u32, mut response: Vec<u8>, requests: &[SubscribeRequest]) {
         let phase = self.phases.next_phase();
+        self.begin_all(slot, requests, &mut response);
         let Some(connection) = self.slots.get_mut(slot) else { return };
-        if connection.owed.push_own(response, OWN_FRAMES_BYTES_MAX).is_err() {
+        if connection.owed.push_own(&response, OWN_FRAMES_BYTES_MAX).is_err() {
             // More answers wait than are kept: it reads nothing of what it asks for.
             return self.end(slot, CloseReason::HttpDone, Blame::Us);
         }
@@ -105,13 +126,6 @@ impl<R: Reactor> Shard<R> {
             self.counters.pending.sub(1);
         }
         connection.phase = Phase::Open(None::<Box<Open>>);
-        // While it waited for its last channel it was sent nothing: what the first ones had meanwhile came before
-        // its 101, and must not count as lag.
-        for subscription in connection.owed.subscriptions_mut() {
-            if let Some(feed) = self.feeds.get(subscription.channel) {
-                subscription.cursor = subscription.cursor.moved_to(feed.journal.next());
-            }
-        }
         connection.liveness = Liveness::new(self.now, phase);
         self.counters.upgraded.add(1);
         self.counters.open.add(1);
@@ -125,11 +139,14 @@ impl<R: Reactor> Shard<R> {
     pub(super) fn leave_all(&mut self, slot: u32) {
         let Some(connection) = self.slots.get_mut(slot) else { return };
         for subscription in connection.owed.take_subscriptions() {
+            if !self.subscribing.is_empty() {
+                self.subscribing.remove(&(slot, subscription.channel));
+            }
             self.leave(subscription);
         }
     }
 
-    fn leave(&mut self, subscription: Subscription) {
+    pub(super) fn leave(&mut self, subscription: Subscription) {
         let Subscription { channel, member, cursor } = subscription;
         let left = self.hub.leave(channel, member);
         if cursor.wants_deflated() {
@@ -140,6 +157,7 @@ impl<R: Reactor> Shard<R> {
         if let Some(feed) = self.feeds.get_mut(channel) {
             feed.on_leave(member, left.members, self.now);
             feed.journal.keep_deflated(is_deflated);
+            feed.end_reading(cursor.ride(), self.hub.name(channel));
         }
         if let Some(moved) = left.moved
             && let Some(place) =

@@ -6,8 +6,10 @@
 
 mod accept;
 mod answer;
+mod begin;
 mod clients;
 mod close;
+mod commands;
 mod connection;
 mod drain;
 mod echo;
@@ -29,6 +31,7 @@ mod relay;
 mod runs;
 mod senders;
 mod slots;
+mod tell;
 mod turn;
 mod wait;
 

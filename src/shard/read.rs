@@ -137,6 +137,8 @@ impl<R: Reactor> Shard<R> {
         match &mut connection.phase {
             Phase::Http(http) if http.awaits_proxy_header => self.handle_proxy_header_bytes(slot, input),
             Phase::Http(_) => self.handle_request_bytes(slot, input),
+            // Whoever reads an event stream has nothing to say.
+            Phase::Open(_) if connection.marks.has(Mark::EventStream) => {}
             Phase::Open(_) => self.handle_frame_bytes(slot, input),
             Phase::Closing(closing) => {
                 let is_answered = match &mut closing.awaits {
@@ -202,8 +204,8 @@ impl<R: Reactor> Shard<R> {
                     let retry_after_s = self.retry_after_seconds();
                     return self.refuse(slot, RejectReason::Memory, Some(retry_after_s));
                 }
-                Decision::Join { response, channels, compression } => {
-                    return self.join(slot, response, &channels, compression);
+                Decision::Join { response, requests, dialect, compression } => {
+                    return self.join(slot, response, requests, dialect, compression);
                 }
             }
         }
@@ -318,7 +320,9 @@ impl<R: Reactor> Shard<R> {
                 self.counters.messages_in.add(1);
                 connection.liveness.on_heard(self.now);
                 connection.liveness.on_message(self.now);
-                if !self.session_limits.echoes {
+                if connection.marks.has(Mark::Commands) {
+                    self.handle_command(slot, kind, &payload);
+                } else if !self.session_limits.echoes {
                     self.relay(slot, kind, &payload);
                 }
                 false

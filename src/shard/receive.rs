@@ -20,9 +20,11 @@ use std::sync::Arc;
 use super::reactor::Reactor;
 use super::turn::Shard;
 use crate::bus::{Attach, Numbered, OnReceipt, Order, Publish, Receipt};
+use crate::config::Retain;
 use crate::config::limits::{DEFLATED_BYTES_PER_TURN, ORDERS_PER_TURN, PUBLISHES_PER_TURN};
 use crate::delivery::Feed;
 use crate::hub::{Attachment, InterestOutcome};
+use crate::journal::Entry;
 use crate::model::{ChannelIndex, ChannelName, Epoch, Offset, Publication, ShardId, encoding};
 
 impl<R: Reactor> Shard<R> {
@@ -77,6 +79,9 @@ impl<R: Reactor> Shard<R> {
             }
             Order::Attach(attach) => self.handle_attach(&attach),
             Order::Ask(question, on_answer) => self.answer(question, on_answer),
+            Order::Published { sender, id, channel, position } => {
+                self.acknowledge(sender, id, &channel, position);
+            }
             Order::Drain(schedule) => self.begin_drain(schedule),
             Order::Stop => self.is_stopped = true,
         }
@@ -100,6 +105,14 @@ impl<R: Reactor> Shard<R> {
         self.append(channel, position.epoch, position.offset, &publication);
         if let Some(on_receipt) = on_receipt {
             on_receipt(Receipt { position, subscribers });
+        }
+        if let (Some(origin), Some(id)) = (publication.origin, publication.acknowledge) {
+            let (sender, channel) = (origin.connection, publication.channel);
+            if origin.shard == self.id {
+                self.acknowledge(sender, id, &channel, position);
+            } else {
+                self.outbox.send(&self.bus, origin.shard, Order::Published { sender, id, channel, position });
+            }
         }
     }
 
@@ -135,7 +148,7 @@ impl<R: Reactor> Shard<R> {
         let members = self.hub.members(channel).len() as u32;
         if self.feeds.get(channel).is_none() {
             let settings = self.settings_now(&publication.channel);
-            if members == 0 && settings.history_messages == 0 {
+            if members == 0 && settings.history_messages == 0 && settings.retain == Retain::Window {
                 self.maybe_idle.push(channel);
                 return;
             }
@@ -144,6 +157,7 @@ impl<R: Reactor> Shard<R> {
         let Some(feed) = self.feeds.get_mut(channel) else { return };
         let was_over = feed.pass.is_over();
         feed.append(offset, publication, members, self.now);
+        self.counters.encoded.add(feed.journal.written_strips() as u64);
         let is_kept = !feed.journal.is_empty();
         if feed.is_congested() && !self.congested.contains(&channel) {
             self.congested.push(channel);
@@ -190,40 +204,48 @@ impl<R: Reactor> Shard<R> {
         }
     }
 
-    /// What history keeps of a channel, oldest first.
+    /// What is kept of a channel for those who come later, oldest first.
     fn retained(&self, channel: ChannelIndex, name: &ChannelName) -> Vec<Numbered> {
         let Some(feed) = self.feeds.get(channel) else { return Vec::new() };
         let journal = &feed.journal;
-        let kept = (journal.len() as u64).min(feed.settings.history_messages);
-        (journal.next().0 - kept..journal.next().0)
-            .filter_map(|offset| {
-                let offset = Offset(offset);
-                let entry = journal.entry(offset)?;
-                let frame = journal.frame(offset)?;
-                let (accepted_at, origin) = (entry.accepted_at, entry.origin);
-                Some(Numbered {
-                    offset,
-                    publication: Publication {
-                        channel: name.clone(),
-                        frame,
-                        accepted_at,
-                        origin,
-                        // Who joins waits for the next epoch: it needs no older deflated form.
-                        deflated: None,
-                        key: None,
-                        expires_at: crate::model::Time::NEVER,
-                    },
-                })
-            })
-            .collect()
+        let numbered = |entry: &Entry, frame| Numbered {
+            offset: entry.offset,
+            publication: Publication {
+                channel: name.clone(),
+                frame,
+                accepted_at: entry.accepted_at,
+                origin: entry.origin,
+                // Who joins waits for the next epoch: it needs no older deflated form.
+                deflated: None,
+                key: entry.key.clone(),
+                expires_at: entry.expires_at,
+                acknowledge: None,
+            },
+        };
+        let kept = match feed.settings.retain {
+            Retain::LatestPerKey => journal.len() as u64,
+            Retain::Window => (journal.len() as u64).min(feed.settings.history_messages),
+        };
+        let window = (journal.next().0 - kept..journal.next().0).filter_map(|offset| {
+            let offset = Offset(offset);
+            Some(numbered(journal.entry(offset)?, journal.frame(offset)?))
+        });
+        journal.base().map(|(entry, frame)| numbered(entry, frame)).chain(window).collect()
     }
 
     fn handle_attach(&mut self, attach: &Attach) {
         let Some((channel, waiting)) = self.hub.attach(&attach.channel, attach.ticket) else { return };
         let settings = self.settings_now(&attach.channel);
-        let first = attach.retained.first().map_or(attach.next, |numbered| numbered.offset);
+        // The last of them are consecutive; what is before is the newest of some keys.
+        let places = attach.retained.iter().rev().zip(1..);
+        let window = places.take_while(|(numbered, back)| numbered.offset.0 + back == attach.next.0).count();
+        let (base, window) = attach.retained.split_at(attach.retained.len() - window);
+        let first = Offset(attach.next.0 - window.len() as u64);
         let feed = self.feeds.insert(channel, Feed::new(settings, attach.epoch, first));
-        for numbered in &attach.retained {
+        for numbered in base {
+            feed.journal.restore(numbered.offset, &numbered.publication);
+        }
+        for numbered in window {
             feed.append(numbered.offset, &numbered.publication, 0, self.now);
         }
         let retained_bytes = feed.journal.bytes();

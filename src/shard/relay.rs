@@ -16,6 +16,7 @@
 )]
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::connection::Mark;
 use super::reactor::Reactor;
@@ -56,18 +57,28 @@ impl<R: Reactor> Shard<R> {
         let Some(ttl) = settings.filter(|settings| settings.relay).map(|settings| settings.ttl) else {
             return self.close(slot, CloseReason::Policy, Some(" publishing is off for this channel"));
         };
+        let channel = self.hub.name(channel).clone();
+        let key = self.key_in(&channel, kind, payload);
+        let publication = Publication::encode(channel, kind, payload, self.now, Some(origin));
+        self.publish(slot, Publication { key, expires_at: self.expiry(ttl), ..publication });
+    }
+
+    /// When a message of now expires that lasts `ttl`; zero: never.
+    pub(super) fn expiry(&self, ttl: Duration) -> Time {
+        if ttl.is_zero() { Time::NEVER } else { self.now.after(ttl) }
+    }
+
+    /// Sends what the client in `slot` publishes to its home. If that takes no more, it waits here and the client is not read
+    /// meanwhile.
+    pub(super) fn publish(&mut self, slot: u32, publication: Publication) {
+        let Some(connection) = self.slots.get_mut(slot) else { return };
         connection.marks.set(Mark::Relayed);
-        let name = self.hub.name(channel).clone();
-        let key = self.key_in(&name, kind, payload);
-        let expires_at = if ttl.is_zero() { Time::NEVER } else { self.now.after(ttl) };
-        let publication = Publication::encode(name, kind, payload, self.now, Some(origin));
-        let publication = Publication { key, expires_at, ..publication };
-        let must_wait = self.slots.get(slot).is_some_and(|connection| connection.unpublished > 0);
+        let must_wait = connection.unpublished > 0;
         let refused = if must_wait { Some(publication) } else { self.submit(publication) };
         if let Some(publication) = refused {
             self.counters.publish_pushbacks.add(1);
             self.counters.memory_pauses.add(u64::from(self.memory.grade >= Grade::Refusing));
-            self.pause(origin.connection, publication);
+            self.pause(self.slots.id(slot), publication);
             if let Some(connection) = self.slots.get_mut(slot) {
                 connection.unpublished = connection.unpublished.saturating_add(1);
             }
@@ -75,7 +86,12 @@ impl<R: Reactor> Shard<R> {
     }
 
     /// The key of a message whose client gives none, where the channel's rules say that the payload has it.
-    fn key_in(&self, channel: &ChannelName, kind: PayloadKind, payload: &[u8]) -> Option<MessageKey> {
+    pub(super) fn key_in(
+        &self,
+        channel: &ChannelName,
+        kind: PayloadKind,
+        payload: &[u8],
+    ) -> Option<MessageKey> {
         let key = self.config.channels.key_source_for(channel)?.key_of(kind, payload);
         self.counters.keys_missing.add(u64::from(key.is_none()));
         key

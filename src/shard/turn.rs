@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::accept::AcceptState;
 use super::clients::Clients;
+use super::commands::Subscribing;
 use super::connection::Connection;
 use super::drain::Drain;
 use super::echo::Echoes;
@@ -99,6 +100,7 @@ pub struct Shard<R: Reactor> {
     pub(super) outbox: Outbox,
     pub(super) paused: Paused,
     pub(super) senders: Senders,
+    pub(super) subscribing: Subscribing,
     pub(super) accepting: AcceptState,
     pub(super) pending: Pending,
     pub(super) clients: Clients,
@@ -113,6 +115,7 @@ pub struct Shard<R: Reactor> {
     // Buffers that every turn uses again.
     pub(super) read_buffer: Vec<u8>,
     pub(super) replies: Vec<u8>,
+    pub(super) scratch: Vec<u8>,
     /// For what clients compress, a message at a time.
     pub(super) inflater: Inflater,
     pub(super) events: Vec<Event>,
@@ -169,6 +172,7 @@ impl<R: Reactor> Shard<R> {
             outbox: Outbox::new(bus.shard_count()),
             paused: Paused::new(bus.shard_count()),
             senders: Senders::new(if config.echo { 0 } else { config.client_rate }),
+            subscribing: Subscribing::new(),
             accepting: AcceptState::default(),
             drain: None,
             sweep: Sweep::default(),
@@ -180,6 +184,7 @@ impl<R: Reactor> Shard<R> {
             has_timers_left: false,
             read_buffer: vec![0; READ_BYTES_PER_TURN],
             replies: Vec::new(),
+            scratch: Vec::new(),
             inflater: Inflater::default(),
             events: Vec::new(),
             readiness: Vec::new(),

@@ -1,12 +1,18 @@
 //! What an [`Owed`] holds of memory, for the account of its shard and for tests.
 
+use crate::model::{ChannelIndex, Offset};
+
 use super::{Backlog, Owed, Subscription, Subscriptions};
 
 impl Owed {
     /// Bytes of memory held beyond the connection itself.
     pub fn memory_bytes(&self) -> usize {
         let backlog = self.backlog.as_ref().map_or(0, |backlog| {
-            size_of::<Backlog>() + backlog.rest.len() + backlog.own.capacity() + backlog.pong.capacity()
+            size_of::<Backlog>()
+                + backlog.rest.len()
+                + backlog.own.capacity()
+                + backlog.pong.capacity()
+                + backlog.catching_up.capacity() * size_of::<(ChannelIndex, Offset)>()
         });
         let subscriptions = match &self.subscriptions {
             Subscriptions::Many(many) => many.capacity() * size_of::<Subscription>(),

@@ -1,9 +1,13 @@
 //! Random writes against a naive client: whatever the socket takes, frames arrive whole and in order.
 
+use std::io::IoSlice;
+
 use super::*;
 use crate::config::ChannelSettings;
 use crate::config::limits::OWN_FRAMES_BYTES_MAX;
+use crate::config::limits::WRITE_BYTES_MAX;
 use crate::delivery::Feed;
+use crate::delivery::{Feeds, Plan, Progress, SLICES_MAX};
 use crate::model::encoding::append_control_frame;
 use crate::model::{ChannelName, ConnectionId, Epoch, PayloadKind, Publication, ShardId};
 use rand::rngs::SmallRng;
@@ -42,12 +46,15 @@ fn write(
     wire: &mut Vec<u8>,
 ) -> (Plan, Progress) {
     let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-    let plan = owed.gather(feeds, me, &mut slices);
+    let mut scratch = Vec::new();
+    let manner = Manner { me, herald: None };
+    let plan = owed.gather(feeds, manner, &mut scratch, &mut slices);
     let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
     assert_eq!(bytes.len(), plan.bytes);
     let written = accepted.min(bytes.len());
     wire.extend_from_slice(&bytes[..written]);
-    let progress = owed.apply(&plan, written, feeds, Time::ZERO, |_, from, next| assert!(from < next));
+    let progress =
+        owed.apply(&plan, written, feeds, &scratch, me, Time::ZERO, |_, from, next| assert!(from < next));
     (plan, progress)
 }
 
@@ -176,7 +183,7 @@ fn a_sender_does_not_get_its_own_messages_back() {
     }
     let mut wire = Vec::new();
     let (_, progress) = write(&mut owed, &feeds, Some(ME), usize::MAX, &mut wire);
-    assert_eq!((progress.delivered, progress.stepped_over), (2, 2));
+    assert_eq!((progress.delivered, progress.passed.own), (2, 2));
     assert_eq!(frames(&wire), [(0x82, b"a".to_vec()), (0x82, b"c".to_vec())]);
     assert_eq!(owed.subscriptions()[0].cursor, Cursor::plain(Offset(5)));
 }
@@ -196,11 +203,12 @@ fn an_overtaken_cursor_is_reported_and_never_jumped_silently() {
         feed.end_round(1, Time::ZERO);
     }
     let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-    let plan = owed.gather(&feeds, None, &mut slices);
+    let mut scratch = Vec::new();
+    let plan = owed.gather(&feeds, Manner::default(), &mut scratch, &mut slices);
     assert_eq!((plan.overtaken, plan.bytes), (Some(CHANNEL), 0));
     owed.subscription_mut(CHANNEL).unwrap().cursor = Cursor::plain(Offset(6));
     let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-    assert!(owed.gather(&feeds, None, &mut slices).is_empty());
+    assert!(owed.gather(&feeds, Manner::default(), &mut scratch, &mut slices).is_empty());
 }
 
 #[test]

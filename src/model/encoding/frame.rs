@@ -84,9 +84,19 @@ pub fn last_control_frame(mut frames: &[u8]) -> &[u8] {
     frames
 }
 
+/// Appends the header of an unmasked text frame of `length` bytes.
+pub(super) fn append_text_header(length: usize, out: &mut Vec<u8>) {
+    append_header(FIN | OPCODE_TEXT, length, out);
+}
+
 fn append_frame(first: u8, payload: &[u8], out: &mut Vec<u8>) {
+    append_header(first, payload.len(), out);
+    out.extend_from_slice(payload);
+}
+
+fn append_header(first: u8, length: usize, out: &mut Vec<u8>) {
     out.push(first);
-    match payload.len() {
+    match length {
         length @ 0..=125 => out.push(length as u8),
         length @ 126..=0xffff => {
             out.push(126);
@@ -97,7 +107,6 @@ fn append_frame(first: u8, payload: &[u8], out: &mut Vec<u8>) {
             out.extend_from_slice(&(length as u64).to_be_bytes());
         }
     }
-    out.extend_from_slice(payload);
 }
 
 #[cfg(test)]

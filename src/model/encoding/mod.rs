@@ -6,9 +6,13 @@
 mod envelope;
 mod event;
 mod frame;
+mod header;
 
-pub use envelope::append_envelope_frame;
-pub use event::{append_enveloped_event, append_event};
+pub use envelope::{DATA_DEPTH_MAX, append_envelope_frame};
+pub use event::{
+    append_close_event, append_comment, append_enveloped_event, append_event, append_id, append_last_chunk,
+    append_notice_event, append_retry,
+};
 pub use frame::{
     FRAME_HEADER_BYTES_MAX, append_control_frame, append_data_frame, append_deflated_frame, data_of,
     last_control_frame, split_frame,

@@ -1,0 +1,267 @@
+//! JSON as text: the members of an object, the strings in it, and what it takes to read it.
+//!
+//! Values are kept as their own text and read later, so that what is wrong can be said with its key, and however deep a
+//! value is it costs no stack. Two readers of one text must not be able to understand it differently: a key that
+//! comes twice, or in other letters, is refused, never the last or the first taken (GUARANTEES B24).
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// Why a text is not an object of the expected members.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ObjectError {
+    /// It is no JSON, or a key has half a surrogate pair.
+    Syntax,
+    /// It is no object.
+    NoObject,
+    /// It has a key that is not expected. Case matters.
+    Unknown,
+    /// It has the key of this place in `names` twice.
+    Twice(usize),
+}
+
+/// The values of `names` in the object `json`, each as its own text, in the order of `names`. Linear; takes no stack for
+/// what is nested.
+///
+/// # Errors
+/// [`ObjectError`]; tell whoever sent it.
+pub fn members<'a, const N: usize>(
+    json: &'a [u8],
+    names: &[&str; N],
+) -> Result<[Option<&'a RawValue>; N], ObjectError> {
+    let whole: &RawValue = serde_json::from_slice(json).map_err(|_| ObjectError::Syntax)?;
+    if !whole.get().starts_with('{') {
+        return Err(ObjectError::NoObject);
+    }
+    let mut wrong = None;
+    let members = Members { names, wrong: &mut wrong };
+    let result = members.deserialize(&mut serde_json::Deserializer::from_str(whole.get()));
+    // Without a word of ours a key has half a surrogate pair: but for that the text was found to be JSON.
+    result.map_err(|_| wrong.unwrap_or(ObjectError::Syntax))
+}
+
+/// What a string of JSON stands for; `None` if `value` is none, or names half a surrogate pair. Borrowed unless something
+/// in it is escaped.
+pub fn string(value: &RawValue) -> Option<Cow<'_, str>> {
+    let inside = value.get().strip_prefix('"')?.strip_suffix('"')?;
+    if inside.contains('\\') {
+        return serde_json::from_str(value.get()).map(Cow::Owned).ok();
+    }
+    Some(Cow::Borrowed(inside))
+}
+
+/// Appends `text` to `out` as a string of JSON, quotes included. Linear.
+pub fn append_string(text: &str, out: &mut Vec<u8>) {
+    // A `Vec` takes everything, and a text is always a string of JSON.
+    let _ = serde_json::to_writer(out, text);
+}
+
+/// How many arrays and objects are open at once, at most, in `json`, which is valid; 0 for any other value. Linear.
+pub fn depth_of(json: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    for token in (Tokens { rest: json.as_bytes() }) {
+        match token {
+            b"[" | b"{" => depth += 1,
+            b"]" | b"}" => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    deepest
+}
+
+/// Whether a number in `json`, which is valid, is too large for a double: readers disagree on what it is. Linear.
+pub fn has_endless_number(json: &str) -> bool {
+    let is_number = |token: &&[u8]| token.first().is_some_and(is_number_byte);
+    let is_endless = |token: &[u8]| {
+        let number = std::str::from_utf8(token).ok().and_then(|text| text.parse::<f64>().ok());
+        number.is_some_and(f64::is_infinite)
+    };
+    Tokens { rest: json.as_bytes() }.filter(is_number).any(is_endless)
+}
+
+/// Strings and numbers of a valid text as a whole, everything else byte by byte.
+struct Tokens<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Tokens<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let length = match self.rest.first()? {
+            b'"' => string_length(self.rest),
+            first if is_number_byte(first) => self
+                .rest
+                .iter()
+                .take_while(|byte| is_number_byte(byte) || matches!(byte, b'.' | b'e' | b'E' | b'+'))
+                .count(),
+            _ => 1,
+        };
+        let (token, rest) = self.rest.split_at_checked(length)?;
+        self.rest = rest;
+        Some(token)
+    }
+}
+
+/// Bytes of the string at the front of `json`, quotes included.
+fn string_length(json: &[u8]) -> usize {
+    let mut is_escaped = false;
+    let is_end = |byte: &u8| {
+        let is_end = *byte == b'"' && !is_escaped;
+        is_escaped = *byte == b'\\' && !is_escaped;
+        is_end
+    };
+    let inside = json.iter().skip(1).position(is_end);
+    inside.map_or(json.len(), |length| length + 2)
+}
+
+/// Whether a number may begin so.
+const fn is_number_byte(byte: &u8) -> bool {
+    matches!(byte, b'-' | b'0'..=b'9')
+}
+
+/// Reads the members of an object; what is wrong with them goes to `wrong`, past the parser's own words.
+struct Members<'n, const N: usize> {
+    names: &'n [&'n str; N],
+    wrong: &'n mut Option<ObjectError>,
+}
+
+impl<'a, const N: usize> DeserializeSeed<'a> for Members<'_, N> {
+    type Value = [Option<&'a RawValue>; N];
+
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'a, const N: usize> Visitor<'a> for Members<'_, N> {
+    type Value = [Option<&'a RawValue>; N];
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+        let mut values = [None; N];
+        while let Some(Name(name)) = members.next_key()? {
+            let place = self.names.iter().position(|known| *known == name);
+            let Some((place, value)) = place.and_then(|place| Some((place, values.get_mut(place)?))) else {
+                *self.wrong = Some(ObjectError::Unknown);
+                return Err(A::Error::custom("unknown"));
+            };
+            if value.replace(members.next_value()?).is_some() {
+                *self.wrong = Some(ObjectError::Twice(place));
+                return Err(A::Error::custom("twice"));
+            }
+        }
+        Ok(values)
+    }
+}
+
+/// A key, borrowed unless something in it is escaped.
+#[derive(serde::Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    fn read(json: &str) -> Result<[Option<&str>; 2], ObjectError> {
+        members(json.as_bytes(), &["a", "b"]).map(|values| values.map(|value| value.map(RawValue::get)))
+    }
+
+    #[test]
+    fn members_come_in_any_order_each_as_its_own_text() {
+        assert_eq!(read(r#"{"b": [1, 2] , "a":1e999}"#), Ok([Some("1e999"), Some("[1, 2]")]));
+        assert_eq!(read(r#" {"\u0061":"\ud800"} "#), Ok([Some(r#""\ud800""#), None]));
+        assert_eq!(read("{}"), Ok([None, None]));
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        assert_eq!(read(&format!("{{\"a\":{deep}}}")), Ok([Some(&deep[..]), None]));
+    }
+
+    #[test]
+    fn b24_an_object_that_two_readers_could_understand_differently_is_none() {
+        for (json, expected) in [
+            (r#"{"a":1,"a":1}"#, ObjectError::Twice(0)),
+            (r#"{"b":1,"a":1,"\u0062":1}"#, ObjectError::Twice(1)),
+            (r#"{"A":1}"#, ObjectError::Unknown),
+            (r#"{"":1}"#, ObjectError::Unknown),
+            (r#"["a"]"#, ObjectError::NoObject),
+            ("1", ObjectError::NoObject),
+            (r#"{"\ud800":1}"#, ObjectError::Syntax),
+            (r#"{"a":1}{}"#, ObjectError::Syntax),
+            (r#"{"a":01}"#, ObjectError::Syntax),
+            ("", ObjectError::Syntax),
+        ] {
+            assert_eq!(read(json), Err(expected), "{json}");
+        }
+        assert_eq!(members(b"{\"a\":\"\xff\"}", &["a"]).map(|_| ()), Err(ObjectError::Syntax));
+    }
+
+    #[test]
+    fn depth_counts_what_is_open_at_once_outside_of_strings() {
+        for (json, depth) in [
+            ("1", 0),
+            ("[]", 1),
+            ("[[],{}]", 2),
+            (r#"{"a":[{"b":"[[[\"[["}],"c":[[[]]]}"#, 4),
+            (r#"["\\",["\\\""]]"#, 2),
+        ] {
+            assert_eq!(depth_of(json), depth, "{json}");
+        }
+    }
+
+    #[test]
+    fn endless_numbers_are_found_outside_of_strings_alone() {
+        for endless in ["1e999", "[-1E+400]", r#"{"a":[0,1e309]}"#, &"9".repeat(400)] {
+            assert!(has_endless_number(endless), "{endless}");
+        }
+        for fine in ["1e308", "1e-999", r#"{"1e999":"1e999"}"#, "-0", "[1,2,3,4e5]", "true"] {
+            assert!(!has_endless_number(fine), "{fine}");
+        }
+    }
+
+    fn depth_of_tree(tree: &Value) -> usize {
+        match tree {
+            Value::Array(items) => 1 + items.iter().map(depth_of_tree).max().unwrap_or(0),
+            Value::Object(fields) => 1 + fields.values().map(depth_of_tree).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+
+    fn trees() -> impl Strategy<Value = Value> {
+        let leaf =
+            prop_oneof![".*".prop_map(Value::from), any::<f64>().prop_map(Value::from), Just(Value::Null)];
+        leaf.prop_recursive(6, 40, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::vec((r#"[\[\]{}"\\a]*"#, inner), 0..4)
+                    .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn depth_is_that_of_the_tree(tree in trees()) {
+            let json = tree.to_string();
+            prop_assert_eq!(depth_of(&json), depth_of_tree(&tree));
+            prop_assert!(!has_endless_number(&json));
+        }
+
+        #[test]
+        fn a_text_comes_back_from_its_string(text in ".*") {
+            let mut json = Vec::new();
+            append_string(&text, &mut json);
+            let raw: &RawValue = serde_json::from_slice(&json).unwrap();
+            let read = string(raw);
+            prop_assert_eq!(read.as_deref(), Some(&text[..]));
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Where a subscription begins: at the head, after a position that the client has, or with a snapshot.
+
+use super::reactor::Reactor;
+use super::tell::append_frame;
+use super::turn::Shard;
+use crate::journal::{Cursor, Pace};
+use crate::model::encoding as event;
+use crate::model::{ChannelIndex, Dialect, Offset, Position, SubscribeRequest};
+use crate::session::{Recovery, Subscribed, Window, replies};
+
+/// How long an event stream waits before it comes back after it was cut, in milliseconds: at least, and drawn on top.
+const RETRY_MS: (u64, u64) = (1000, 4000);
+
+/// What a client asked for and what became of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Begun {
+    channel: ChannelIndex,
+    /// The next message comes after this one.
+    position: Position,
+    /// What became of `since`, if it was given.
+    recovery: Option<Recovery>,
+    /// Messages of the snapshot that comes first, if there is one.
+    snapshot: Option<u64>,
+}
+
+impl<R: Reactor> Shard<R> {
+    /// Begins every subscription of a connection whose channels are all live, and adds to `response` what it is to know.
+    pub(super) fn begin_all(&mut self, slot: u32, requests: &[SubscribeRequest], response: &mut Vec<u8>) {
+        let mut begun = Vec::with_capacity(requests.len());
+        for request in requests {
+            if let Some(channel) = self.hub.find(&request.channel) {
+                begun.extend(self.begin(slot, channel, request));
+            }
+        }
+        let Some(connection) = self.slots.get(slot) else { return };
+        match connection.dialect() {
+            Dialect::Plain => add_headers(&begun, response),
+            Dialect::V1 => {
+                for begun in &begun {
+                    append_frame(response, |out| self.append_subscribed(None, begun, out));
+                }
+            }
+            Dialect::Events | Dialect::EnvelopedEvents => {
+                event::append_retry(self.draw_retry_ms(), response);
+                let positions: Vec<_> = begun.iter().map(|begun| Some(begun.position)).collect();
+                event::append_id(&positions, response);
+                for begun in &begun {
+                    let mut json = Vec::new();
+                    self.append_subscribed(None, begun, &mut json);
+                    event::append_notice_event("subscribed", &json, response);
+                }
+            }
+        }
+    }
+
+    /// When an event stream is to come back, in milliseconds: another for each.
+    pub(super) fn draw_retry_ms(&mut self) -> u64 {
+        RETRY_MS.0 + self.reactor.random() % RETRY_MS.1
+    }
+
+    /// Appends the reply to `subscribe` command `id`, or to a channel that was named at connect.
+    pub(super) fn append_subscribed(&self, id: Option<u64>, begun: &Begun, out: &mut Vec<u8>) {
+        let Begun { channel, position, recovery, snapshot } = *begun;
+        let Some(feed) = self.feeds.get(channel) else { return };
+        let window = Window {
+            messages: feed.settings.history_messages,
+            age_ms: u64::try_from(feed.settings.history_age.as_millis()).unwrap_or(u64::MAX),
+        };
+        let channel = self.hub.name(channel);
+        replies::append_subscribed(&Subscribed { id, channel, position, recovery, snapshot, window }, out);
+    }
+
+    /// Begins the subscription of `slot` to `channel`, which is live.
+    pub(super) fn begin(
+        &mut self,
+        slot: u32,
+        channel: ChannelIndex,
+        request: &SubscribeRequest,
+    ) -> Option<Begun> {
+        let feed = self.feeds.get_mut(channel)?;
+        let (epoch, next) = (feed.epoch, feed.journal.next());
+        let first = feed.journal.first();
+        let after = request.since.filter(|since| since.epoch == epoch).map(|since| since.offset.next());
+        let after = after.filter(|after| (first..=next).contains(after));
+        let has_snapshot = request.wants_snapshot && after.is_none();
+        let (offset, pace) = match after {
+            Some(after) => (after, Pace::Replay),
+            None if has_snapshot => (feed.journal.oldest(), Pace::Snapshot),
+            None => (next, Pace::Every),
+        };
+        let recovery = request.since.map(|_| match after {
+            Some(after) => Recovery::Replayed(next.0 - after.0),
+            None => Recovery::Impossible,
+        });
+        let snapshot = has_snapshot.then(|| feed.journal.states() as u64);
+        feed.note_need(if has_snapshot { next } else { offset });
+        match recovery {
+            Some(Recovery::Replayed(messages)) => {
+                self.counters.recovered.add(1);
+                self.counters.replayed.add(messages);
+            }
+            Some(Recovery::Impossible) => self.counters.unrecovered.add(1),
+            None => {}
+        }
+        self.counters.snapshots.add(u64::from(has_snapshot));
+        let connection = self.slots.get_mut(slot)?;
+        let ride = connection.owed.subscription_mut(channel)?.cursor.ride();
+        connection.owed.begin_at(channel, Cursor::new(offset, ride).at_pace(pace), next);
+        let before = after.unwrap_or(next);
+        let position = Position { epoch, offset: Offset(before.0 - 1) };
+        Some(Begun { channel, position, recovery, snapshot })
+    }
+}
+
+/// Tells a client of plain messages in the head of the answer: where each channel stands, and what of it was recovered.
+fn add_headers(begun: &[Begun], response: &mut Vec<u8>) {
+    if begun.iter().all(|begun| begun.recovery.is_none()) || !response.ends_with(b"\r\n\r\n") {
+        return;
+    }
+    let recovered = begun.iter().map(|begun| match begun.recovery {
+        Some(Recovery::Replayed(messages)) => messages.to_string(),
+        Some(Recovery::Impossible) => "gap".to_owned(),
+        None => "-".to_owned(),
+    });
+    let recovered: Vec<_> = recovered.collect();
+    let positions: Vec<_> = begun.iter().map(|begun| begun.position.to_string()).collect();
+    response.truncate(response.len() - 2);
+    response.extend_from_slice(
+        format!(
+            "Tidegate-Recovered: {}\r\nTidegate-Position: {}\r\n\r\n",
+            recovered.join(", "),
+            positions.join(", ")
+        )
+        .as_bytes(),
+    );
+}
