@@ -280,6 +280,7 @@ impl Bus {
     ///
     /// # Errors
     /// [`Full`] hands it back: the home is overloaded. Push back on whoever sent it.
+    #[expect(clippy::result_large_err, reason = "what finds no room is handed back as it came")]
     pub fn publish(&self, publish: Publish) -> Result<(), Full<Publish>> {
         let home = ShardId::home_of(&publish.publication.channel, self.inboxes.len());
         let inbox = &self.inboxes[home.index()];
@@ -320,6 +321,7 @@ impl Bus {
     ///
     /// # Errors
     /// [`Full`] hands it back: the shard is behind. Keep it, and its order among your orders, and try again.
+    #[expect(clippy::result_large_err, reason = "what finds no room is handed back as it came")]
     pub fn order(&self, to: ShardId, order: Order) -> Result<(), Full<Order>> {
         let inbox = &self.inboxes[to.index()];
         inbox.orders.push(order).map_err(Full)?;

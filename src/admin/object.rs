@@ -14,6 +14,7 @@ use super::refusal::{Refusal, Refused};
 
 /// A key that some request has. Case matters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(clippy::enum_variant_names, reason = "they are named as they are written")]
 pub enum Key {
     /// `channel`
     Channel,
