@@ -45,7 +45,7 @@ fn one_thread(criterion: &mut Criterion) {
     for shards in SHARDS {
         group.throughput(Throughput::Elements(shards as u64));
         group.bench_function(BenchmarkId::from_parameter(shards), |bencher| {
-            let (bus, receivers) = bus(shards);
+            let (bus, mut receivers) = bus(shards);
             let home = ShardId::home_of(&publication.channel, shards);
             let others: Vec<_> = (0..shards as u16).map(ShardId).filter(|shard| *shard != home).collect();
             bencher.iter(|| {

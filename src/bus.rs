@@ -4,11 +4,14 @@
 //! output is backed up stops taking them, the lane fills and the publisher is pushed back. *Orders* are everything
 //! else; they wait at most for a pass over the shard's own subscribers, never for another shard, so two shards cannot
 //! wait for each other. Both lanes are FIFO per producer.
+//! Messages that belong together take one place in the lane and are numbered one right after the other: the shard may
+//! spread them over turns, but takes nothing else meanwhile.
 //! A wake costs a hundred pushes, so a producer wakes only a shard that says it sleeps.
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::vec;
 
 use crossbeam_queue::ArrayQueue;
 
@@ -78,6 +81,17 @@ pub enum Order {
     Attach(Box<Attach>),
     /// A message for this shard's subscribers.
     Deliver(Numbered),
+    /// The home has numbered a message whose sender wants to know.
+    Published {
+        /// The sender, on the shard that this goes to.
+        sender: ConnectionId,
+        /// What it called the message.
+        id: u64,
+        /// Which channel.
+        channel: ChannelName,
+        /// Its number.
+        position: Position,
+    },
     /// A question of the control thread.
     Ask(Question, OnAnswer),
     /// Stop taking new connections and close the others by the schedule.
@@ -92,7 +106,7 @@ impl Order {
         match self {
             Self::Deliver(numbered) => numbered.publication.bytes(),
             Self::Attach(attach) => attach.bytes(),
-            Self::Interest { .. } | Self::Ask(..) | Self::Drain(_) | Self::Stop => 0,
+            Self::Interest { .. } | Self::Published { .. } | Self::Ask(..) | Self::Drain(_) | Self::Stop => 0,
         }
     }
 }
@@ -219,8 +233,16 @@ impl<T> fmt::Debug for Full<T> {
     }
 }
 
+/// What takes one place in the lane for publishes.
+enum Lot {
+    One(Publish),
+    Together(Vec<Publish>),
+}
+
 struct Inbox {
-    publishes: ArrayQueue<Publish>,
+    publishes: ArrayQueue<Lot>,
+    /// Messages in that lane beyond one for each place.
+    beyond: AtomicUsize,
     orders: ArrayQueue<Order>,
     is_asleep: AtomicBool,
     waker: Box<dyn Wake>,
@@ -237,6 +259,7 @@ impl Bus {
     pub fn new(wakers: Vec<Box<dyn Wake>>, lane_capacity: usize) -> Self {
         let inboxes = wakers.into_iter().map(|waker| Inbox {
             publishes: ArrayQueue::new(lane_capacity),
+            beyond: AtomicUsize::new(0),
             orders: ArrayQueue::new(lane_capacity),
             is_asleep: AtomicBool::new(false),
             waker,
@@ -256,7 +279,35 @@ impl Bus {
     pub fn publish(&self, publish: Publish) -> Result<(), Full<Publish>> {
         let home = ShardId::home_of(&publish.publication.channel, self.inboxes.len());
         let inbox = &self.inboxes[home.index()];
-        inbox.publishes.push(publish).map_err(Full)?;
+        inbox.publishes.push(Lot::One(publish)).map_err(|lot| match lot {
+            Lot::One(publish) => Full(publish),
+            Lot::Together(_) => unreachable!("the queue hands back what it was given"),
+        })?;
+        inbox.wake_if_asleep();
+        Ok(())
+    }
+
+    /// Sends messages, all of them homed at `home`, that are numbered one right after the other: nothing comes in between.
+    /// Beside those that are alone, a lane holds as many messages as it has places, or one list however long.
+    ///
+    /// # Errors
+    /// [`Full`] hands all of them back.
+    pub fn publish_together(&self, home: ShardId, publishes: Vec<Publish>) -> Result<(), Full<Vec<Publish>>> {
+        let inbox = &self.inboxes[home.index()];
+        let beyond = publishes.len().saturating_sub(1);
+        let before = inbox.beyond.fetch_add(beyond, Ordering::Relaxed);
+        let refused = if beyond > 0 && before > 0 && before + beyond > inbox.publishes.capacity() {
+            Some(publishes)
+        } else {
+            inbox.publishes.push(Lot::Together(publishes)).err().map(|lot| match lot {
+                Lot::Together(publishes) => publishes,
+                Lot::One(_) => unreachable!("the queue hands back what it was given"),
+            })
+        };
+        if let Some(publishes) = refused {
+            inbox.beyond.fetch_sub(beyond, Ordering::Relaxed);
+            return Err(Full(publishes));
+        }
         inbox.wake_if_asleep();
         Ok(())
     }
@@ -275,12 +326,12 @@ impl Bus {
     /// Messages that wait for `shard`, both lanes.
     pub fn depth(&self, shard: ShardId) -> usize {
         let inbox = &self.inboxes[shard.index()];
-        inbox.publishes.len() + inbox.orders.len()
+        inbox.publishes.len() + inbox.beyond.load(Ordering::Relaxed) + inbox.orders.len()
     }
 
     /// The receiving side of one shard; exactly one thread uses it.
     pub fn receiver(&self, shard: ShardId) -> Receiver {
-        Receiver { bus: self.clone(), shard }
+        Receiver { bus: self.clone(), shard, together: Vec::new().into_iter() }
     }
 }
 
@@ -298,6 +349,8 @@ impl Inbox {
 pub struct Receiver {
     bus: Bus,
     shard: ShardId,
+    /// What is left of messages that belong together.
+    together: vec::IntoIter<Publish>,
 }
 
 impl Receiver {
@@ -311,8 +364,25 @@ impl Receiver {
     }
 
     /// The next publish, if any.
-    pub fn next_publish(&self) -> Option<Publish> {
-        self.inbox().publishes.pop()
+    pub fn next_publish(&mut self) -> Option<Publish> {
+        loop {
+            if let Some(publish) = self.together.next() {
+                return Some(publish);
+            }
+            match self.inbox().publishes.pop()? {
+                Lot::One(publish) => return Some(publish),
+                Lot::Together(publishes) => {
+                    let beyond = publishes.len().saturating_sub(1);
+                    self.inbox().beyond.fetch_sub(beyond, Ordering::Relaxed);
+                    self.together = publishes.into_iter();
+                }
+            }
+        }
+    }
+
+    /// Whether of messages that belong together some were taken and some were not: nothing else may be numbered now.
+    pub fn is_amid_together(&self) -> bool {
+        !self.together.as_slice().is_empty()
     }
 
     /// Announces sleep; false when something waits already and the shard must not sleep.
@@ -322,7 +392,8 @@ impl Receiver {
         let inbox = self.inbox();
         inbox.is_asleep.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        let is_empty = inbox.orders.is_empty() && (!takes_publishes || inbox.publishes.is_empty());
+        let has_publishes = self.is_amid_together() || !inbox.publishes.is_empty();
+        let is_empty = inbox.orders.is_empty() && !(takes_publishes && has_publishes);
         if !is_empty {
             self.awake();
         }
@@ -367,7 +438,7 @@ mod tests {
         let (bus, wakes) = bus(1, 8);
         bus.publish(publish("a")).unwrap();
         assert_eq!(wakes.load(Ordering::SeqCst), 0);
-        let receiver = bus.receiver(ShardId(0));
+        let mut receiver = bus.receiver(ShardId(0));
         assert!(!receiver.try_sleep(true), "a message waits");
         assert!(receiver.next_publish().is_some());
         assert!(receiver.try_sleep(true));
@@ -385,6 +456,40 @@ mod tests {
         assert!(bus.order(ShardId(0), Order::Ask(Question::Report, Box::new(|_| ()))).is_ok());
     }
 
+    fn text(publish: &Publish) -> String {
+        String::from_utf8(publish.publication.frame[2..].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn messages_that_belong_together_come_one_after_the_other_and_are_taken_whole_or_not_at_all() {
+        let (bus, _) = bus(1, 3);
+        let mut receiver = bus.receiver(ShardId(0));
+        let send = |texts: &[&str]| {
+            let list = texts.iter().map(|text| publish(text)).collect();
+            bus.publish_together(ShardId(0), list).map_err(|Full(back)| back.len())
+        };
+        assert_eq!(send(&["a1", "a2", "a3", "a4", "a5"]), Ok(()), "alone it may be longer than the lane");
+        assert_eq!(bus.depth(ShardId(0)), 5);
+        assert_eq!(send(&["b1", "b2"]), Err(2));
+        bus.publish(publish("c")).unwrap();
+        let next = |receiver: &mut Receiver| receiver.next_publish().map(|publish| text(&publish));
+        assert_eq!(next(&mut receiver).as_deref(), Some("a1"));
+        assert!(receiver.is_amid_together());
+        assert_eq!(send(&["b1", "b2", "b3"]), Ok(()));
+        assert_eq!(send(&["d1", "d2", "d3"]), Err(3), "two beyond their places wait, and it would be four");
+        assert_eq!(send(&["d1", "d2"]), Ok(()));
+        assert_eq!(bus.publish(publish("e")).map_err(|Full(back)| text(&back)), Err("e".to_owned()));
+        assert_eq!(send(&["f1"]), Err(1), "no place is left");
+        assert!(!receiver.try_sleep(true));
+        assert!(receiver.try_sleep(false));
+        let rest: Vec<String> = std::iter::from_fn(|| next(&mut receiver)).collect();
+        assert_eq!(rest, ["a2", "a3", "a4", "a5", "c", "b1", "b2", "b3", "d1", "d2"]);
+        assert!(!receiver.is_amid_together());
+        assert_eq!((bus.depth(ShardId(0)), send(&[])), (0, Ok(())));
+        assert_eq!(next(&mut receiver), None);
+        assert!(receiver.try_sleep(true));
+    }
+
     struct Unpark(thread::Thread);
 
     impl Wake for Unpark {
@@ -398,7 +503,7 @@ mod tests {
     fn producers_on_other_threads_lose_nothing_and_wake_who_sleeps() {
         const EACH: u64 = if cfg!(miri) { 40 } else { 2000 };
         let bus = Bus::new(vec![Box::new(Unpark(thread::current()))], 8);
-        let receiver = bus.receiver(ShardId(0));
+        let mut receiver = bus.receiver(ShardId(0));
         thread::scope(|scope| {
             for producer in 0..2 {
                 let bus = bus.clone();

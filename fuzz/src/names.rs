@@ -51,8 +51,8 @@ fn check_target(name: &str) {
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
         match Edge::new(&Config::default()).decide(head.as_bytes(), false, false) {
-            Decision::Join { channels, .. } => {
-                let joined: Vec<&str> = channels.iter().map(ChannelName::as_str).collect();
+            Decision::Join { requests, .. } => {
+                let joined: Vec<&str> = requests.iter().map(|request| request.channel.as_str()).collect();
                 assert_eq!((joined, is_name(name)), (vec![name], true));
             }
             Decision::Respond { .. } => assert!(!is_name(name), "{name:?} was refused"),

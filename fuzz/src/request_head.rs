@@ -1,12 +1,13 @@
 //! Request heads: where they end, however reads cut them, and what is decided on them.
 //!
 //! Input: cuts, then the bytes of a connection. The scanner must give the same verdicts at the same places in one piece and in
-//! many, within its limits; a decision must be a well-formed answer, or a WebSocket that tungstenite's handshake takes too.
+//! many, within its limits; a decision must be a well-formed answer, a WebSocket that tungstenite's handshake takes too, or the
+//! head of an event stream.
 
-use tidegate::config::limits::{CHANNELS_PER_CONNECTION_MAX, HEAD_BYTES_MAX};
+use tidegate::config::limits::{CHANNELS_PER_CONNECTION_MAX, HEAD_BYTES_MAX, SUBSCRIBER_RATE_MAX};
 use tidegate::config::{ChannelRule, Config};
-use tidegate::edge::{Decision, Edge, HeadScanner, Scan};
-use tidegate::model::{Pattern, RejectReason};
+use tidegate::edge::{Compression, Decision, Edge, HeadScanner, Scan};
+use tidegate::model::{Dialect, Pattern, RejectReason};
 use tungstenite::handshake::server::create_response;
 use tungstenite::http;
 
@@ -94,23 +95,40 @@ fn check(edge: &Edge, head: &[u8], has_early_bytes: bool) {
     match edge.decide(head, has_early_bytes, false) {
         Decision::Respond { bytes, closes, reject } => {
             let without_body = head.trim_ascii_start().starts_with(b"HEAD ");
-            let status = check_answer(&bytes, closes, without_body);
+            let status = check_answer(&bytes, closes, without_body).status;
             assert_eq!(reject.is_some(), status >= 400, "status {status}");
         }
-        Decision::Join { response, channels, .. } => {
+        Decision::Join { response, requests, dialect, compression } => {
+            let fewest = usize::from(dialect != Dialect::V1);
+            assert!((fewest..=CHANNELS_PER_CONNECTION_MAX).contains(&requests.len()));
+            let mut channels: Vec<_> = requests.iter().map(|request| &request.channel).collect();
+            channels.sort();
+            channels.dedup();
+            assert_eq!(channels.len(), requests.len(), "a channel twice");
+            assert!(requests.iter().all(|request| request.rate_max <= SUBSCRIBER_RATE_MAX));
+            if dialect.is_event_stream() {
+                let answer = check_answer(&response, true, true);
+                assert_eq!((answer.status, answer.is_chunked), (200, true), "a stream");
+                assert_eq!(compression, Compression::Declined);
+                return;
+            }
             assert!(!has_early_bytes, "joined with early bytes");
-            assert!((1..=CHANNELS_PER_CONNECTION_MAX).contains(&channels.len()));
-            let mut sorted = channels.clone();
-            sorted.sort();
-            sorted.dedup();
-            assert_eq!(sorted.len(), channels.len(), "a channel twice");
+            let agreed = b"\r\nSec-WebSocket-Protocol: tidegate.v1\r\n";
+            let is_agreed = response.windows(agreed.len()).any(|window| window == agreed);
+            assert_eq!(is_agreed, dialect == Dialect::V1);
             check_against_tungstenite(head, &response);
         }
     }
 }
 
-/// Status of a response that is one and no more: a status line, header lines, as many bytes of body as it says.
-fn check_answer(bytes: &[u8], closes: bool, without_body: bool) -> u16 {
+/// What a response says of itself.
+struct Answer {
+    status: u16,
+    is_chunked: bool,
+}
+
+/// Checks that a response is one and no more: a status line, header lines, as many bytes of body as it says.
+fn check_answer(bytes: &[u8], closes: bool, without_body: bool) -> Answer {
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("an end of the head") + 4;
     let text = std::str::from_utf8(&bytes[..end]).expect("text");
     let mut lines = text.trim_end().split("\r\n");
@@ -126,7 +144,9 @@ fn check_answer(bytes: &[u8], closes: bool, without_body: bool) -> u16 {
     assert_eq!(bytes.len() - end, if without_body { 0 } else { length }, "the body's length");
     let connection = value("connection").unwrap_or_default();
     assert_eq!(connection.split(", ").any(|element| element == "close"), closes, "{text}");
-    status[..3].parse().expect("a status")
+    let is_chunked = value("transfer-encoding") == Some("chunked");
+    assert!(!is_chunked || value("content-length").is_none(), "two lengths");
+    Answer { status: status[..3].parse().expect("a status"), is_chunked }
 }
 
 /// tungstenite must take what we take, and answer with the same accept key. Of the lists it knows neither several lines nor

@@ -4,12 +4,15 @@
 //! text without the white space between tokens, digits and order of members as they were written.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use serde_json::value::RawValue;
 
 use super::object::{Key, Object, Wrong};
 use super::refusal::{Refusal, Refused};
+use super::terms;
 use crate::config::limits::PUBLISH_BATCH_MAX;
+use crate::feeds::Terms;
 use crate::model::ChannelName;
 
 /// A text message for one or more channels.
@@ -17,8 +20,10 @@ use crate::model::ChannelName;
 pub struct Message<'a> {
     /// Where it goes; at least one.
     pub channels: Vec<ChannelName>,
-    /// What is sent.
+    /// What is sent; empty where a key is deleted.
     pub text: Cow<'a, str>,
+    /// Its key, and how long it lasts.
+    pub terms: Terms,
 }
 
 /// What `/api/publish` asked for.
@@ -35,7 +40,7 @@ pub struct PublishRequest<'a> {
 /// # Errors
 /// Bad JSON, keys other than the documented ones, bad channel names, more channels than a batch has messages.
 pub fn parse_publish(body: &[u8]) -> Result<PublishRequest<'_>, Refused> {
-    let object = Object::read(body, &[Key::Channel, Key::Channels, Key::Data])?;
+    let object = Object::read(body, &[Key::Channel, Key::Channels, Key::Data, Key::Key, Key::TtlMs])?;
     let (names, wants_list) = match (object.channel, object.channels) {
         (Some(name), None) => (vec![text(Key::Channel, name)?], false),
         (None, Some(names)) => (texts(Key::Channels, names)?, true),
@@ -51,7 +56,7 @@ pub fn parse_publish(body: &[u8]) -> Result<PublishRequest<'_>, Refused> {
         let blame = |_| Refused { index, ..Refusal::BadChannel.into() };
         channels.push(ChannelName::parse(name).map_err(blame)?);
     }
-    Ok(PublishRequest { message: Message { channels, text: text_of(object.data)? }, wants_list })
+    Ok(PublishRequest { message: message_to(channels, &object)?, wants_list })
 }
 
 /// Reads the body of `/api/batch`: a list, or an object whose `messages` is the list. May give no message.
@@ -75,14 +80,33 @@ pub fn parse_batch(body: &[u8]) -> Result<Vec<Message<'_>>, Refused> {
 }
 
 fn parse_item(item: &RawValue) -> Result<Message<'_>, Refused> {
-    let object = Object::read(item.get().as_bytes(), &[Key::Channel, Key::Data])?;
+    let object = Object::read(item.get().as_bytes(), &[Key::Channel, Key::Data, Key::Key, Key::TtlMs])?;
     let name = text(Key::Channel, object.channel.ok_or(Wrong::Missing(Key::Channel))?)?;
     let channel = ChannelName::parse(&name).map_err(|_| Refusal::BadChannel)?;
-    Ok(Message { channels: vec![channel], text: text_of(object.data)? })
+    message_to(vec![channel], &object)
 }
 
-fn text_of(data: Option<&RawValue>) -> Result<Cow<'_, str>, Refused> {
-    let data = data.ok_or(Wrong::Missing(Key::Data))?;
+/// The message of `object`. Without data, but with a key, it deletes that key.
+fn message_to<'a>(channels: Vec<ChannelName>, object: &Object<'a>) -> Result<Message<'a>, Refused> {
+    let key = object.key.map(|key| Ok::<_, Refused>(terms::key(&text(Key::Key, key)?)?)).transpose()?;
+    let ttl = object.ttl_ms.map(millis).transpose()?;
+    let text = match object.data {
+        None if key.is_some() => Cow::Borrowed(""),
+        data => text_of(data.ok_or(Wrong::Missing(Key::Data))?)?,
+    };
+    Ok(Message { channels, text, terms: Terms { key, ttl } })
+}
+
+fn millis(value: &RawValue) -> Result<Duration, Refused> {
+    let digits = value.get();
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(Wrong::Kind(Key::TtlMs).into());
+    }
+    let millis = digits.parse().map_err(|_| Refusal::BadTtl)?;
+    Ok(terms::ttl(Duration::from_millis(millis))?)
+}
+
+fn text_of(data: &RawValue) -> Result<Cow<'_, str>, Refused> {
     match data.get().starts_with('"') {
         true => string(data).ok_or(Refusal::BadJson.into()),
         false => Ok(compact(data.get())),
@@ -171,13 +195,37 @@ mod tests {
             (r#"{"data":1}"#, Refusal::Invalid),
             (r#"{"channel":"a","channels":["b"],"data":1}"#, Refusal::Invalid),
             (r#"{"channels":[],"data":1}"#, Refusal::Invalid),
-            (r#"{"channel":"a","data":1,"key":2}"#, Refusal::Invalid),
+            (r#"{"channel":"a","data":1,"id":2}"#, Refusal::Invalid),
+            (r#"{"channel":"a","data":1,"key":""}"#, Refusal::BadKey),
+            (r#"{"channel":"a","data":1,"key":"\n"}"#, Refusal::BadKey),
+            (r#"{"channel":"a","data":1,"ttl_ms":0}"#, Refusal::BadTtl),
+            (r#"{"channel":"a","data":1,"ttl_ms":2592000001}"#, Refusal::BadTtl),
+            (r#"{"channel":"a","data":1,"ttl_ms":99999999999999999999}"#, Refusal::BadTtl),
             (r#"{"channel":7,"data":1}"#, Refusal::Invalid),
             ("[]", Refusal::Invalid),
             (r#"{"channel":"a b","data":1}"#, Refusal::BadChannel),
         ] {
             assert_eq!(refusal(body), expected, "{body}");
         }
+    }
+
+    #[test]
+    fn a_message_has_a_key_and_a_time_to_live_and_without_data_deletes_its_key() {
+        fn read(body: &str) -> Message<'_> {
+            parse_publish(body.as_bytes()).unwrap().message
+        }
+        let message = read(r#"{"channel":"a","key":"B\u0054C","ttl_ms":1500,"data":1}"#);
+        assert_eq!(message.text, "1");
+        let key = crate::model::MessageKey::parse("BTC").ok();
+        assert_eq!(message.terms, Terms { key: key.clone(), ttl: Some(Duration::from_millis(1500)) });
+        for body in [r#"{"channel":"a","key":"BTC"}"#, r#"{"channel":"a","key":"BTC","data":""}"#] {
+            let message = read(body);
+            assert_eq!((&*message.text, &message.terms.key), ("", &key), "{body}");
+        }
+        let batch = br#"[{"channel":"a","key":"BTC"},{"channel":"a","key":"BTC","data":2,"ttl_ms":1}]"#;
+        let batch = parse_batch(batch).unwrap();
+        assert!(batch.iter().all(|message| message.terms.key == key));
+        assert_eq!((&*batch[0].text, &*batch[1].text), ("", "2"));
     }
 
     #[test]
@@ -236,6 +284,12 @@ mod tests {
             (r#"{"channel":null,"data":1}"#, invalid(W::Kind(K::Channel))),
             (r#"{"channel":["a"],"data":1}"#, invalid(W::Kind(K::Channel))),
             (r#"{"channel":1e999,"data":1}"#, invalid(W::Kind(K::Channel))),
+            (r#"{"channel":"a","key":1}"#, invalid(W::Kind(K::Key))),
+            (r#"{"channel":"a","key":"a","key":"b"}"#, invalid(W::Twice(K::Key))),
+            (r#"{"channel":"a","data":1,"ttl_ms":1.0}"#, invalid(W::Kind(K::TtlMs))),
+            (r#"{"channel":"a","data":1,"ttl_ms":"1"}"#, invalid(W::Kind(K::TtlMs))),
+            (r#"{"channel":"a","data":1,"ttl_ms":1,"ttl_ms":1}"#, invalid(W::Twice(K::TtlMs))),
+            (r#"{"channel":"a","ttl_ms":1}"#, invalid(W::Missing(K::Data))),
             (r#"{"channel":"\ud800","data":1}"#, invalid(W::Kind(K::Channel))),
             (r#"{"channels":"a","data":1}"#, invalid(W::Kind(K::Channels))),
             (r#"{"channels":["a",1e999],"data":1}"#, invalid(W::Kind(K::Channels))),

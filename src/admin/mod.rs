@@ -32,6 +32,7 @@ mod routes;
 mod scrape;
 mod shards;
 mod spares;
+mod terms;
 #[cfg(test)]
 mod tests;
 

@@ -23,6 +23,10 @@ pub enum Key {
     Data,
     /// `messages`
     Messages,
+    /// `key`
+    Key,
+    /// `ttl_ms`
+    TtlMs,
 }
 
 /// What is wrong with a request that is valid JSON.
@@ -45,7 +49,7 @@ pub enum Wrong {
 impl Wrong {
     /// What to say of it: fixed text, as what was sent is never sent back (GUARANTEES J8).
     pub const fn text(self) -> &'static str {
-        use Key::{Channel, Channels, Data, Messages};
+        use Key::{Channel, Channels, Data, Messages, TtlMs};
         match self {
             Self::NoObject => "not an object",
             Self::Unknown => "a key that this request does not have; case matters",
@@ -53,14 +57,20 @@ impl Wrong {
             Self::Twice(Channels) => "channels: twice",
             Self::Twice(Data) => "data: twice",
             Self::Twice(Messages) => "messages: twice",
+            Self::Twice(Key::Key) => "key: twice",
+            Self::Twice(TtlMs) => "ttl_ms: twice",
             Self::Missing(Channel) => "channel: missing",
             Self::Missing(Channels) => "channels: missing",
             Self::Missing(Data) => "data: missing",
             Self::Missing(Messages) => "messages: missing",
+            Self::Missing(Key::Key) => "key: missing",
+            Self::Missing(TtlMs) => "ttl_ms: missing",
             Self::Kind(Channel) => "channel: not a string",
             Self::Kind(Channels) => "channels: not a list of one or more strings",
             Self::Kind(Data) => "data: not a string",
             Self::Kind(Messages) => "messages: not a list",
+            Self::Kind(Key::Key) => "key: not a string",
+            Self::Kind(TtlMs) => "ttl_ms: not a whole number",
             Self::Both => "channel and channels: one of the two",
         }
     }
@@ -83,6 +93,10 @@ pub struct Object<'a> {
     pub data: Option<&'a RawValue>,
     /// Of `messages`.
     pub messages: Option<&'a RawValue>,
+    /// Of `key`.
+    pub key: Option<&'a RawValue>,
+    /// Of `ttl_ms`.
+    pub ttl_ms: Option<&'a RawValue>,
 }
 
 impl<'a> Object<'a> {
@@ -108,6 +122,8 @@ impl<'a> Object<'a> {
             Key::Channels => &mut self.channels,
             Key::Data => &mut self.data,
             Key::Messages => &mut self.messages,
+            Key::Key => &mut self.key,
+            Key::TtlMs => &mut self.ttl_ms,
         }
     }
 }
@@ -141,6 +157,8 @@ impl<'a> Visitor<'a> for Members<'_> {
                 "channels" => Some(Key::Channels),
                 "data" => Some(Key::Data),
                 "messages" => Some(Key::Messages),
+                "key" => Some(Key::Key),
+                "ttl_ms" => Some(Key::TtlMs),
                 _ => None,
             };
             let Some(key) = key.filter(|key| self.known.contains(key)) else {

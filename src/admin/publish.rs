@@ -1,9 +1,9 @@
 //! The three ways to publish over HTTP.
 //!
-//! All messages of a request are checked first and then pushed to the bus back to back, without waiting in between,
-//! so that a home shard receives them in one turn and in order. Once a home's lane was full, no later message of the
-//! request goes to that home: a channel never gets the second message without the first. The reply waits until every
-//! message that was taken has its number, and says of each whether it was.
+//! All messages of a request are checked first and then pushed to the bus, those for one home together: nothing of others
+//! comes between those of one channel, and if the home's lane is full none of them is taken, so that a channel never gets
+//! the second message without the first. The reply waits until every message that was taken has its number, and says of
+//! each whether it was.
 
 use std::fmt::Write as _;
 
@@ -14,14 +14,21 @@ use axum::response::Response;
 
 use super::message::{self, Message};
 use super::refusal::{self, Refusal, Refused};
-use super::{Admin, body, routes};
+use super::{Admin, body, routes, terms};
 use crate::bus::Receipt;
-use crate::feeds::{PendingReceipt, PublishError};
-use crate::model::{ChannelName, PayloadKind, Publication, ShardId};
+use crate::feeds::PendingReceipt;
+use crate::model::{ChannelName, PayloadKind};
 
-/// `POST /publish/{channel}`.
-pub async fn raw(admin: &Admin, name: &str, headers: &HeaderMap, body: Body) -> Result<Response, Refused> {
+/// `POST /publish/{channel}?key=&ttl=`.
+pub async fn raw(
+    admin: &Admin,
+    name: &str,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Refused> {
     let channel = channel_in_path(name)?;
+    let terms = terms::of_query(query)?;
     check_encoding(headers)?;
     let payload = body::read(headers, body, admin.patience.body).await?;
     let _held = admin.memory.hold(payload.len());
@@ -33,7 +40,8 @@ pub async fn raw(admin: &Admin, name: &str, headers: &HeaderMap, body: Body) -> 
     if !admin.takes(&channel, kind) {
         return Err(Refusal::TypeUnsupported.into());
     }
-    let publication = admin.publisher.encode(channel.clone(), kind, &payload).map_err(Refusal::from)?;
+    let publication =
+        admin.publisher.encode(channel.clone(), kind, &payload, &terms).map_err(Refusal::from)?;
     let pending = admin.publisher.offer(publication).map_err(Refusal::from)?;
     let receipt = confirm(admin, pending).await?;
     Ok(routes::json(result(&channel, Ok(receipt))))
@@ -78,11 +86,14 @@ type Outcomes = Vec<(ChannelName, Result<Receipt, Refusal>)>;
 /// Encodes everything, pushes everything, waits for every number.
 async fn publish_all(admin: &Admin, messages: Vec<Message<'_>>) -> Result<Outcomes, Refusal> {
     let mut publications = Vec::with_capacity(messages.len());
-    for message in messages {
-        encode_for_each_channel(admin, message, &mut publications)?;
+    for Message { channels, text, terms } in messages {
+        let encoded = admin.publisher.encode_for(channels, PayloadKind::Text, text.as_bytes(), &terms)?;
+        publications.extend(encoded);
     }
     let mut outcomes = Vec::with_capacity(publications.len());
-    for (channel, offer) in offer_all(admin, publications) {
+    let channels: Vec<_> = publications.iter().map(|publication| publication.channel.clone()).collect();
+    let offers = admin.publisher.offer_together(publications);
+    for (channel, offer) in channels.into_iter().zip(offers) {
         let outcome = match offer {
             Ok(pending) => confirm(admin, pending).await,
             Err(error) => Err(error.into()),
@@ -90,41 +101,6 @@ async fn publish_all(admin: &Admin, messages: Vec<Message<'_>>) -> Result<Outcom
         outcomes.push((channel, outcome));
     }
     Ok(outcomes)
-}
-
-/// One encoding, shared by all channels of the message.
-fn encode_for_each_channel(
-    admin: &Admin,
-    message: Message<'_>,
-    out: &mut Vec<Publication>,
-) -> Result<(), Refusal> {
-    let mut channels = message.channels.into_iter();
-    let Some(first) = channels.next() else { return Ok(()) };
-    let encoded = admin.publisher.encode(first, PayloadKind::Text, message.text.as_bytes())?;
-    let others: Vec<_> = channels.map(|channel| Publication { channel, ..encoded.clone() }).collect();
-    out.push(encoded);
-    out.extend(others);
-    Ok(())
-}
-
-fn offer_all(
-    admin: &Admin,
-    publications: Vec<Publication>,
-) -> Vec<(ChannelName, Result<PendingReceipt, PublishError>)> {
-    let mut full_homes: Vec<(ShardId, PublishError)> = Vec::new();
-    let offer = |publication: Publication| {
-        let channel = publication.channel.clone();
-        let home = admin.publisher.home_of(&channel);
-        if let Some((_, error)) = full_homes.iter().find(|(full, _)| *full == home) {
-            return (channel, Err(*error));
-        }
-        let offer = admin.publisher.offer(publication);
-        if let Err(error @ (PublishError::Overloaded | PublishError::Memory)) = offer {
-            full_homes.push((home, error));
-        }
-        (channel, offer)
-    };
-    publications.into_iter().map(offer).collect()
 }
 
 async fn confirm(admin: &Admin, pending: PendingReceipt) -> Result<Receipt, Refusal> {

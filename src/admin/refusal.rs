@@ -51,9 +51,13 @@ vocabulary! {
         "the body is declared as text and is not UTF-8: send UTF-8, or declare application/octet-stream";
     /// Not JSON.
     BadJson = 400, "bad_json", "the body is not valid JSON: send one complete JSON value";
-    /// A listing's parameters are wrong.
+    /// A request's parameters are wrong.
     BadQuery = 400, "bad_query",
-        "not a page: use limit=1..1000 and after= with the `next` value of the page before";
+        "not parameters of this route: a page has limit=1..1000 and after= with the `next` of the page before, a publish key= and ttl=";
+    /// Not a message key.
+    BadKey = 400, "bad_key", "not a key: use 1 to 128 bytes of UTF-8 without control characters";
+    /// Not a time to live.
+    BadTtl = 400, "bad_ttl", "not a time to live: use 1ms to 30d with its unit, or in JSON the milliseconds";
     /// No host header.
     HostMissing = 400, "host_missing", "the Host header is missing, repeated or malformed: send one";
     /// A host name that a foreign page could have pointed here (GUARANTEES J2).

@@ -3,7 +3,7 @@
 //! | Route                                  | Answer                                                             |
 //! |----------------------------------------|--------------------------------------------------------------------|
 //! | `GET /`                                | this list, for people                                              |
-//! | `POST /publish/{channel}`              | the body is the message; `{"channel","position","subscribers"}`    |
+//! | `POST /publish/{channel}?key=&ttl=`    | the body is the message; `{"channel","position","subscribers"}`    |
 //! | `POST /api/publish`                    | `{"channel","data"}`, or `{"channels":[..],"data"}` and `results`  |
 //! | `POST /api/batch`                      | `[{"channel","data"},..]` or `{"messages":[..]}`; `results`        |
 //! | `GET /api/channels?after=&limit=`      | a page of channels: position, subscribers, what is retained        |
@@ -24,7 +24,7 @@ use super::refusal::{Refusal, Refused};
 use super::{Admin, guard, health, listing, publish, scrape};
 
 const INDEX: &str = "tidegate admin\n\n\
-    POST /publish/{channel}             the body is the message\n\
+    POST /publish/{channel}?key=&ttl=   the body is the message\n\
     POST /api/publish                   {\"channel\":\"a\",\"data\":..} or {\"channels\":[\"a\",\"b\"],\"data\":..}\n\
     POST /api/batch                     [{\"channel\":\"a\",\"data\":..},..], at most 1000\n\
     GET  /api/channels?after=&limit=    channels, their positions and subscribers, page by page\n\
@@ -163,7 +163,7 @@ async fn route_to(admin: &Admin, route: Route, request: Request) -> Result<Respo
     let channel = head.uri.path().strip_prefix(PUBLISH_PREFIX).unwrap_or_default();
     match route {
         Route::Index => Ok(text(INDEX)),
-        Route::Publish => publish::raw(admin, channel, &head.headers, body).await,
+        Route::Publish => publish::raw(admin, channel, head.uri.query(), &head.headers, body).await,
         Route::PublishJson => publish::json(admin, &head.headers, body).await,
         Route::Batch => publish::batch(admin, &head.headers, body).await,
         Route::Channels => listing::channels(admin, head.uri.query()).await,

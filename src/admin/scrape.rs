@@ -45,7 +45,7 @@ pub async fn metrics(admin: &Admin) -> Result<Response, Refused> {
         shards: admin.shards.counters().to_vec(),
         histograms: admin.last_reports.merge(answers),
         bus_depths: admin.shards.bus_depths(),
-        admin: admin.counters.figures(),
+        admin: admin.counters.figures(admin.publisher.keys_missing()),
         process: ProcessFigures { descriptors_max, ..process::figures() },
         memory: admin.memory.clone(),
         log_dropped: admin.log_dropped.get(),

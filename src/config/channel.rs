@@ -262,6 +262,13 @@ impl ChannelRules {
         }
     }
 
+    /// See [`ChannelSettings::ttl`]. Compares only rules that speak of it.
+    pub fn ttl_for(&self, channel: &ChannelName) -> Duration {
+        let rules = self.rules.iter().rev().filter_map(|rule| Some((&rule.pattern, rule.ttl?)));
+        let mut matching = rules.filter(|(pattern, _)| pattern.matches(channel));
+        matching.next().map_or(self.base.ttl, |(_, ttl)| ttl)
+    }
+
     /// Whether some channel takes messages of one type alone.
     pub fn restricts_types(&self) -> bool {
         let is_of_one = |kind: &MessageType| *kind != MessageType::Any;
@@ -302,6 +309,12 @@ mod tests {
         };
         let source = |name| rules.key_source_for(&ChannelName::parse(name).unwrap()).map(JsonPointer::as_str);
         assert_eq!([source("a.b"), source("a.none"), source("b")], [Some("/symbol"), None, Some("/id")]);
+        let mut short = ChannelRules::default();
+        short.rules.push(ChannelRule { ttl: Some(Duration::from_secs(5)), ..rule("a.*", None) });
+        for name in ["a.b", "b"] {
+            let name = ChannelName::parse(name).unwrap();
+            assert_eq!(short.ttl_for(&name), short.settings_for(&name).ttl);
+        }
         let nowhere = ChannelRules::default();
         assert_eq!(nowhere.key_source_for(&ChannelName::parse("a").unwrap()), None);
     }

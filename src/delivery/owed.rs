@@ -59,8 +59,8 @@ pub struct Manner<'a> {
 
 /// Writes what a connection is told beside its messages, as its dialect has it.
 pub trait Herald {
-    /// Appends that the next messages of `channel` leave out `passed`; nothing if that is nothing to tell.
-    fn announce(&self, channel: ChannelIndex, passed: Passed, out: &mut Vec<u8>);
+    /// Appends that the messages of `channel` from `from` on leave out `passed`; nothing if that is nothing to tell.
+    fn announce(&self, channel: ChannelIndex, from: Offset, passed: Passed, out: &mut Vec<u8>);
 
     /// Appends what ends a write after which the subscriptions' cursors are those of `cursors`.
     fn conclude(&self, cursors: &mut dyn Iterator<Item = (ChannelIndex, Cursor)>, out: &mut Vec<u8>);

@@ -35,7 +35,7 @@ pub(super) enum Piece {
 impl Piece {
     /// Whether it carries messages.
     pub(super) const fn is_entries(&self) -> bool {
-        matches!(self, Self::Entries { .. } | Self::Read { .. })
+        matches!(self, Self::Entries { bytes: 1.., .. } | Self::Read { bytes: 1.., .. })
     }
 
     /// Where it takes the cursor of a subscription, if it moves that.

@@ -18,6 +18,8 @@ pub(super) struct Fields<'a> {
     pub host: Option<&'a [u8]>,
     /// `Origin`.
     pub origin: Option<&'a [u8]>,
+    /// `Last-Event-ID`.
+    pub last_event_id: Option<&'a [u8]>,
     /// `Sec-WebSocket-Key`.
     pub key: Option<&'a [u8]>,
     /// `Sec-WebSocket-Version`.
@@ -92,6 +94,7 @@ impl<'a> Fields<'a> {
             6 if is("origin") => Some(&mut self.origin),
             12 if is("content-type") => Some(&mut self.content_type),
             13 if is("authorization") => Some(&mut self.authorization),
+            13 if is("last-event-id") => Some(&mut self.last_event_id),
             14 if is("content-length") => Some(&mut self.content_length),
             17 if is("transfer-encoding") => Some(&mut self.transfer_encoding),
             17 if is("sec-websocket-key") => Some(&mut self.key),

@@ -3,7 +3,7 @@
 //! Pure: no sockets, clocks, threads or randomness. The shard feeds a connection's first bytes to [`HeadScanner`],
 //! hands the complete head to [`Edge::decide`] and does what the [`Decision`] says; whatever is refused has a status
 //! and a token of `model/close.rs`. Order of reading: `scanner.rs`, `request.rs`, `router.rs`, `upgrade.rs`,
-//! `extensions.rs`, `subprotocols.rs`, `response.rs`; `page.rs` is the demo page. `proxy_header.rs` and `forwarded.rs` say who a proxy speaks for.
+//! `extensions.rs`, `subprotocols.rs`, `event_stream.rs`, `response.rs`; `parameters.rs` reads queries, `page.rs` is the demo page. `proxy_header.rs` and `forwarded.rs` say who a proxy speaks for.
 
 #![cfg_attr(
     not(test),
@@ -17,10 +17,12 @@
     )
 )]
 
+mod event_stream;
 mod extensions;
 mod field;
 mod forwarded;
 mod page;
+mod parameters;
 mod proxy_header;
 mod request;
 mod response;
@@ -39,8 +41,13 @@ pub use scanner::{HeadScanner, Scan};
 use std::net::SocketAddr;
 
 use crate::config::{ChannelRules, Config, ForwardedHeader};
-use crate::model::{AllowedOrigin, ChannelName, Network, RejectReason, ServedHost, Subprotocol, WebOrigin};
+use crate::model::{
+    AllowedOrigin, ChannelName, Dialect, Network, RejectReason, ServedHost, Subprotocol, SubscribeRequest,
+    WebOrigin,
+};
+use event_stream::Reader;
 use page::Page;
+use parameters::begin_after;
 use request::{Method, Request};
 use response::{Manner, ends_connection, refusal};
 use router::{Route, route};
@@ -58,13 +65,15 @@ pub enum Decision {
         /// Set when it is a refusal, to be counted.
         reject: Option<RejectReason>,
     },
-    /// A WebSocket joins channels.
+    /// A WebSocket, or the reader of an event stream, joins channels.
     Join {
-        /// The complete 101 response.
+        /// The complete 101 response, or the complete head of the 200 that the stream is the chunked body of.
         response: Vec<u8>,
-        /// 1 to 128 channels, no duplicates, in the order named.
-        channels: Vec<ChannelName>,
-        /// What the response agrees to.
+        /// What it asks for: at most 128 channels, no duplicates, in the order named. Only [`Dialect::V1`] may name none.
+        requests: Vec<SubscribeRequest>,
+        /// What is spoken once it has joined.
+        dialect: Dialect,
+        /// What the response agrees to; [`Compression::Declined`] for event streams.
         compression: Compression,
     },
 }
@@ -85,9 +94,11 @@ pub struct Edge {
 
 /// A request that is not refused.
 enum Answer {
-    Page(Option<ChannelName>),
+    Page(ChannelName),
     Asset(page::Asset),
-    Join(Accepted, Vec<ChannelName>),
+    /// The head of an event stream, which ends with it.
+    StreamHead(Vec<u8>),
+    Join(Accepted, Vec<SubscribeRequest>, Dialect),
 }
 
 impl Edge {
@@ -120,10 +131,17 @@ impl Edge {
         };
         let mut manner = Manner { closes: wants_close || is_last, without_body };
         let (bytes, reject) = match answer {
-            Ok(Answer::Join(Accepted { response, compression }, channels)) => {
-                return Decision::Join { response, channels, compression };
+            Ok(Answer::Join(Accepted { response, compression }, requests, dialect)) => {
+                return Decision::Join { response, requests, dialect, compression };
             }
-            Ok(Answer::Page(channel)) => (self.page.respond(channel.as_ref(), manner), None),
+            Ok(Answer::StreamHead(head)) => {
+                manner.closes = true;
+                (head, None)
+            }
+            Ok(Answer::Page(channel)) => {
+                let named = Some(&channel).filter(|channel| **channel != self.default_channel);
+                (self.page.respond(named, manner), None)
+            }
             Ok(Answer::Asset(asset)) => (asset.respond(manner), None),
             Err(reason) => {
                 manner.closes |= ends_connection(reason);
@@ -155,7 +173,7 @@ impl Edge {
         if request.has_expectation {
             return Err(RejectReason::Expectation);
         }
-        let route = route(request.target)?;
+        let route = route(request.target, &self.default_channel)?;
         if request.method == Method::Other {
             return Err(RejectReason::Method);
         }
@@ -164,19 +182,15 @@ impl Edge {
         }
         match route {
             Route::Asset(asset) => Ok(Answer::Asset(asset)),
-            Route::Home(channel) if !request.offer.is_hinted() => Ok(Answer::Page(channel)),
-            // RFC 6455 §4.2.1: the method of an opening handshake is GET.
-            _ if request.method != Method::Get => Err(RejectReason::NotWebSocket),
-            Route::Home(channel) => {
-                let channel = channel.unwrap_or_else(|| self.default_channel.clone());
-                self.accept(request, vec![channel])
-            }
-            Route::Channels(channels) => self.accept(request, channels),
+            Route::Home(channel, _) if !request.offer.is_hinted() => Ok(Answer::Page(channel)),
+            Route::Home(_, requests) | Route::Channels(requests) => self.accept(request, requests),
+            Route::EventStream(requests, dialect) => self.stream(request, requests, dialect),
         }
     }
 
-    /// Whether a page from `origin` may ask for a WebSocket (GUARANTEES A14): one that `--allow-origin` names or, if it
-    /// names none, one of the host that is asked. Whoever states no origin is no browser.
+    /// Whether a page may connect that states `origin` (GUARANTEES A14): one that `--allow-origin` names or, if it names
+    /// none, one of the host that is asked. Whoever states no origin is no browser or, where a stream is asked for, a page
+    /// of the host itself or one that its browser lets read nothing.
     fn welcomes(&self, request: &Request<'_>) -> bool {
         let Some(origin) = request.origin else { return true };
         WebOrigin::parse(origin).is_some_and(|origin| match self.allow_origin.as_slice() {
@@ -185,14 +199,51 @@ impl Edge {
         })
     }
 
-    fn accept(&self, request: &Request<'_>, channels: Vec<ChannelName>) -> Result<Answer, RejectReason> {
+    /// A WebSocket.
+    fn accept(&self, request: &Request<'_>, requests: Vec<SubscribeRequest>) -> Result<Answer, RejectReason> {
+        let dialect = request.offer.dialect(&self.subprotocols);
+        // Whoever speaks it subscribes later.
+        if requests.is_empty() && dialect != Dialect::V1 {
+            return Err(RejectReason::BadChannel);
+        }
+        // RFC 6455 §4.2.1: the method of an opening handshake is GET.
+        if request.method != Method::Get {
+            return Err(RejectReason::NotWebSocket);
+        }
         if request.offer.is_complete() && !self.welcomes(request) {
             return Err(RejectReason::Origin);
         }
         let compresses = || {
             let compresses = |rules: &ChannelRules, name| rules.settings_for(name).compression;
-            self.compressing.as_ref().is_some_and(|rules| channels.iter().any(|name| compresses(rules, name)))
+            let names = || requests.iter().map(|request| &request.channel);
+            self.compressing.as_ref().is_some_and(|rules| names().any(|name| compresses(rules, name)))
         };
-        Ok(Answer::Join(request.offer.accept(&self.subprotocols, compresses)?, channels))
+        Ok(Answer::Join(request.offer.accept(&self.subprotocols, compresses)?, requests, dialect))
+    }
+
+    /// An event stream.
+    fn stream(
+        &self,
+        request: &Request<'_>,
+        mut requests: Vec<SubscribeRequest>,
+        dialect: Dialect,
+    ) -> Result<Answer, RejectReason> {
+        // Who wants a WebSocket could not read it.
+        if request.offer.is_hinted() {
+            return Err(RejectReason::NoRoute);
+        }
+        if !self.welcomes(request) {
+            return Err(RejectReason::Origin);
+        }
+        let response = event_stream::head(Reader::of(request, &self.allow_origin));
+        if request.method == Method::Head {
+            return Ok(Answer::StreamHead(response));
+        }
+        if let Some(last) = request.last_event_id.and_then(|id| std::str::from_utf8(id).ok()) {
+            // What an EventSource sends it cannot correct: one that is malformed says nothing.
+            let _ = begin_after(&mut requests, last);
+        }
+        let accepted = Accepted { response, compression: Compression::Declined };
+        Ok(Answer::Join(accepted, requests, dialect))
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct Request<'a> {
     pub host: Authority<'a>,
     /// The page that makes it, as its browser says; none if nobody does.
     pub origin: Option<&'a [u8]>,
+    /// The last event that the client of a stream has got, as it says.
+    pub last_event_id: Option<&'a [u8]>,
     /// What the head says about a WebSocket.
     pub offer: Offer<'a>,
     /// Whether a body follows; it is never read, so that the connection ends with the answer.
@@ -85,6 +87,7 @@ impl<'a> Request<'a> {
             target,
             host,
             origin: fields.origin,
+            last_event_id: fields.last_event_id,
             offer,
             has_body: fields.has_body(offer.is_complete())?,
             has_expectation: fields.has_expectation,

@@ -28,7 +28,7 @@ impl Response {
     /// Adds a header line.
     ///
     /// # Panics
-    /// When `value` holds anything but visible ASCII and spaces. No value comes from the network as it is.
+    /// When `value` holds anything but visible ASCII and spaces. No value comes from the network unchecked.
     pub(super) fn header(mut self, name: &'static str, value: &str) -> Self {
         assert!(value.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{name} with control bytes");
         for part in [name, ": ", value, "\r\n"] {

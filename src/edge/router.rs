@@ -3,112 +3,80 @@
 //! | Target | Route |
 //! |---|---|
 //! | `/`, `/?channel=NAME` | the demo page, or a WebSocket on the default (or that) channel |
-//! | `/ws/NAME`, `/ws?channels=NAME,NAME` | a WebSocket on the named channels |
+//! | `/ws/NAME`, `/ws?channels=NAME,NAME`, `/ws` | a WebSocket on the named channels |
+//! | `/sse/NAME`, `/sse?channels=NAME,NAME` | an event stream of the named channels |
 //! | `/page.js`, `/page.css`, `/favicon.svg` | what the page is made of |
 //!
 //! Names are decoded once, everything else is compared as it came; nothing here is a path of a file (GUARANTEES A17).
-
-use std::borrow::Cow;
-use std::collections::BTreeSet;
+//! What a query says is `parameters.rs`' business.
 
 use super::page::Asset;
-use crate::config::limits::CHANNELS_PER_CONNECTION_MAX;
-use crate::model::{ChannelName, RejectReason};
+use super::parameters::{Parameters, channel_name, percent_decoded};
+use crate::model::{ChannelName, Dialect, RejectReason, SubscribeRequest};
 
 /// A place that exists.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Route {
-    /// The page or its WebSocket; `None` is the default channel.
-    Home(Option<ChannelName>),
+    /// The page of a channel, or its WebSocket.
+    Home(ChannelName, Vec<SubscribeRequest>),
     /// A part of the page.
     Asset(Asset),
-    /// A WebSocket on these channels: 1 to 128, no duplicates, in the order named.
-    Channels(Vec<ChannelName>),
+    /// A WebSocket on these channels: at most 128, no duplicates, in the order named; none if none is named.
+    Channels(Vec<SubscribeRequest>),
+    /// An event stream of these channels: 1 to 128, no duplicates, in the order named.
+    EventStream(Vec<SubscribeRequest>, Dialect),
 }
 
-/// Where `target` (path and query) leads. Allocates the channel names only.
+/// Where `target` (path and query) leads; `default_channel` is the one of `/`. Allocates the channel names and requests only.
 ///
 /// # Errors
-/// `NoRoute`, `BadChannel` or `ChannelLimit`, to be answered.
-pub(super) fn route(target: &str) -> Result<Route, RejectReason> {
+/// `NoRoute`, `BadChannel`, `ChannelLimit`, `BadPosition` or `BadParameter`, to be answered.
+pub(super) fn route(target: &str, default_channel: &ChannelName) -> Result<Route, RejectReason> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     match path {
         // An absolute target may come without a path.
-        "/" | "" => home(query),
-        "/ws" => channels_of(query),
-        _ => match path.strip_prefix("/ws/") {
-            Some(name) => Ok(Route::Channels(vec![channel_segment(name)?])),
-            None => Asset::at(path).map(Route::Asset).ok_or(RejectReason::NoRoute),
+        "/" | "" => home(query, default_channel),
+        "/ws" => Ok(Route::Channels(listed(query)?)),
+        "/sse" => match listed(query)? {
+            none if none.is_empty() => Err(RejectReason::BadChannel),
+            requests => Ok(Route::EventStream(requests, Dialect::EnvelopedEvents)),
         },
-    }
-}
-
-fn home(query: &str) -> Result<Route, RejectReason> {
-    let Some(raw) = parameters(query, "channel").next() else { return Ok(Route::Home(None)) };
-    Ok(Route::Home(Some(channel_name(&percent_decoded(raw)?)?)))
-}
-
-fn channels_of(query: &str) -> Result<Route, RejectReason> {
-    let mut seen = BTreeSet::new();
-    let mut channels = Vec::new();
-    for raw in parameters(query, "channels") {
-        for name in percent_decoded(raw)?.split(',') {
-            let channel = channel_name(name)?;
-            if seen.contains(&channel) {
-                continue;
+        _ => {
+            if let Some(segment) = path.strip_prefix("/ws/") {
+                Ok(Route::Channels(named(segment, query)?))
+            } else if let Some(segment) = path.strip_prefix("/sse/") {
+                Ok(Route::EventStream(named(segment, query)?, Dialect::Events))
+            } else {
+                Asset::at(path).map(Route::Asset).ok_or(RejectReason::NoRoute)
             }
-            if channels.len() == CHANNELS_PER_CONNECTION_MAX {
-                return Err(RejectReason::ChannelLimit);
-            }
-            seen.insert(channel.clone());
-            channels.push(channel);
         }
     }
-    if channels.is_empty() { Err(RejectReason::BadChannel) } else { Ok(Route::Channels(channels)) }
 }
 
-/// The values of every parameter called `name`, still encoded.
-fn parameters<'a>(query: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
-    query.split('&').filter_map(move |pair| pair.strip_prefix(name).and_then(|rest| rest.strip_prefix('=')))
+fn home(query: &str, default_channel: &ChannelName) -> Result<Route, RejectReason> {
+    let parameters = Parameters::find(query)?;
+    let channel = parameters.channel()?.unwrap_or_else(|| default_channel.clone());
+    let requests = parameters.requests_for(vec![channel.clone()])?;
+    Ok(Route::Home(channel, requests))
+}
+
+/// The channels that `query` lists.
+fn listed(query: &str) -> Result<Vec<SubscribeRequest>, RejectReason> {
+    let parameters = Parameters::find(query)?;
+    parameters.requests_for(parameters.channels()?)
+}
+
+/// The one channel that the last segment of a path names.
+fn named(segment: &str, query: &str) -> Result<Vec<SubscribeRequest>, RejectReason> {
+    let channel = channel_segment(segment)?;
+    Parameters::find(query)?.requests_for(vec![channel])
 }
 
 /// The last segment of `/ws/NAME`. What looks like a path is no channel but a place that does not exist.
 fn channel_segment(segment: &str) -> Result<ChannelName, RejectReason> {
-    let name = percent_decoded(segment)?;
+    let name = percent_decoded(segment).ok_or(RejectReason::BadChannel)?;
     if matches!(&*name, "." | "..") || name.contains(['/', '\\', '\0']) {
         return Err(RejectReason::NoRoute);
     }
     channel_name(&name)
-}
-
-fn channel_name(name: &str) -> Result<ChannelName, RejectReason> {
-    ChannelName::parse(name).map_err(|_| RejectReason::BadChannel)
-}
-
-/// One pass of percent-decoding; names are ASCII, so that anything else than an encoded ASCII byte is refused.
-fn percent_decoded(text: &str) -> Result<Cow<'_, str>, RejectReason> {
-    if !text.contains('%') {
-        return Ok(Cow::Borrowed(text));
-    }
-    let mut decoded = String::with_capacity(text.len());
-    let mut characters = text.chars();
-    while let Some(character) = characters.next() {
-        if character != '%' {
-            decoded.push(character);
-            continue;
-        }
-        let byte = hex_digit(characters.next())? * 16 + hex_digit(characters.next())?;
-        if !byte.is_ascii() {
-            return Err(RejectReason::BadChannel);
-        }
-        decoded.push(char::from(byte));
-    }
-    Ok(Cow::Owned(decoded))
-}
-
-fn hex_digit(character: Option<char>) -> Result<u8, RejectReason> {
-    character
-        .and_then(|character| character.to_digit(16))
-        .and_then(|digit| u8::try_from(digit).ok())
-        .ok_or(RejectReason::BadChannel)
 }

@@ -7,6 +7,9 @@ use crate::config::limits::SUBPROTOCOLS_OFFERED_MAX;
 use crate::model::subprotocol::is_token_byte;
 use crate::model::{RejectReason, Subprotocol};
 
+/// The one that is always agreed to: `Dialect::V1`.
+pub(super) const V1: &str = "tidegate.v1";
+
 /// What a client offers, in its order, which is the order of its preference. Borrows from the head.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(super) struct Subprotocols<'a> {
@@ -49,10 +52,11 @@ impl<'a> Subprotocols<'a> {
         Ok(())
     }
 
-    /// The first that is among `ours`, as it stands there.
-    pub(super) fn first_among<'o>(&self, ours: &'o [Subprotocol]) -> Option<&'o Subprotocol> {
+    /// The first that is [`V1`] or among `ours`, as it stands there.
+    pub(super) fn first_known<'o>(&self, ours: &'o [Subprotocol]) -> Option<&'o str> {
+        let known = || std::iter::once(V1).chain(ours.iter().map(Subprotocol::as_str));
         let offered = self.names.iter().take(self.count);
-        offered.into_iter().find_map(|name| ours.iter().find(|own| own.as_str().as_bytes() == *name))
+        offered.into_iter().find_map(|name| known().find(|known| known.as_bytes() == *name))
     }
 }
 
@@ -97,7 +101,7 @@ mod tests {
         }
         let padded = [&b" ".repeat(8000)[..], b"chat", &b"\t".repeat(180)].concat();
         let chat = [Subprotocol::parse("chat").unwrap()];
-        assert_eq!(read(&[&padded]).unwrap().first_among(&chat), Some(&chat[0]));
+        assert_eq!(read(&[&padded]).unwrap().first_known(&chat), Some("chat"));
     }
 
     #[test]
@@ -111,11 +115,15 @@ mod tests {
             ("chat", None),
             ("v", None),
             ("v11", None),
+            ("tidegate.v1, v1", Some(V1)),
+            ("v1, tidegate.v1", Some("v1")),
+            ("Tidegate.v1, tidegate.v10", None),
         ] {
             let read = read(&[line.as_bytes()]).unwrap();
-            assert_eq!(read.first_among(&ours).map(Subprotocol::as_str), chosen, "{line}");
+            assert_eq!(read.first_known(&ours), chosen, "{line}");
         }
-        assert_eq!(read(&[b"v1"]).unwrap().first_among(&[]), None);
-        assert_eq!(read(&[]).unwrap().first_among(&ours), None);
+        assert_eq!(read(&[b"v1"]).unwrap().first_known(&[]), None);
+        assert_eq!(read(&[b"v1, tidegate.v1"]).unwrap().first_known(&[]), Some(V1));
+        assert_eq!(read(&[]).unwrap().first_known(&ours), None);
     }
 }

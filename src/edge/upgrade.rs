@@ -1,13 +1,13 @@
 //! The opening handshake of a WebSocket (RFC 6455 §4.2): what is offered, whether it is one, and the 101.
 //!
-//! Subprotocols that the configuration does not name are declined by silence, as RFC 6455 §4.2.2 has it
+//! Subprotocols but for `tidegate.v1` that the configuration does not name are declined by silence, as RFC 6455 §4.2.2 has it
 //! (`subprotocols.rs`), and so are extensions but for permessage-deflate where a channel has compression on
 //! (`extensions.rs`).
 
 use super::extensions::{self, Compression, Offered};
 use super::response::Response;
-use super::subprotocols::Subprotocols;
-use crate::model::{RejectReason, Subprotocol};
+use super::subprotocols::{self, Subprotocols};
+use crate::model::{Dialect, RejectReason, Subprotocol};
 
 /// What a request head says about a WebSocket.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -47,8 +47,16 @@ impl Offer<'_> {
         self.names_websocket || self.key.is_some() || self.version.is_some()
     }
 
+    /// What is spoken after the upgrade, `ours` being the subprotocols that the configuration names.
+    pub(super) fn dialect(&self, ours: &[Subprotocol]) -> Dialect {
+        match self.subprotocols.first_known(ours) {
+            Some(subprotocols::V1) => Dialect::V1,
+            _ => Dialect::Plain,
+        }
+    }
+
     /// The complete 101 response, which accepts an offer of compression if one of the channels `compresses`, and of the
-    /// subprotocols offered the first that is among `subprotocols`. Allocates it and the accept key.
+    /// subprotocols offered the first that is `tidegate.v1` or among `subprotocols`. Allocates it and the accept key.
     ///
     /// # Errors
     /// `NotWebSocket`, `WebSocketVersion` or `WebSocketKey`, to be answered.
@@ -74,8 +82,8 @@ impl Offer<'_> {
             .header("Connection", "Upgrade")
             .header("Upgrade", "websocket")
             .header("Sec-WebSocket-Accept", &tungstenite::handshake::derive_accept_key(key));
-        if let Some(subprotocol) = self.subprotocols.first_among(subprotocols) {
-            response = response.header("Sec-WebSocket-Protocol", subprotocol.as_str());
+        if let Some(subprotocol) = self.subprotocols.first_known(subprotocols) {
+            response = response.header("Sec-WebSocket-Protocol", subprotocol);
         }
         if let Some(offered) = offered {
             response = response.header("Sec-WebSocket-Extensions", &offered.answer());

@@ -17,4 +17,4 @@
 
 pub mod publisher;
 
-pub use publisher::{PendingReceipt, PublishError, Publisher};
+pub use publisher::{PendingReceipt, PublishError, Publisher, Terms};

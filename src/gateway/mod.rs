@@ -118,6 +118,7 @@ impl Gateway {
         wait_for_first_answers(&shards, &mut shard_ends).await?;
 
         let publisher = Publisher::new(bus.clone(), clock, memory.clone());
+        let publisher = publisher.with_channels(&config.channels);
         let admin = Arc::new(Admin::new(AdminSetup {
             publisher: publisher.clone(),
             shards,

@@ -175,6 +175,11 @@ impl Journal {
         self.keyed.as_ref().map_or(0, |keyed| keyed.keys.len())
     }
 
+    /// Of those, keys that are not deleted: messages of a snapshot.
+    pub fn states(&self) -> usize {
+        self.keyed.as_ref().map_or(0, |keyed| keyed.keys.alive())
+    }
+
     /// Wire bytes of the entries of the window.
     pub fn bytes(&self) -> u64 {
         self.frames.bytes_from(self.base)

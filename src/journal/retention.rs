@@ -14,8 +14,9 @@ impl Journal {
     /// The newest entry takes the place of an older one of its key, and may push out a key too many.
     pub(super) fn supersede(&mut self, offset: Offset) {
         let Some(keyed) = &mut self.keyed else { return };
-        let Some(key) = self.entries.back().and_then(|entry| entry.key.as_ref()) else { return };
-        let renewed = keyed.keys.renew(key, offset);
+        let Some(newest) = self.entries.back() else { return };
+        let Some(key) = &newest.key else { return };
+        let renewed = keyed.keys.renew(key, offset, newest.is_deletion());
         if let Some(index) = renewed.superseded.and_then(|superseded| self.find(superseded)) {
             self.mark(index, SUPERSEDED);
         }

@@ -106,6 +106,10 @@ counters! {
     conflations,
     /// Messages that a subscriber was not sent because they had expired.
     expired,
+    /// Commands of `tidegate.v1`.
+    commands,
+    /// Of those, commands that were answered with an error.
+    commands_refused,
     /// Messages written in another encoding than WebSocket frames, each once a shard.
     encoded,
     /// Subscriptions that began with messages after a position that the client gave.
@@ -152,6 +156,8 @@ counters! {
     descriptors_exhausted_seconds,
     /// Times the loop did not turn for so long that deadlines were put off.
     freezes,
+    /// Messages of clients that were to have their key in the payload, and had none there.
+    keys_missing,
 }
 
 impl ShardCounters {

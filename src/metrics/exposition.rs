@@ -53,6 +53,8 @@ pub struct AdminFigures {
     pub requests: Vec<(&'static str, u64)>,
     /// Refused ones by reason and status, from a closed list.
     pub refused: Vec<(&'static str, u16, u64)>,
+    /// Published messages that were to have their key in the payload, and had none there.
+    pub keys_missing: u64,
 }
 
 /// Figures of the whole process; zero where the kernel does not say.
@@ -112,6 +114,8 @@ const COUNTERS: &[(&str, Option<Unit>, &str, Read)] = &[
         &c.conflations
     }),
     ("expired", None, "Messages left out because they had expired", |c| &c.expired),
+    ("commands", None, "Commands of clients of tidegate.v1", |c| &c.commands),
+    ("commands_refused", None, "Of those, answered with an error", |c| &c.commands_refused),
     ("encoded", None, "Messages written as envelopes or events, each once a shard", |c| &c.encoded),
     ("recovered", None, "Subscriptions that began after the position that the client gave", |c| &c.recovered),
     ("replayed", None, "Messages that those asked for", |c| &c.replayed),
@@ -343,7 +347,10 @@ impl Snapshot {
             let status = status.to_string();
             count(&mut metric.encode_family(&[("reason", *reason), ("status", &status)])?, *total)?;
         }
-        Ok(())
+        let help = "Messages that were to have their key in the payload, and had none there";
+        let missing = self.admin.keys_missing.saturating_add(self.sum(|shard| shard.keys_missing.get()));
+        let mut metric = encoder.encode_descriptor("keys_missing", help, None, MetricType::Counter)?;
+        count(&mut metric, missing)
     }
 
     fn sum(&self, read: impl Fn(&ShardCounters) -> u64) -> u64 {
@@ -404,7 +411,11 @@ mod tests {
             shards: (0..shards).map(|_| Arc::default()).collect(),
             histograms: Histograms::default(),
             bus_depths: vec![0; shards],
-            admin: AdminFigures { requests: vec![("livez", 3)], refused: vec![("overloaded", 503, 2)] },
+            admin: AdminFigures {
+                requests: vec![("livez", 3)],
+                refused: vec![("overloaded", 503, 2)],
+                keys_missing: 6,
+            },
             process: ProcessFigures { resident_bytes: 4096, open_descriptors: 12, descriptors_max: 20_000 },
             memory: MemoryBudget::new(1000),
             log_dropped: 5,

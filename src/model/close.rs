@@ -70,7 +70,11 @@ vocabulary! {
         Host = 400, "host";
         /// The subprotocols are malformed, or more than are looked at.
         Subprotocol = 400, "subprotocol";
-        /// A web page from elsewhere asks for a WebSocket.
+        /// Where to begin is not a position for each channel.
+        BadPosition = 400, "bad_position";
+        /// A query parameter that is malformed, or stands twice.
+        BadParameter = 400, "bad_parameter";
+        /// A web page from elsewhere asks for a WebSocket or an event stream.
         Origin = 403, "origin";
         /// No such route.
         NoRoute = 404, "no_route";
@@ -192,7 +196,7 @@ impl RejectReason {
                 "send header lines of the form `Name: value`, without folding or control bytes"
             }
             Self::DuplicateHeader => {
-                "send Host, Content-Length, Transfer-Encoding, Content-Type, Origin, Authorization and the Sec-WebSocket-Key and -Version headers once"
+                "send Host, Content-Length, Transfer-Encoding, Content-Type, Origin, Authorization, Last-Event-ID and the Sec-WebSocket-Key and -Version headers once"
             }
             Self::Framing => {
                 "send no body, as no route here takes one; where there is one, send either one Content-Length or `Transfer-Encoding: chunked`"
@@ -209,10 +213,18 @@ impl RejectReason {
             Self::Subprotocol => {
                 "offer 1 to 16 subprotocols in Sec-WebSocket-Protocol, each a token, split by commas"
             }
+            Self::BadPosition => {
+                "give in since one position for each channel, in their order, split by commas; leave it empty for a channel to begin with its next message"
+            }
+            Self::BadParameter => {
+                "give channel, since, snapshot and max_rate once each: snapshot as 1, 0, true or false, max_rate as 1/s to 1000/s"
+            }
             Self::Origin => {
                 "connect from a page of this gateway's own host; the operator can let other pages in with --allow-origin"
             }
-            Self::NoRoute => "connect to /, /ws/CHANNEL or /ws?channels=A,B",
+            Self::NoRoute => {
+                "connect to /, /ws/CHANNEL or /ws?channels=A,B, or read events from /sse/CHANNEL or /sse?channels=A,B"
+            }
             Self::Method => "use GET",
             Self::HeadTimeout => "send the whole request head at once",
             Self::TargetTooLong => "send a request target of at most 8 KiB",

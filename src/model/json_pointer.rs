@@ -7,6 +7,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::value::RawValue;
 
 use super::key::MessageKey;
+use super::publication::PayloadKind;
 
 /// Longest pointer in bytes.
 pub const JSON_POINTER_BYTES_MAX: usize = 256;
@@ -57,6 +58,14 @@ impl JsonPointer {
     /// The pointer as it was written.
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// As [`Self::key_in`]; a binary payload has none.
+    pub fn key_of(&self, kind: PayloadKind, payload: &[u8]) -> Option<MessageKey> {
+        match kind {
+            PayloadKind::Text => self.key_in(payload),
+            PayloadKind::Binary => None,
+        }
     }
 
     /// The key of a message with this `payload`: the string, or the digits of the number as they are written, that stands
@@ -264,6 +273,9 @@ mod tests {
             assert_eq!(key("/a/b", payload).as_deref(), Some(found), "{payload}");
         }
         assert_eq!(key("", "\"BTC\"").as_deref(), Some("BTC"));
+        let whole = JsonPointer::parse("").unwrap();
+        assert!(whole.key_of(PayloadKind::Text, b"1").is_some());
+        assert_eq!(whole.key_of(PayloadKind::Binary, b"1"), None);
     }
 
     #[test]

@@ -45,8 +45,10 @@ pub struct Publication {
     pub deflated: Option<Arc<Deflated>>,
     /// What it is the newest state of, if anything. With a key and an empty payload it deletes that.
     pub key: Option<MessageKey>,
-    /// From then on it is neither delivered nor replayed; [`Time::NEVER`] unless its publisher says so.
+    /// From then on it is neither delivered nor replayed; [`Time::NEVER`] unless its publisher or its channel says so.
     pub expires_at: Time,
+    /// Its sender, which `origin` names, wants to be told its number, under this id.
+    pub acknowledge: Option<u64>,
 }
 
 impl Publication {
@@ -68,6 +70,7 @@ impl Publication {
             deflated: None,
             key: None,
             expires_at: Time::NEVER,
+            acknowledge: None,
         }
     }
 

@@ -1,28 +1,26 @@
 //! Where a subscription begins: at the head, after a position that the client has, or with a snapshot.
 
 use super::reactor::Reactor;
+use super::tell::append_frame;
 use super::turn::Shard;
 use crate::journal::{Cursor, Pace};
+use crate::model::encoding as event;
 use crate::model::{ChannelIndex, Dialect, Offset, Position, SubscribeRequest};
+use crate::session::{Recovery, Subscribed, Window, replies};
+
+/// How long an event stream waits before it comes back after it was cut, in milliseconds: at least, and drawn on top.
+const RETRY_MS: (u64, u64) = (1000, 4000);
 
 /// What a client asked for and what became of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Begun {
+    channel: ChannelIndex,
     /// The next message comes after this one.
-    pub position: Position,
-    /// Set when it asked for what came after a position: how many messages that is, or that not all of them are kept.
-    pub recovered: Option<Recovered>,
-    /// The newest message of each key comes first.
-    pub has_snapshot: bool,
-}
-
-/// Whether a client is given all that it missed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Recovered {
-    /// All of it: so many messages.
-    Replayed(u64),
-    /// It cannot be: some are not kept, or they are of another numbering.
-    Gap,
+    position: Position,
+    /// What became of `since`, if it was given.
+    recovery: Option<Recovery>,
+    /// Messages of the snapshot that comes first, if there is one.
+    snapshot: Option<u64>,
 }
 
 impl<R: Reactor> Shard<R> {
@@ -35,9 +33,41 @@ impl<R: Reactor> Shard<R> {
             }
         }
         let Some(connection) = self.slots.get(slot) else { return };
-        if connection.dialect() == Dialect::Plain {
-            add_headers(&begun, response);
+        match connection.dialect() {
+            Dialect::Plain => add_headers(&begun, response),
+            Dialect::V1 => {
+                for begun in &begun {
+                    append_frame(response, |out| self.append_subscribed(None, begun, out));
+                }
+            }
+            Dialect::Events | Dialect::EnvelopedEvents => {
+                event::append_retry(self.draw_retry_ms(), response);
+                let positions: Vec<_> = begun.iter().map(|begun| Some(begun.position)).collect();
+                event::append_id(&positions, response);
+                for begun in &begun {
+                    let mut json = Vec::new();
+                    self.append_subscribed(None, begun, &mut json);
+                    event::append_notice_event("subscribed", &json, response);
+                }
+            }
         }
+    }
+
+    /// When an event stream is to come back, in milliseconds: another for each.
+    pub(super) fn draw_retry_ms(&mut self) -> u64 {
+        RETRY_MS.0 + self.reactor.random() % RETRY_MS.1
+    }
+
+    /// Appends the reply to `subscribe` command `id`, or to a channel that was named at connect.
+    pub(super) fn append_subscribed(&self, id: Option<u64>, begun: &Begun, out: &mut Vec<u8>) {
+        let Begun { channel, position, recovery, snapshot } = *begun;
+        let Some(feed) = self.feeds.get(channel) else { return };
+        let window = Window {
+            messages: feed.settings.history_messages,
+            age_ms: u64::try_from(feed.settings.history_age.as_millis()).unwrap_or(u64::MAX),
+        };
+        let channel = self.hub.name(channel);
+        replies::append_subscribed(&Subscribed { id, channel, position, recovery, snapshot, window }, out);
     }
 
     /// Begins the subscription of `slot` to `channel`, which is live.
@@ -58,17 +88,18 @@ impl<R: Reactor> Shard<R> {
             None if has_snapshot => (feed.journal.oldest(), Pace::Snapshot),
             None => (next, Pace::Every),
         };
-        let recovered = request.since.map(|_| match after {
-            Some(after) => Recovered::Replayed(next.0 - after.0),
-            None => Recovered::Gap,
+        let recovery = request.since.map(|_| match after {
+            Some(after) => Recovery::Replayed(next.0 - after.0),
+            None => Recovery::Impossible,
         });
+        let snapshot = has_snapshot.then(|| feed.journal.states() as u64);
         feed.note_need(if has_snapshot { next } else { offset });
-        match recovered {
-            Some(Recovered::Replayed(messages)) => {
+        match recovery {
+            Some(Recovery::Replayed(messages)) => {
                 self.counters.recovered.add(1);
                 self.counters.replayed.add(messages);
             }
-            Some(Recovered::Gap) => self.counters.unrecovered.add(1),
+            Some(Recovery::Impossible) => self.counters.unrecovered.add(1),
             None => {}
         }
         self.counters.snapshots.add(u64::from(has_snapshot));
@@ -76,18 +107,19 @@ impl<R: Reactor> Shard<R> {
         let ride = connection.owed.subscription_mut(channel)?.cursor.ride();
         connection.owed.begin_at(channel, Cursor::new(offset, ride).at_pace(pace), next);
         let before = after.unwrap_or(next);
-        Some(Begun { position: Position { epoch, offset: Offset(before.0 - 1) }, recovered, has_snapshot })
+        let position = Position { epoch, offset: Offset(before.0 - 1) };
+        Some(Begun { channel, position, recovery, snapshot })
     }
 }
 
 /// Tells a client of plain messages in the head of the answer: where each channel stands, and what of it was recovered.
 fn add_headers(begun: &[Begun], response: &mut Vec<u8>) {
-    if begun.iter().all(|begun| begun.recovered.is_none()) || !response.ends_with(b"\r\n\r\n") {
+    if begun.iter().all(|begun| begun.recovery.is_none()) || !response.ends_with(b"\r\n\r\n") {
         return;
     }
-    let recovered = begun.iter().map(|begun| match begun.recovered {
-        Some(Recovered::Replayed(messages)) => messages.to_string(),
-        Some(Recovered::Gap) => "gap".to_owned(),
+    let recovered = begun.iter().map(|begun| match begun.recovery {
+        Some(Recovery::Replayed(messages)) => messages.to_string(),
+        Some(Recovery::Impossible) => "gap".to_owned(),
         None => "-".to_owned(),
     });
     let recovered: Vec<_> = recovered.collect();

@@ -2,10 +2,12 @@
 
 use super::connection::{Awaits, Closing, LINGER, Mark, Phase};
 use super::reactor::Reactor;
+use super::tell::append_frame;
 use super::turn::Shard;
-use crate::model::{Blame, Cause, CloseReason, End, RejectReason, Traffic};
+use crate::model::encoding::{append_close_event, append_last_chunk};
+use crate::model::{Blame, Cause, CloseReason, Dialect, End, RejectReason, Traffic};
 use crate::net::Transport;
-use crate::session::{Inbound, append_close_frame};
+use crate::session::{Inbound, append_close_frame, replies};
 
 /// The last bytes a connection gets, and what is waited for after them.
 pub(super) enum Farewell {
@@ -21,6 +23,11 @@ pub(super) enum Farewell {
     LastWord(Vec<u8>),
 }
 
+/// The milliseconds that `in=MS` says.
+fn delay_in(detail: Option<&str>) -> Option<u64> {
+    detail?.strip_prefix("in=")?.parse().ok()
+}
+
 impl<R: Reactor> Shard<R> {
     /// Begins the close handshake from our side with `reason`, `detail` after its token.
     pub(super) fn close(&mut self, slot: u32, reason: CloseReason, detail: Option<&str>) {
@@ -32,7 +39,16 @@ impl<R: Reactor> Shard<R> {
                 let inbound = open.take().map(|open| open.inbound);
                 let mut inbound = Box::new(inbound.unwrap_or_else(|| Inbound::new(limits, may_compress)));
                 inbound.on_close_sent();
+                let dialect = connection.dialect();
+                if dialect.is_event_stream() {
+                    return self.end_stream(slot, reason, detail);
+                }
                 let mut frame = Vec::new();
+                if dialect == Dialect::V1
+                    && let Some(in_ms) = delay_in(detail)
+                {
+                    append_frame(&mut frame, |out| replies::append_draining(in_ms, out));
+                }
                 append_close_frame(reason, detail, &mut frame);
                 self.bid_farewell(slot, reason, Blame::Us, Farewell::CloseFrame(frame, inbound));
             }
@@ -43,9 +59,25 @@ impl<R: Reactor> Shard<R> {
 
     /// Tells a peer that broke the protocol so, and listens to it no longer.
     pub(super) fn fail(&mut self, slot: u32, reason: CloseReason) {
+        if self.slots.get(slot).is_some_and(|connection| connection.dialect().is_event_stream()) {
+            return self.end_stream(slot, reason, None);
+        }
         let mut frame = Vec::new();
         append_close_frame(reason, None, &mut frame);
         self.bid_farewell(slot, reason, Blame::Us, Farewell::LastWord(frame));
+    }
+
+    /// Ends an event stream: says why and when to come back, then ends the body.
+    fn end_stream(&mut self, slot: u32, reason: CloseReason, detail: Option<&str>) {
+        let retry_ms = delay_in(detail).unwrap_or_else(|| self.draw_retry_ms());
+        let text = match detail {
+            Some(detail) => format!("{};{detail}", reason.token()),
+            None => reason.token().to_owned(),
+        };
+        let mut events = Vec::new();
+        append_close_event(&text, retry_ms, &mut events);
+        append_last_chunk(&mut events);
+        self.bid_farewell(slot, reason, Blame::Us, Farewell::LastWord(events));
     }
 
     /// Leaves all channels, queues the last bytes, and waits for what `farewell` says.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::connection::Phase;
+use super::connection::{Mark, Phase};
 use super::reactor::Reactor;
 use super::turn::Shard;
 use crate::config::limits::{MESSAGE_TIMEOUT, OWN_FRAMES_BYTES_MAX, TIMERS_PER_TURN};
@@ -123,6 +123,12 @@ impl<R: Reactor> Shard<R> {
         match verdict {
             Verdict::Wait(_) => {}
             Verdict::Dead(reason) => self.close(slot, reason, None),
+            Verdict::Ping { .. } if connection.marks.has(Mark::EventStream) => {
+                // It has no way to answer: its socket tells when it is gone.
+                connection.liveness.on_heard(self.now);
+                self.counters.pings.add(1);
+                self.push_heartbeat(slot);
+            }
             Verdict::Ping { payload, .. } => {
                 self.replies.clear();
                 append_ping(&payload, &mut self.replies);

@@ -202,7 +202,7 @@ impl<R: Reactor> Shard<R> {
                 LagVerdict::Skip { missed, next } => {
                     self.counters.skipped.add(missed);
                     let lost = Passed { lost: missed, ..Passed::default() };
-                    teller.announce(subscription.channel, lost, &mut notices);
+                    teller.announce(subscription.channel, next, lost, &mut notices);
                     tracing::debug!(event = "lag_skip", shard = self.id.0, conn = %name, missed);
                     cursor.moved_to(next).at_pace(Pace::Every)
                 }

@@ -101,7 +101,9 @@ impl<R: Reactor> Shard<R> {
         let ride = connection.owed.subscription_mut(channel).map_or(Ride::Plain, |place| place.cursor.ride());
         self.enter(channel, &name, ride);
         let Some(connection) = self.slots.get_mut(slot) else { return };
-        let Phase::Joining(joining) = &mut connection.phase else { return };
+        let Phase::Joining(joining) = &mut connection.phase else {
+            return self.complete_subscribe(slot, channel);
+        };
         joining.awaiting -= 1;
         if joining.awaiting == 0 {
             let (response, requests) =
@@ -137,6 +139,9 @@ impl<R: Reactor> Shard<R> {
     pub(super) fn leave_all(&mut self, slot: u32) {
         let Some(connection) = self.slots.get_mut(slot) else { return };
         for subscription in connection.owed.take_subscriptions() {
+            if !self.subscribing.is_empty() {
+                self.subscribing.remove(&(slot, subscription.channel));
+            }
             self.leave(subscription);
         }
     }

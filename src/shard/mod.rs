@@ -9,6 +9,7 @@ mod answer;
 mod begin;
 mod clients;
 mod close;
+mod commands;
 mod connection;
 mod drain;
 mod echo;

@@ -28,7 +28,7 @@ use crate::config::limits::{
 };
 use crate::delivery::OwnFull;
 use crate::edge::{Decision, Scan};
-use crate::model::{Blame, CloseReason, Dialect, Grade, RejectReason, SubscribeRequest, Time};
+use crate::model::{Blame, CloseReason, Grade, RejectReason, Time};
 use crate::net::Transport;
 use crate::session::{Event, Inbound, Inflater};
 
@@ -204,9 +204,8 @@ impl<R: Reactor> Shard<R> {
                     let retry_after_s = self.retry_after_seconds();
                     return self.refuse(slot, RejectReason::Memory, Some(retry_after_s));
                 }
-                Decision::Join { response, channels, compression } => {
-                    let requests = channels.into_iter().map(SubscribeRequest::live).collect();
-                    return self.join(slot, response, requests, Dialect::Plain, compression);
+                Decision::Join { response, requests, dialect, compression } => {
+                    return self.join(slot, response, requests, dialect, compression);
                 }
             }
         }
@@ -321,7 +320,9 @@ impl<R: Reactor> Shard<R> {
                 self.counters.messages_in.add(1);
                 connection.liveness.on_heard(self.now);
                 connection.liveness.on_message(self.now);
-                if !self.session_limits.echoes {
+                if connection.marks.has(Mark::Commands) {
+                    self.handle_command(slot, kind, &payload);
+                } else if !self.session_limits.echoes {
                     self.relay(slot, kind, &payload);
                 }
                 false

@@ -79,6 +79,9 @@ impl<R: Reactor> Shard<R> {
             }
             Order::Attach(attach) => self.handle_attach(&attach),
             Order::Ask(question, on_answer) => self.answer(question, on_answer),
+            Order::Published { sender, id, channel, position } => {
+                self.acknowledge(sender, id, &channel, position);
+            }
             Order::Drain(schedule) => self.begin_drain(schedule),
             Order::Stop => self.is_stopped = true,
         }
@@ -102,6 +105,14 @@ impl<R: Reactor> Shard<R> {
         self.append(channel, position.epoch, position.offset, &publication);
         if let Some(on_receipt) = on_receipt {
             on_receipt(Receipt { position, subscribers });
+        }
+        if let (Some(origin), Some(id)) = (publication.origin, publication.acknowledge) {
+            let (sender, channel) = (origin.connection, publication.channel);
+            if origin.shard == self.id {
+                self.acknowledge(sender, id, &channel, position);
+            } else {
+                self.outbox.send(&self.bus, origin.shard, Order::Published { sender, id, channel, position });
+            }
         }
     }
 
@@ -208,6 +219,7 @@ impl<R: Reactor> Shard<R> {
                 deflated: None,
                 key: entry.key.clone(),
                 expires_at: entry.expires_at,
+                acknowledge: None,
             },
         };
         let kept = match feed.settings.retain {

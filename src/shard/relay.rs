@@ -16,12 +16,15 @@
 )]
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::connection::Mark;
 use super::reactor::Reactor;
 use super::turn::Shard;
 use crate::bus::{Full, Publish};
-use crate::model::{CloseReason, ConnectionId, Grade, PayloadKind, Publication, ShardId};
+use crate::model::{
+    ChannelName, CloseReason, ConnectionId, Grade, MessageKey, PayloadKind, Publication, ShardId, Time,
+};
 
 /// Messages of paused senders, oldest first: a queue for each home, so that one that is full delays no other's.
 #[derive(Debug)]
@@ -50,22 +53,48 @@ impl<R: Reactor> Shard<R> {
             return self.close(slot, CloseReason::Policy, Some(" join one channel to publish to it"));
         };
         let channel = subscription.channel;
-        if !self.feeds.get(channel).is_some_and(|feed| feed.settings.relay) {
+        let settings = self.feeds.get(channel).map(|feed| &feed.settings);
+        let Some(ttl) = settings.filter(|settings| settings.relay).map(|settings| settings.ttl) else {
             return self.close(slot, CloseReason::Policy, Some(" publishing is off for this channel"));
-        }
+        };
+        let channel = self.hub.name(channel).clone();
+        let key = self.key_in(&channel, kind, payload);
+        let publication = Publication::encode(channel, kind, payload, self.now, Some(origin));
+        self.publish(slot, Publication { key, expires_at: self.expiry(ttl), ..publication });
+    }
+
+    /// When a message of now expires that lasts `ttl`; zero: never.
+    pub(super) fn expiry(&self, ttl: Duration) -> Time {
+        if ttl.is_zero() { Time::NEVER } else { self.now.after(ttl) }
+    }
+
+    /// Sends what the client in `slot` publishes to its home. If that takes no more, it waits here and the client is not read
+    /// meanwhile.
+    pub(super) fn publish(&mut self, slot: u32, publication: Publication) {
+        let Some(connection) = self.slots.get_mut(slot) else { return };
         connection.marks.set(Mark::Relayed);
-        let name = self.hub.name(channel).clone();
-        let publication = Publication::encode(name, kind, payload, self.now, Some(origin));
-        let must_wait = self.slots.get(slot).is_some_and(|connection| connection.unpublished > 0);
+        let must_wait = connection.unpublished > 0;
         let refused = if must_wait { Some(publication) } else { self.submit(publication) };
         if let Some(publication) = refused {
             self.counters.publish_pushbacks.add(1);
             self.counters.memory_pauses.add(u64::from(self.memory.grade >= Grade::Refusing));
-            self.pause(origin.connection, publication);
+            self.pause(self.slots.id(slot), publication);
             if let Some(connection) = self.slots.get_mut(slot) {
                 connection.unpublished = connection.unpublished.saturating_add(1);
             }
         }
+    }
+
+    /// The key of a message whose client gives none, where the channel's rules say that the payload has it.
+    pub(super) fn key_in(
+        &self,
+        channel: &ChannelName,
+        kind: PayloadKind,
+        payload: &[u8],
+    ) -> Option<MessageKey> {
+        let key = self.config.channels.key_source_for(channel)?.key_of(kind, payload);
+        self.counters.keys_missing.add(u64::from(key.is_none()));
+        key
     }
 
     fn pause(&mut self, sender: ConnectionId, publication: Publication) {
@@ -128,7 +157,8 @@ impl<R: Reactor> Shard<R> {
             self.memory.on_bus += if refused.is_some() { 0 } else { bytes };
             return refused;
         }
-        if !self.takes_publishes() || self.is_congested() || self.has_deflated_enough() {
+        let is_open = self.takes_publishes() && !self.receiver.is_amid_together();
+        if !is_open || self.is_congested() || self.has_deflated_enough() {
             return Some(publication);
         }
         self.number(publication, None);

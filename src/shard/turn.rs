@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::accept::AcceptState;
 use super::clients::Clients;
+use super::commands::Subscribing;
 use super::connection::Connection;
 use super::drain::Drain;
 use super::echo::Echoes;
@@ -99,6 +100,7 @@ pub struct Shard<R: Reactor> {
     pub(super) outbox: Outbox,
     pub(super) paused: Paused,
     pub(super) senders: Senders,
+    pub(super) subscribing: Subscribing,
     pub(super) accepting: AcceptState,
     pub(super) pending: Pending,
     pub(super) clients: Clients,
@@ -170,6 +172,7 @@ impl<R: Reactor> Shard<R> {
             outbox: Outbox::new(bus.shard_count()),
             paused: Paused::new(bus.shard_count()),
             senders: Senders::new(if config.echo { 0 } else { config.client_rate }),
+            subscribing: Subscribing::new(),
             accepting: AcceptState::default(),
             drain: None,
             sweep: Sweep::default(),

@@ -217,3 +217,47 @@ fn c19_a_body_of_a_mebibyte_is_taken_and_the_byte_after_it_is_not() {
     admin.publish("big", "next");
     assert_eq!(subscriber.next_text(), "next", "nothing of the refused ones was sent");
 }
+
+#[test]
+fn a_key_comes_from_the_publisher_or_from_the_payload_and_what_is_no_key_is_refused() {
+    let mut gateway = Gateway::start(&["--key", "json:/symbol", "--relay", ">", "--ttl", "1m"]);
+    let oracles = Oracles::before(&gateway);
+    let admin = gateway.admin();
+    let mut subscriber = gateway.join("/ws/a");
+    let json = |body: &str| admin.post("/api/publish", "application/json", body.as_bytes());
+    let missing = || admin.metric("tidegate_keys_missing_total");
+    let before = missing();
+
+    for (reply, token) in [
+        (admin.post("/publish/a?key=", "", b"x"), "bad_key"),
+        (admin.post("/publish/a?key=%00", "", b"x"), "bad_key"),
+        (admin.post(&format!("/publish/a?key={}", "k".repeat(129)), "", b"x"), "bad_key"),
+        (admin.post("/publish/a?ttl=5", "", b"x"), "bad_ttl"),
+        (admin.post("/publish/a?ttl=0s", "", b"x"), "bad_ttl"),
+        (admin.post("/publish/a?age=5s", "", b"x"), "bad_query"),
+        (json(r#"{"channel":"a","data":1,"key":""}"#), "bad_key"),
+        (json(r#"{"channel":"a","data":1,"ttl_ms":0}"#), "bad_ttl"),
+    ] {
+        assert_refused(&reply, 400, token);
+    }
+    assert_eq!(admin.post("/publish/a?key=zwei+W%C3%B6rter&ttl=5s", "", b"by query").status, 200);
+    assert_eq!(json(r#"{"channel":"a","data":"by member","key":"k","ttl_ms":5000}"#).status, 200);
+    assert_eq!(json(r#"{"channel":"a","key":"k"}"#).status, 200);
+    for text in ["by query", "by member", ""] {
+        assert_eq!(subscriber.next_text(), text);
+    }
+    assert_eq!(missing(), before);
+
+    admin.publish("a", r#"{"symbol":"BTC"}"#);
+    admin.publish("a", r#"{"symbol":["BTC"]}"#);
+    let mut sender = gateway.join("/ws/a");
+    sender.send_text(r#"{"symbol":7}"#);
+    sender.send_text("no JSON");
+    for text in [r#"{"symbol":"BTC"}"#, r#"{"symbol":["BTC"]}"#, r#"{"symbol":7}"#, "no JSON"] {
+        assert_eq!(subscriber.next_text(), text);
+    }
+    assert_eq!(missing(), before + 2.0, "of each way one");
+    sender.close();
+    subscriber.close();
+    oracles.check(&mut gateway);
+}

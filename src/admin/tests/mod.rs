@@ -196,26 +196,42 @@ async fn e9_a_batch_keeps_its_order_and_arrives_in_one_piece() {
 
 #[tokio::test]
 async fn a_full_lane_is_answered_503_and_nothing_is_half_silent() {
-    let mut world = asleep(Shape { shards: 1, lane_capacity: 2, ..Shape::default() }).await;
+    let mut world = asleep(Shape { shards: 2, lane_capacity: 1, ..Shape::default() }).await;
+    let homed = |home| {
+        let mut names = (0..).map(|index| format!("c{index}"));
+        let is_there = |name: &String| {
+            world.publisher.home_of(&ChannelName::parse(name).unwrap()) == crate::model::ShardId(home)
+        };
+        names.find(is_there).unwrap()
+    };
+    let (full, free) = (homed(0), homed(1));
+    let mut first = world.client().await;
+    first.send_post(&format!("/publish/{full}"), "", b"in the way").await;
+    world.shards[0].wait_for_publishes(1).await;
     let mut batch = world.client().await;
-    let body =
-        br#"{"messages":[{"channel":"a","data":"1"},{"channel":"b","data":"2"},{"channel":"a","data":"3"}]}"#;
-    batch.send_post("/api/batch", "", body).await;
-    world.shards[0].wait_for_publishes(2).await;
-    for (path, body) in [("/publish/a", "x"), ("/api/publish", r#"{"channel":"a","data":"x"}"#)] {
-        expect(&world.post(path, "", body.as_bytes()).await, Refusal::Overloaded);
+    let item = |channel: &str, data: u8| format!("{{\"channel\":\"{channel}\",\"data\":{data}}}");
+    let items = [item(&free, 1), item(&full, 2), item(&free, 3), item(&full, 4)].join(",");
+    batch.send_post("/api/batch", "", format!("{{\"messages\":[{items}]}}").as_bytes()).await;
+    world.shards[1].wait_for_publishes(2).await;
+    for (path, body) in
+        [(format!("/publish/{full}"), "x".to_owned()), ("/api/publish".into(), item(&full, 5))]
+    {
+        expect(&world.post(&path, "", body.as_bytes()).await, Refusal::Overloaded);
     }
-    world.shards[0].start();
+    world.shards.iter_mut().for_each(FakeShard::start);
     let reply = batch.reply().await;
     expect(&reply, Refusal::Overloaded);
     let results = reply.json()["results"].clone();
     assert_eq!(results[0]["position"], "00000000000000ab-1");
-    assert_eq!(results[1]["position"], "00000000000000ab-1");
-    assert_eq!((results[2]["error"].as_str(), &results[2]["position"]), (Some("overloaded"), &().into()));
-    assert_eq!(world.taken().len(), 2);
+    assert_eq!(results[2]["position"], "00000000000000ab-2");
+    for refused in [&results[1], &results[3]] {
+        assert_eq!((refused["error"].as_str(), &refused["position"]), (Some("overloaded"), &().into()));
+    }
+    assert_eq!(first.reply().await.status, 200);
+    assert_eq!(world.taken().len(), 3);
     let metrics = world.get("/metrics").await.text();
-    assert!(metrics.contains("tidegate_admin_refused_total{reason=\"overloaded\",status=\"503\"} 3\n"));
-    assert!(metrics.contains("tidegate_admin_requests_total{route=\"publish\"} 1\n"));
+    assert!(metrics.contains("tidegate_admin_refused_total{reason=\"overloaded\",status=\"503\"} 4\n"));
+    assert!(metrics.contains("tidegate_admin_requests_total{route=\"publish\"} 2\n"));
 }
 
 #[tokio::test]

@@ -115,7 +115,7 @@ impl Owed {
             let expired = journal.next_expired(from.offset());
             if own == Some(from.offset()) || expired == Some(from.offset()) {
                 let passed = if own == Some(from.offset()) { Passed::OWN } else { Passed::EXPIRED };
-                self.gather_notice(manner, index, subscription.channel, passed, plan, scratched);
+                self.gather_notice(manner, index, (subscription.channel, from), passed, plan, scratched);
                 from = journal.step_over(from);
                 plan.push(Piece::Pass { subscription: index, next: from, passed });
                 continue;
@@ -173,7 +173,7 @@ impl Owed {
         }
         let read = scratched.bytes.split_off(begin);
         let told = self.told(channel);
-        self.gather_notice(manner, index, channel, stretch.passed.without(told), plan, scratched);
+        self.gather_notice(manner, index, (channel, cursor), stretch.passed.without(told), plan, scratched);
         scratched.bytes.extend_from_slice(&read);
         let next = if stretch.next.offset() >= until && cursor.pace() == Pace::Snapshot {
             stretch.next.at_pace(Pace::Every)
@@ -190,14 +190,14 @@ impl Owed {
         &self,
         manner: Manner<'_>,
         subscription: usize,
-        channel: ChannelIndex,
+        (channel, from): (ChannelIndex, Cursor),
         passed: Passed,
         plan: &mut Plan,
         scratched: &mut Scratched<'_>,
     ) {
         let Some(herald) = manner.herald.filter(|_| passed.told() > 0) else { return };
         let begin = scratched.bytes.len();
-        herald.announce(channel, passed, scratched.bytes);
+        herald.announce(channel, from.offset(), passed, scratched.bytes);
         let bytes = scratched.bytes.len() - begin;
         if bytes > 0 {
             scratched.add(plan, Piece::Notice { subscription, passed, bytes }, bytes);

@@ -1,7 +1,6 @@
 //! Offers of permessage-deflate: what is accepted, on which terms, and that none is ever answered with an error.
 
 use super::*;
-use crate::edge::Compression;
 use proptest::prelude::*;
 
 const BARE: &str = "permessage-deflate; client_no_context_takeover";

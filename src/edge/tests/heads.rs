@@ -43,6 +43,7 @@ fn a9_duplicate_singletons_are_refused_equal_values_too() {
         ("Transfer-Encoding", "chunked", "gzip"),
         ("Origin", "http://a", "http://b"),
         ("Authorization", "Bearer a", "Bearer b"),
+        ("Last-Event-ID", "00000000000000ab-1", ""),
         ("Content-Type", "text/plain", "text/html"),
         ("Sec-WebSocket-Key", KEY, "AAAAAAAAAAAAAAAAAAAAAA=="),
         ("Sec-WebSocket-Version", "13", "8"),

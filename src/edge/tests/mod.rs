@@ -5,13 +5,15 @@ mod heads;
 mod oracle;
 mod origins;
 mod pages;
+mod parameters;
 mod routes;
 mod scans;
+mod streams;
 mod upgrades;
 
 use crate::config::{ChannelRule, Config};
-use crate::edge::{Decision, Edge, HeadScanner, Scan};
-use crate::model::{Pattern, RejectReason};
+use crate::edge::{Compression, Decision, Edge, HeadScanner, Scan};
+use crate::model::{Dialect, Pattern, RejectReason, SubscribeRequest};
 
 /// The key of RFC 6455 §1.3, whose accept key is printed there.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -58,9 +60,10 @@ fn outcome(bytes: &[u8]) -> Outcome {
 fn outcome_by(edge: &Edge, bytes: &[u8]) -> Outcome {
     let said = String::from_utf8_lossy(bytes);
     match decide_by(edge, bytes) {
-        Decision::Join { response, channels, .. } => {
-            assert!(response.starts_with(b"HTTP/1.1 101 Switching Protocols\r\n"), "{said:?}");
-            Outcome::Joins(channels.iter().map(ToString::to_string).collect())
+        Decision::Join { response, requests, dialect, .. } => {
+            let first = if dialect.is_event_stream() { "200 OK" } else { "101 Switching Protocols" };
+            assert!(response.starts_with(format!("HTTP/1.1 {first}\r\n").as_bytes()), "{said:?}");
+            Outcome::Joins(requests.iter().map(|request| request.channel.to_string()).collect())
         }
         Decision::Respond { bytes, closes, reject } => {
             let answer = Answer::of(&bytes);
@@ -75,6 +78,28 @@ fn outcome_by(edge: &Edge, bytes: &[u8]) -> Outcome {
             }
             reject.map_or(Outcome::Served, Outcome::Refused)
         }
+    }
+}
+
+/// What joins.
+struct Join {
+    response: Vec<u8>,
+    requests: Vec<SubscribeRequest>,
+    dialect: Dialect,
+    compression: Compression,
+}
+
+fn joined(bytes: &[u8]) -> Join {
+    joined_by(&edge(), bytes)
+}
+
+/// The same of another edge.
+fn joined_by(edge: &Edge, bytes: &[u8]) -> Join {
+    match decide_by(edge, bytes) {
+        Decision::Join { response, requests, dialect, compression } => {
+            Join { response, requests, dialect, compression }
+        }
+        Decision::Respond { reject, .. } => panic!("{reject:?}: {}", String::from_utf8_lossy(bytes)),
     }
 }
 

@@ -16,12 +16,21 @@ fn edge_of(origins: &[&str], hosts: &[&str]) -> Edge {
 
 /// An upgrade for `host` that a page of `origin` asks for.
 fn from_page(origin: &str, host: &str) -> Vec<u8> {
-    let request = String::from_utf8(upgrade("/", &format!("Origin: {origin}\r\n"))).unwrap();
+    for_host(upgrade("/", &format!("Origin: {origin}\r\n")), host)
+}
+
+/// The event stream of `lobby` that a page of `origin` asks `host` for.
+fn stream_from_page(origin: &str, host: &str) -> Vec<u8> {
+    for_host(get("/sse/lobby", &format!("Origin: {origin}\r\n")), host)
+}
+
+fn for_host(request: Vec<u8>, host: &str) -> Vec<u8> {
+    let request = String::from_utf8(request).unwrap();
     request.replace("Host: gate.example", &format!("Host: {host}")).into_bytes()
 }
 
 #[test]
-fn a14_sixty_pages_that_ask_for_a_websocket() {
+fn a14_sixty_pages_that_ask_for_a_websocket_or_a_stream() {
     let own = edge_of(&[], &[]);
     let own_hosts = [
         // The page's origin, the host that it asks, whether it is let in.
@@ -111,10 +120,14 @@ fn a14_sixty_pages_that_ask_for_a_websocket() {
     assert!(own_hosts.len() + lists.len() >= 60);
     let expected = |lets_in: bool| if lets_in { joins_lobby() } else { Outcome::Refused(R::Origin) };
     for (origin, host, lets_in) in own_hosts {
-        assert_eq!(outcome_by(&own, &from_page(origin, host)), expected(lets_in), "{origin} asks {host}");
+        for request in [from_page(origin, host), stream_from_page(origin, host)] {
+            assert_eq!(outcome_by(&own, &request), expected(lets_in), "{origin} asks {host}");
+        }
     }
     for (origin, lets_in) in lists {
-        assert_eq!(outcome_by(&listed, &from_page(origin, "gate.example")), expected(lets_in), "{origin}");
+        for request in [from_page(origin, "gate.example"), stream_from_page(origin, "gate.example")] {
+            assert_eq!(outcome_by(&listed, &request), expected(lets_in), "{origin}");
+        }
     }
     let any = edge_of(&["*"], &[]);
     for (origin, lets_in) in [
@@ -124,7 +137,9 @@ fn a14_sixty_pages_that_ask_for_a_websocket() {
         ("", false),
         ("https://a https://b", false),
     ] {
-        assert_eq!(outcome_by(&any, &from_page(origin, "gate.example")), expected(lets_in), "{origin}");
+        for request in [from_page(origin, "gate.example"), stream_from_page(origin, "gate.example")] {
+            assert_eq!(outcome_by(&any, &request), expected(lets_in), "{origin}");
+        }
     }
 }
 
@@ -132,18 +147,23 @@ fn a14_sixty_pages_that_ask_for_a_websocket() {
 fn a14_two_origins_are_refused_and_none_is_no_browser() {
     for edge in [edge_of(&[], &[]), edge_of(&["https://app.example"], &[])] {
         assert_eq!(outcome_by(&edge, &upgrade("/", "")), joins_lobby());
-        let twice = upgrade("/", "Origin: https://app.example\r\nOrigin: https://app.example\r\n");
-        assert_eq!(outcome_by(&edge, &twice), Outcome::Refused(R::DuplicateHeader));
+        assert_eq!(outcome_by(&edge, &get("/sse/lobby", "")), joins_lobby());
+        let twice = "Origin: https://app.example\r\nOrigin: https://app.example\r\n";
+        for request in [upgrade("/", twice), get("/sse/lobby", twice)] {
+            assert_eq!(outcome_by(&edge, &request), Outcome::Refused(R::DuplicateHeader));
+        }
     }
 }
 
 #[test]
-fn a14_only_upgrades_are_asked_where_they_come_from() {
+fn a14_only_upgrades_and_streams_are_asked_where_they_come_from() {
     let foreign = "Origin: https://evil.example\r\n";
     assert_eq!(outcome(&get("/", foreign)), Outcome::Served);
     assert_eq!(outcome(&get("/page.js", foreign)), Outcome::Served);
     assert_eq!(outcome(&get("/ws/lobby", foreign)), Outcome::Refused(R::NotWebSocket));
     assert_eq!(outcome(&upgrade("/ws/lobby", foreign)), Outcome::Refused(R::Origin));
+    assert_eq!(outcome(&get("/sse/lobby", foreign)), Outcome::Refused(R::Origin));
+    assert_eq!(outcome(&get("/sse?channels=a", foreign)), Outcome::Refused(R::Origin));
     let Decision::Respond { bytes, closes, .. } = decide(&upgrade("/", foreign)) else { panic!() };
     let answer = Answer::of(&bytes);
     assert!(closes && answer.body.contains("--allow-origin"), "{}", answer.body);
@@ -253,7 +273,7 @@ fn a15_sixty_hosts() {
 #[test]
 fn a15_every_route_and_the_upgrade_are_of_the_host() {
     let edge = edge_of(&[], &["live.example"]);
-    for target in ["/", "/page.js", "/ws/lobby", "/nowhere", "/ws/a..b"] {
+    for target in ["/", "/page.js", "/ws/lobby", "/sse/lobby", "/nowhere", "/ws/a..b"] {
         for request in [get(target, ""), upgrade(target, "")] {
             assert_eq!(outcome_by(&edge, &request), Outcome::Refused(R::Misdirected), "{target}");
         }
@@ -290,4 +310,55 @@ fn a19_only_what_is_configured_is_answered() {
         let request = upgrade("/", &format!("Sec-WebSocket-Protocol: {bad}\r\n"));
         assert_eq!(outcome_by(&ours, &request), Outcome::Refused(R::Subprotocol), "{bad}");
     }
+}
+
+#[test]
+fn a19_tidegate_v1_is_known_without_being_configured() {
+    let config = Config {
+        subprotocols: ["chat", "v2"].map(|name| Subprotocol::parse(name).unwrap()).to_vec(),
+        ..Config::default()
+    };
+    let (chatting, none) = (Edge::new(&config), edge_of(&[], &[]));
+    for (edge, offered, agreed, dialect) in [
+        (&none, "tidegate.v1", Some("tidegate.v1"), Dialect::V1),
+        (&none, "chat, tidegate.v1", Some("tidegate.v1"), Dialect::V1),
+        (&none, "secret-token,tidegate.v1,x", Some("tidegate.v1"), Dialect::V1),
+        (&none, "chat", None, Dialect::Plain),
+        (&none, "tidegate.v2", None, Dialect::Plain),
+        (&none, "TIDEGATE.V1", None, Dialect::Plain),
+        (&chatting, "tidegate.v1, chat", Some("tidegate.v1"), Dialect::V1),
+        (&chatting, "chat, tidegate.v1", Some("chat"), Dialect::Plain),
+        (&chatting, "x, v2, tidegate.v1, chat", Some("v2"), Dialect::Plain),
+        (&chatting, "tidegate.v1\r\nSec-WebSocket-Protocol: chat", Some("tidegate.v1"), Dialect::V1),
+        (&chatting, "chat\r\nSec-WebSocket-Protocol: tidegate.v1", Some("chat"), Dialect::Plain),
+    ] {
+        for target in ["/", "/?channel=a", "/ws/a", "/ws?channels=a,b"] {
+            let join = joined_by(edge, &upgrade(target, &format!("Sec-WebSocket-Protocol: {offered}\r\n")));
+            assert_eq!(Answer::of(&join.response).header("sec-websocket-protocol"), agreed, "{offered}");
+            assert_eq!(join.dialect, dialect, "{offered}");
+            assert!(!join.requests.is_empty(), "{target}");
+        }
+        // Only who can subscribe later may name nothing.
+        let request = upgrade("/ws", &format!("Sec-WebSocket-Protocol: {offered}\r\n"));
+        let expected =
+            if dialect == Dialect::V1 { Outcome::Joins(Vec::new()) } else { Outcome::Refused(R::BadChannel) };
+        assert_eq!(outcome_by(edge, &request), expected, "{offered}");
+    }
+    let offer = "Sec-WebSocket-Protocol: tidegate.v1\r\n";
+    for (target, reason) in [
+        ("/ws?channels=", R::BadChannel),
+        ("/ws/", R::BadChannel),
+        ("/ws?since=", R::BadPosition),
+        ("/ws?max_rate=0/s", R::BadParameter),
+    ] {
+        assert_eq!(outcome(&upgrade(target, offer)), Outcome::Refused(reason), "{target}");
+    }
+    assert_eq!(outcome(&get("/ws", offer)), Outcome::Refused(R::NotWebSocket), "an upgrade that got lost");
+    let config =
+        Config { subprotocols: vec![Subprotocol::parse("tidegate.v1").unwrap()], ..Config::default() };
+    assert_eq!(
+        joined_by(&Edge::new(&config), &upgrade("/", offer)).dialect,
+        Dialect::V1,
+        "configured as well"
+    );
 }

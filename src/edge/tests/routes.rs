@@ -67,6 +67,25 @@ fn targets() -> Vec<String> {
         "/ws?x=y&channels=a",
         "/ws?channel=a",
         "/ws?channelsx=a",
+        "/ws?since=x",
+        "/ws?since=",
+        "/ws/a?since=x",
+        "/ws/a?since=,",
+        "/ws/a?snapshot=2",
+        "/?max_rate=0/s",
+        "/?since=&since=",
+        "/?channel=a&channel=a",
+        "/sse",
+        "/sse/",
+        "/sse/lobby",
+        "/sse/a%3Ab",
+        "/sse/a%253A",
+        "/sse/a/b",
+        "/sse/..",
+        "/sse?channels=a,b",
+        "/sse?channels=a,",
+        "/sse/a?since=x",
+        "/sse/a?snapshot=",
         "/page.js",
         "/page.css",
         "/favicon.svg",
@@ -106,6 +125,7 @@ fn a16_upgrade_and_plain_requests_take_the_same_route() {
         let upgraded = outcome(&upgrade(&target, ""));
         match (&plain, &upgraded) {
             (Outcome::Refused(R::NotWebSocket) | Outcome::Served, Outcome::Joins(_)) => {}
+            (Outcome::Joins(_), Outcome::Refused(R::NoRoute)) if target.starts_with("/sse") => {}
             _ => assert_eq!(plain, upgraded, "{target}"),
         }
     }
@@ -188,6 +208,16 @@ fn a17_nothing_leads_to_a_file() {
         "/index.html",
         "/page/page.js",
         "/.git/config",
+        "/sse/..",
+        "/sse/.",
+        "/sse/%2e%2e",
+        "/sse/../page.js",
+        "/sse/a%2fb",
+        "/sse/a/b",
+        "/sse/a%5cb",
+        "/sse/a\\b",
+        "/sse/%00",
+        "/sse/lobby/../../etc/passwd",
     ] {
         assert_eq!(outcome(&get(target, "")), Outcome::Refused(R::NoRoute), "{target}");
         assert_eq!(outcome(&upgrade(target, "")), Outcome::Refused(R::NoRoute), "{target}");
