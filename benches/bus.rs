@@ -61,11 +61,11 @@ fn one_thread(criterion: &mut Criterion) {
 }
 
 /// Empties the lanes until each has given `count` orders.
-fn empty(receivers: &[Receiver], count: u64) {
+fn empty(receivers: &mut [Receiver], count: u64) {
     let mut left = count * receivers.len() as u64;
     while left > 0 {
         let before = left;
-        for receiver in receivers {
+        for receiver in receivers.iter_mut() {
             while let Some(order) = receiver.next_order() {
                 black_box(&order);
                 left -= 1;
@@ -86,11 +86,11 @@ fn two_threads(criterion: &mut Criterion) {
     for shards in SHARDS {
         group.throughput(Throughput::Elements(shards as u64));
         group.bench_function(BenchmarkId::from_parameter(shards), |bencher| {
-            let (bus, receivers) = bus(shards);
+            let (bus, mut receivers) = bus(shards);
             bencher.iter_custom(|publications| {
                 let began_at = clock.now();
                 std::thread::scope(|scope| {
-                    scope.spawn(|| empty(&receivers, publications));
+                    scope.spawn(|| empty(&mut receivers, publications));
                     for _ in 0..publications {
                         let shards = (0..shards as u16).map(ShardId);
                         shards.for_each(|shard| send(&bus, shard, deliver(&publication)));

@@ -130,7 +130,7 @@ pub struct DrainSchedule {
 }
 
 /// What the control thread may ask a shard.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Question {
     /// Whether it turns.
     Alive,
@@ -143,6 +143,8 @@ pub enum Question {
         /// Rows at most.
         limit: usize,
     },
+    /// One channel, which is homed here.
+    Channel(ChannelName),
     /// Up to `limit` connections in slots from `from_slot`.
     Connections {
         /// First slot to look at.
@@ -166,6 +168,8 @@ pub enum Answer {
     Report(Box<ShardReport>),
     /// To [`Question::Channels`].
     Channels(Page<ChannelRow>),
+    /// To [`Question::Channel`]: nothing if there is none of this name.
+    Channel(Option<Box<ChannelRow>>),
     /// To [`Question::Connections`].
     Connections(Page<ConnectionRow>),
     /// To [`Question::Ends`]: newest first.
@@ -276,6 +280,7 @@ impl Bus {
     ///
     /// # Errors
     /// [`Full`] hands it back: the home is overloaded. Push back on whoever sent it.
+    #[expect(clippy::result_large_err, reason = "what finds no room is handed back as it came")]
     pub fn publish(&self, publish: Publish) -> Result<(), Full<Publish>> {
         let home = ShardId::home_of(&publish.publication.channel, self.inboxes.len());
         let inbox = &self.inboxes[home.index()];
@@ -316,6 +321,7 @@ impl Bus {
     ///
     /// # Errors
     /// [`Full`] hands it back: the shard is behind. Keep it, and its order among your orders, and try again.
+    #[expect(clippy::result_large_err, reason = "what finds no room is handed back as it came")]
     pub fn order(&self, to: ShardId, order: Order) -> Result<(), Full<Order>> {
         let inbox = &self.inboxes[to.index()];
         inbox.orders.push(order).map_err(Full)?;

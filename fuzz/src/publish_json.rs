@@ -2,10 +2,10 @@
 //!
 //! Input: a byte that chooses which of the two, then the body.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tidegate::admin::{Message, parse_batch, parse_publish};
 use tidegate::config::limits::PUBLISH_BATCH_MAX;
-use tidegate::model::ChannelName;
+use tidegate::model::{ChannelName, MessageKey};
 
 use super::input::Input;
 
@@ -48,8 +48,9 @@ fn check(is_batch: bool, tree: &Value, messages: &[Message<'_>]) {
         let names: Vec<&str> = message.channels.iter().map(ChannelName::as_str).collect();
         assert_eq!(names, channels);
         match data {
-            Value::String(text) => assert_eq!(message.text, *text),
-            other => {
+            None => assert_eq!(message.text, ""),
+            Some(Value::String(text)) => assert_eq!(message.text, *text),
+            Some(other) => {
                 assert_eq!(serde_json::from_str::<Value>(&message.text).ok().as_ref(), Some(other));
                 assert_eq!(blanks_between_tokens(&message.text), 0, "{}", message.text);
             }
@@ -57,14 +58,35 @@ fn check(is_batch: bool, tree: &Value, messages: &[Message<'_>]) {
     }
 }
 
+/// What every message may have beside its channels.
+const OF_MESSAGES: [&str; 4] = ["data", "key", "ttl_ms", "idempotency_key"];
+
+/// The data of a message, nothing where a key is deleted; `None` if its fields are not `channels` and those that it may have.
+fn data_of<'t>(fields: &'t Map<String, Value>, channels: &[&str]) -> Option<Option<&'t Value>> {
+    let is_known = |name: &&str| OF_MESSAGES.contains(name) || channels.contains(name);
+    if !fields.keys().all(|name| is_known(&name.as_str())) {
+        return None;
+    }
+    if let Some(key) = fields.get("key") {
+        MessageKey::parse(key.as_str()?).ok()?;
+    }
+    if let Some(ttl) = fields.get("ttl_ms") {
+        ttl.as_u64().filter(|ttl| (1..=30 * 24 * 3_600_000).contains(ttl))?;
+    }
+    if let Some(key) = fields.get("idempotency_key") {
+        let key = key.as_str()?;
+        let is_key = (1..=128).contains(&key.len()) && key.bytes().all(|byte| (32..127).contains(&byte));
+        is_key.then_some(())?;
+    }
+    let data = fields.get("data");
+    (data.is_some() || fields.contains_key("key")).then_some(data)
+}
+
 /// Channels and data of each message, or `None` if the tree is to be refused.
-fn expected(is_batch: bool, tree: &Value) -> Option<Vec<(Vec<&str>, &Value)>> {
+fn expected(is_batch: bool, tree: &Value) -> Option<Vec<(Vec<&str>, Option<&Value>)>> {
     if !is_batch {
         let fields = tree.as_object()?;
-        let is_known = |name: &String| ["channel", "channels", "data"].contains(&name.as_str());
-        if !fields.keys().all(is_known) {
-            return None;
-        }
+        let data = data_of(fields, &["channel", "channels"])?;
         let channels = match (fields.get("channel"), fields.get("channels")) {
             (Some(channel), None) => vec![channel.as_str()?],
             (None, Some(channels)) => {
@@ -73,7 +95,7 @@ fn expected(is_batch: bool, tree: &Value) -> Option<Vec<(Vec<&str>, &Value)>> {
             _ => return None,
         };
         let is_good = !channels.is_empty() && channels.len() <= PUBLISH_BATCH_MAX;
-        return (is_good && are_names(&channels)).then_some(vec![(channels, fields.get("data")?)]);
+        return (is_good && are_names(&channels)).then_some(vec![(channels, data)]);
     }
     let items = match tree {
         Value::Array(items) => items,
@@ -81,8 +103,8 @@ fn expected(is_batch: bool, tree: &Value) -> Option<Vec<(Vec<&str>, &Value)>> {
         _ => return None,
     };
     let item = |item: &'_ Value| -> Option<()> {
-        let fields = item.as_object().filter(|fields| fields.len() == 2)?;
-        fields.get("data")?;
+        let fields = item.as_object()?;
+        data_of(fields, &["channel"])?;
         are_names(&[fields.get("channel")?.as_str()?]).then_some(())
     };
     if items.len() > PUBLISH_BATCH_MAX || !items.iter().all(|value| item(value).is_some()) {
@@ -91,7 +113,7 @@ fn expected(is_batch: bool, tree: &Value) -> Option<Vec<(Vec<&str>, &Value)>> {
     Some(
         items
             .iter()
-            .map(|item| (vec![item["channel"].as_str().unwrap_or_default()], &item["data"]))
+            .map(|item| (vec![item["channel"].as_str().unwrap_or_default()], item.get("data")))
             .collect(),
     )
 }

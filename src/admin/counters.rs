@@ -34,11 +34,11 @@ impl AdminCounters {
     }
 
     /// All of it.
-    pub fn figures(&self, keys_missing: u64) -> AdminFigures {
+    pub fn figures(&self) -> AdminFigures {
         let routes = Route::ALL.iter().zip(&self.requests);
         let routes = routes.map(|(route, counter)| (route.label(), counter.get()));
         let refused = Refusal::ALL.iter().zip(&self.refused);
         let refused = refused.map(|(refusal, counter)| (refusal.token(), refusal.status(), counter.get()));
-        AdminFigures { requests: routes.collect(), refused: refused.collect(), keys_missing }
+        AdminFigures { requests: routes.collect(), refused: refused.collect(), ..AdminFigures::default() }
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use tokio::time::sleep;
 
 use super::refusal::{Refusal, Refused};
-use super::{Admin, routes};
+use super::{Admin, publish, routes};
 use crate::bus::{Answer, ChannelRow, ConnectionRow, Page, Question};
 use crate::clock::Clock;
 use crate::config::limits::PAGE_ROWS_MAX;
@@ -129,6 +129,13 @@ struct ChannelJson {
 }
 
 #[derive(Serialize)]
+struct OneChannelJson {
+    #[serde(flatten)]
+    channel: ChannelJson,
+    epoch: String,
+}
+
+#[derive(Serialize)]
 struct ClosedPage {
     closed: Vec<EndJson>,
 }
@@ -183,6 +190,18 @@ pub async fn channels(admin: &Admin, query: Option<&str>) -> Result<Response, Re
     // The counters may be a turn behind the rows.
     let total = homed.max(rows.len() as u64);
     Ok(page(&ChannelsPage { channels: rows.into_iter().map(ChannelJson::from).collect(), total, next }))
+}
+
+/// `GET /api/channels/{channel}`: one channel, which costs its home one look.
+pub async fn channel(admin: &Admin, name: &str) -> Result<Response, Refused> {
+    let channel = publish::channel_in_path(name)?;
+    let home = admin.publisher.home_of(&channel);
+    let Some(Answer::Channel(row)) = admin.shards.ask(home, Question::Channel(channel)).await else {
+        return Err(Refusal::ShardStuck.into());
+    };
+    let row = row.ok_or(Refusal::NoChannel)?;
+    let epoch = format!("{:016x}", row.position.epoch.0);
+    Ok(page(&OneChannelJson { channel: ChannelJson::from(*row), epoch }))
 }
 
 /// `GET /api/closed?limit=`: the last ends of all shards, newest first.

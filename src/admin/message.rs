@@ -12,7 +12,7 @@ use super::object::{Key, Object, Wrong};
 use super::refusal::{Refusal, Refused};
 use super::terms;
 use crate::config::limits::PUBLISH_BATCH_MAX;
-use crate::feeds::Terms;
+use crate::feeds::{IdempotencyKey, Terms};
 use crate::model::ChannelName;
 
 /// A text message for one or more channels.
@@ -24,7 +24,12 @@ pub struct Message<'a> {
     pub text: Cow<'a, str>,
     /// Its key, and how long it lasts.
     pub terms: Terms,
+    /// What the publish is called, for retries.
+    pub idempotency_key: Option<IdempotencyKey>,
 }
+
+/// The keys that every message may have.
+const OF_MESSAGES: [Key; 5] = [Key::Channel, Key::Data, Key::Key, Key::TtlMs, Key::IdempotencyKey];
 
 /// What `/api/publish` asked for.
 #[derive(PartialEq, Eq, Debug)]
@@ -40,7 +45,7 @@ pub struct PublishRequest<'a> {
 /// # Errors
 /// Bad JSON, keys other than the documented ones, bad channel names, more channels than a batch has messages.
 pub fn parse_publish(body: &[u8]) -> Result<PublishRequest<'_>, Refused> {
-    let object = Object::read(body, &[Key::Channel, Key::Channels, Key::Data, Key::Key, Key::TtlMs])?;
+    let object = Object::read(body, &[&OF_MESSAGES[..], &[Key::Channels]].concat())?;
     let (names, wants_list) = match (object.channel, object.channels) {
         (Some(name), None) => (vec![text(Key::Channel, name)?], false),
         (None, Some(names)) => (texts(Key::Channels, names)?, true),
@@ -80,7 +85,7 @@ pub fn parse_batch(body: &[u8]) -> Result<Vec<Message<'_>>, Refused> {
 }
 
 fn parse_item(item: &RawValue) -> Result<Message<'_>, Refused> {
-    let object = Object::read(item.get().as_bytes(), &[Key::Channel, Key::Data, Key::Key, Key::TtlMs])?;
+    let object = Object::read(item.get().as_bytes(), &OF_MESSAGES)?;
     let name = text(Key::Channel, object.channel.ok_or(Wrong::Missing(Key::Channel))?)?;
     let channel = ChannelName::parse(&name).map_err(|_| Refusal::BadChannel)?;
     message_to(vec![channel], &object)
@@ -94,7 +99,13 @@ fn message_to<'a>(channels: Vec<ChannelName>, object: &Object<'a>) -> Result<Mes
         None if key.is_some() => Cow::Borrowed(""),
         data => text_of(data.ok_or(Wrong::Missing(Key::Data))?)?,
     };
-    Ok(Message { channels, text, terms: Terms { key, ttl } })
+    let idempotency_key = object.idempotency_key.map(idempotency_key).transpose()?;
+    Ok(Message { channels, text, terms: Terms { key, ttl }, idempotency_key })
+}
+
+fn idempotency_key(value: &RawValue) -> Result<IdempotencyKey, Refused> {
+    let key = text(Key::IdempotencyKey, value)?;
+    IdempotencyKey::parse(&key).ok_or(Refusal::BadIdempotencyKey.into())
 }
 
 fn millis(value: &RawValue) -> Result<Duration, Refused> {
@@ -199,6 +210,9 @@ mod tests {
             (r#"{"channel":"a","data":1,"key":""}"#, Refusal::BadKey),
             (r#"{"channel":"a","data":1,"key":"\n"}"#, Refusal::BadKey),
             (r#"{"channel":"a","data":1,"ttl_ms":0}"#, Refusal::BadTtl),
+            (r#"{"channel":"a","data":1,"idempotency_key":""}"#, Refusal::BadIdempotencyKey),
+            (r#"{"channel":"a","data":1,"idempotency_key":"\u00e4"}"#, Refusal::BadIdempotencyKey),
+            (r#"{"channel":"a","data":1,"idempotency_key":1}"#, Refusal::Invalid),
             (r#"{"channel":"a","data":1,"ttl_ms":2592000001}"#, Refusal::BadTtl),
             (r#"{"channel":"a","data":1,"ttl_ms":99999999999999999999}"#, Refusal::BadTtl),
             (r#"{"channel":7,"data":1}"#, Refusal::Invalid),

@@ -14,6 +14,7 @@ use super::refusal::{Refusal, Refused};
 
 /// A key that some request has. Case matters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(clippy::enum_variant_names, reason = "they are named as they are written")]
 pub enum Key {
     /// `channel`
     Channel,
@@ -27,6 +28,8 @@ pub enum Key {
     Key,
     /// `ttl_ms`
     TtlMs,
+    /// `idempotency_key`
+    IdempotencyKey,
 }
 
 /// What is wrong with a request that is valid JSON.
@@ -49,7 +52,7 @@ pub enum Wrong {
 impl Wrong {
     /// What to say of it: fixed text, as what was sent is never sent back (GUARANTEES J8).
     pub const fn text(self) -> &'static str {
-        use Key::{Channel, Channels, Data, Messages, TtlMs};
+        use Key::{Channel, Channels, Data, IdempotencyKey, Messages, TtlMs};
         match self {
             Self::NoObject => "not an object",
             Self::Unknown => "a key that this request does not have; case matters",
@@ -59,18 +62,21 @@ impl Wrong {
             Self::Twice(Messages) => "messages: twice",
             Self::Twice(Key::Key) => "key: twice",
             Self::Twice(TtlMs) => "ttl_ms: twice",
+            Self::Twice(IdempotencyKey) => "idempotency_key: twice",
             Self::Missing(Channel) => "channel: missing",
             Self::Missing(Channels) => "channels: missing",
             Self::Missing(Data) => "data: missing",
             Self::Missing(Messages) => "messages: missing",
             Self::Missing(Key::Key) => "key: missing",
             Self::Missing(TtlMs) => "ttl_ms: missing",
+            Self::Missing(IdempotencyKey) => "idempotency_key: missing",
             Self::Kind(Channel) => "channel: not a string",
             Self::Kind(Channels) => "channels: not a list of one or more strings",
             Self::Kind(Data) => "data: not a string",
             Self::Kind(Messages) => "messages: not a list",
             Self::Kind(Key::Key) => "key: not a string",
             Self::Kind(TtlMs) => "ttl_ms: not a whole number",
+            Self::Kind(IdempotencyKey) => "idempotency_key: not a string",
             Self::Both => "channel and channels: one of the two",
         }
     }
@@ -97,6 +103,8 @@ pub struct Object<'a> {
     pub key: Option<&'a RawValue>,
     /// Of `ttl_ms`.
     pub ttl_ms: Option<&'a RawValue>,
+    /// Of `idempotency_key`.
+    pub idempotency_key: Option<&'a RawValue>,
 }
 
 impl<'a> Object<'a> {
@@ -124,6 +132,7 @@ impl<'a> Object<'a> {
             Key::Messages => &mut self.messages,
             Key::Key => &mut self.key,
             Key::TtlMs => &mut self.ttl_ms,
+            Key::IdempotencyKey => &mut self.idempotency_key,
         }
     }
 }
@@ -159,6 +168,7 @@ impl<'a> Visitor<'a> for Members<'_> {
                 "messages" => Some(Key::Messages),
                 "key" => Some(Key::Key),
                 "ttl_ms" => Some(Key::TtlMs),
+                "idempotency_key" => Some(Key::IdempotencyKey),
                 _ => None,
             };
             let Some(key) = key.filter(|key| self.known.contains(key)) else {

@@ -11,13 +11,15 @@ use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::response::Response;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::message::{self, Message};
 use super::refusal::{self, Refusal, Refused};
 use super::{Admin, body, routes, terms};
 use crate::bus::Receipt;
-use crate::feeds::PendingReceipt;
-use crate::model::{ChannelName, PayloadKind};
+use crate::feeds::{Begun, IdempotencyKey, PendingReceipt, PublishError};
+use crate::model::{ChannelName, PayloadKind, Publication};
 
 /// `POST /publish/{channel}?key=&ttl=`.
 pub async fn raw(
@@ -29,6 +31,7 @@ pub async fn raw(
 ) -> Result<Response, Refused> {
     let channel = channel_in_path(name)?;
     let terms = terms::of_query(query)?;
+    let idempotency_key = terms::idempotency_key(headers)?;
     check_encoding(headers)?;
     let payload = body::read(headers, body, admin.patience.body).await?;
     let _held = admin.memory.hold(payload.len());
@@ -40,36 +43,38 @@ pub async fn raw(
     if !admin.takes(&channel, kind) {
         return Err(Refusal::TypeUnsupported.into());
     }
-    let publication =
-        admin.publisher.encode(channel.clone(), kind, &payload, &terms).map_err(Refusal::from)?;
-    let pending = admin.publisher.offer(publication).map_err(Refusal::from)?;
-    let receipt = confirm(admin, pending).await?;
-    Ok(routes::json(result(&channel, Ok(receipt))))
+    let publication = admin.publisher.encode(channel, kind, &payload, &terms).map_err(Refusal::from)?;
+    only(publish_all(admin, vec![(publication, idempotency_key)]).await)
 }
 
 /// `POST /api/publish`.
 pub async fn json(admin: &Admin, headers: &HeaderMap, body: Body) -> Result<Response, Refused> {
     let body = json_body(admin, headers, body).await?;
     let _held = admin.memory.hold(body.len());
-    let request = message::parse_publish(&body)?;
+    let mut request = message::parse_publish(&body)?;
+    if let Some(key) = terms::idempotency_key(headers)?
+        && request.message.idempotency_key.replace(key).is_some()
+    {
+        return Err(Refusal::BadIdempotencyKey.into());
+    }
     let messages = vec![request.message];
     let blame = |refused: Refused| if request.wants_list { refused } else { refused.refusal.into() };
     check_types(admin, &messages).map_err(blame)?;
-    let mut outcomes = publish_all(admin, messages).await?;
-    if request.wants_list {
-        return Ok(list(admin, &outcomes));
-    }
-    let (channel, outcome) = outcomes.pop().ok_or(Refusal::Invalid)?;
-    Ok(routes::json(result(&channel, Ok(outcome?))))
+    let outcomes = publish_all(admin, encode_all(admin, messages)?).await;
+    if request.wants_list { Ok(list(admin, &outcomes)) } else { only(outcomes) }
 }
 
 /// `POST /api/batch`.
 pub async fn batch(admin: &Admin, headers: &HeaderMap, body: Body) -> Result<Response, Refused> {
     let body = json_body(admin, headers, body).await?;
     let _held = admin.memory.hold(body.len());
+    if terms::idempotency_key(headers)?.is_some() {
+        // It cannot name each of them.
+        return Err(Refusal::BadIdempotencyKey.into());
+    }
     let messages = message::parse_batch(&body)?;
     check_types(admin, &messages)?;
-    Ok(list(admin, &publish_all(admin, messages).await?))
+    Ok(list(admin, &publish_all(admin, encode_all(admin, messages)?).await))
 }
 
 /// Refuses texts for channels that take none, and says which: counted over the messages, or the channels of one.
@@ -81,33 +86,100 @@ fn check_types(admin: &Admin, messages: &[Message<'_>]) -> Result<(), Refused> {
     }
 }
 
-type Outcomes = Vec<(ChannelName, Result<Receipt, Refusal>)>;
+/// A publication, and what the publish is called.
+type Called = (Publication, Option<IdempotencyKey>);
+type Outcomes = Vec<(ChannelName, Result<Confirmed, Refusal>)>;
 
-/// Encodes everything, pushes everything, waits for every number.
-async fn publish_all(admin: &Admin, messages: Vec<Message<'_>>) -> Result<Outcomes, Refusal> {
-    let mut publications = Vec::with_capacity(messages.len());
-    for Message { channels, text, terms } in messages {
-        let encoded = admin.publisher.encode_for(channels, PayloadKind::Text, text.as_bytes(), &terms)?;
-        publications.extend(encoded);
-    }
-    let mut outcomes = Vec::with_capacity(publications.len());
-    let channels: Vec<_> = publications.iter().map(|publication| publication.channel.clone()).collect();
-    let offers = admin.publisher.offer_together(publications);
-    for (channel, offer) in channels.into_iter().zip(offers) {
-        let outcome = match offer {
-            Ok(pending) => confirm(admin, pending).await,
-            Err(error) => Err(error.into()),
-        };
-        outcomes.push((channel, outcome));
-    }
-    Ok(outcomes)
+/// A message that has its number.
+#[derive(Clone, Copy)]
+struct Confirmed {
+    receipt: Receipt,
+    /// It had it already, or another request got it for it.
+    is_duplicate: bool,
 }
 
-async fn confirm(admin: &Admin, pending: PendingReceipt) -> Result<Receipt, Refusal> {
-    match tokio::time::timeout(admin.patience.receipt, pending.wait()).await {
-        Ok(outcome) => outcome.map_err(Refusal::from),
-        Err(_) => Err(Refusal::Unconfirmed),
+/// What the reply waits for.
+enum Awaited {
+    /// A message of this request alone.
+    Own(PendingReceipt),
+    /// A message with an idempotency key, for which others may wait as well.
+    Shared { outcome: oneshot::Receiver<Result<Receipt, PublishError>>, is_duplicate: bool },
+    /// Nothing more.
+    Known(Result<Confirmed, Refusal>),
+}
+
+fn encode_all(admin: &Admin, messages: Vec<Message<'_>>) -> Result<Vec<Called>, Refusal> {
+    let mut publications = Vec::with_capacity(messages.len());
+    for Message { channels, text, terms, idempotency_key } in messages {
+        let encoded = admin.publisher.encode_for(channels, PayloadKind::Text, text.as_bytes(), &terms)?;
+        publications.extend(encoded.into_iter().map(|publication| (publication, idempotency_key.clone())));
     }
+    Ok(publications)
+}
+
+/// Pushes everything that was not published before, waits for every number.
+async fn publish_all(admin: &Admin, publications: Vec<Called>) -> Outcomes {
+    let awaited = offer_all(admin, publications);
+    let mut outcomes = Vec::with_capacity(awaited.len());
+    for (channel, awaited) in awaited {
+        outcomes.push((channel, confirm(admin, awaited).await));
+    }
+    outcomes
+}
+
+/// Does not wait in between: whatever is begun under an idempotency key is followed to its end.
+fn offer_all(admin: &Admin, publications: Vec<Called>) -> Vec<(ChannelName, Awaited)> {
+    let now = admin.clock.now();
+    let mut awaited = Vec::with_capacity(publications.len());
+    let (mut offered, mut fates) = (Vec::new(), Vec::new());
+    for (publication, key) in publications {
+        let channel = publication.channel.clone();
+        let (ticket, state) = match key.map(|key| admin.idempotent.begin(key, &publication, now)) {
+            Some(Begun::UnderWay(outcome)) => (None, Awaited::Shared { outcome, is_duplicate: true }),
+            Some(Begun::Known(receipt)) => {
+                (None, Awaited::Known(Ok(Confirmed { receipt, is_duplicate: true })))
+            }
+            Some(Begun::Conflict) => (None, Awaited::Known(Err(Refusal::IdempotencyConflict))),
+            Some(Begun::New(ticket, outcome)) => {
+                (Some(Some(ticket)), Awaited::Shared { outcome, is_duplicate: false })
+            }
+            None => (Some(None), Awaited::Known(Err(Refusal::Unconfirmed))),
+        };
+        if let Some(ticket) = ticket {
+            offered.push(publication);
+            fates.push((awaited.len(), ticket));
+        }
+        awaited.push((channel, state));
+    }
+    for ((place, ticket), offer) in fates.into_iter().zip(admin.publisher.offer_together(offered)) {
+        match (ticket, awaited.get_mut(place)) {
+            (Some(ticket), _) => admin.idempotent.follow(ticket, offer),
+            (None, Some((_, state))) => {
+                *state = offer.map_or_else(|error| Awaited::Known(Err(error.into())), Awaited::Own);
+            }
+            (None, None) => {}
+        }
+    }
+    awaited
+}
+
+async fn confirm(admin: &Admin, awaited: Awaited) -> Result<Confirmed, Refusal> {
+    let (outcome, is_duplicate) = match awaited {
+        Awaited::Known(outcome) => return outcome,
+        Awaited::Own(pending) => (timeout(admin.patience.receipt, pending.wait()).await.ok(), false),
+        Awaited::Shared { outcome, is_duplicate } => {
+            let outcome = timeout(admin.patience.receipt, outcome).await;
+            (outcome.ok().and_then(Result::ok), is_duplicate)
+        }
+    };
+    let receipt = outcome.ok_or(Refusal::Unconfirmed)??;
+    Ok(Confirmed { receipt, is_duplicate })
+}
+
+/// The answer to a request for one channel.
+fn only(mut outcomes: Outcomes) -> Result<Response, Refused> {
+    let (channel, outcome) = outcomes.pop().ok_or(Refusal::Invalid)?;
+    Ok(routes::json(result(&channel, Ok(outcome?))))
 }
 
 /// All results: 200 if every message was taken and numbered, else the status of the first that was not.
@@ -127,12 +199,13 @@ fn list(admin: &Admin, outcomes: &Outcomes) -> Response {
 }
 
 /// One result as JSON. Channel names, positions and tokens hold no character to escape.
-fn result(channel: &ChannelName, outcome: Result<Receipt, Refusal>) -> String {
+fn result(channel: &ChannelName, outcome: Result<Confirmed, Refusal>) -> String {
     let mut row = String::with_capacity(128);
     let written = match outcome {
-        Ok(Receipt { position, subscribers }) => write!(
+        Ok(Confirmed { receipt: Receipt { position, subscribers }, is_duplicate }) => write!(
             row,
-            "{{\"channel\":\"{channel}\",\"position\":\"{position}\",\"subscribers\":{subscribers}}}"
+            "{{\"channel\":\"{channel}\",\"position\":\"{position}\",\"subscribers\":{subscribers}{}}}",
+            if is_duplicate { ",\"duplicate\":true" } else { "" }
         ),
         Err(refusal) => write!(row, "{{\"channel\":\"{channel}\",{}}}", refusal::fields(refusal)),
     };
@@ -178,7 +251,7 @@ fn declared(headers: &HeaderMap) -> Declared {
 }
 
 /// The channel as the path names it, percent-encoded or not.
-fn channel_in_path(name: &str) -> Result<ChannelName, Refusal> {
+pub fn channel_in_path(name: &str) -> Result<ChannelName, Refusal> {
     let decoded = percent_decoded(name).ok_or(Refusal::BadChannel)?;
     ChannelName::parse(&decoded).map_err(|_| Refusal::BadChannel)
 }

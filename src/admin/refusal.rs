@@ -58,6 +58,9 @@ vocabulary! {
     BadKey = 400, "bad_key", "not a key: use 1 to 128 bytes of UTF-8 without control characters";
     /// Not a time to live.
     BadTtl = 400, "bad_ttl", "not a time to live: use 1ms to 30d with its unit, or in JSON the milliseconds";
+    /// Not an idempotency key, or in the wrong place.
+    BadIdempotencyKey = 400, "bad_idempotency_key",
+        "not an idempotency key: send 1 to 128 printable ASCII characters once, and in a batch one with each message";
     /// No host header.
     HostMissing = 400, "host_missing", "the Host header is missing, repeated or malformed: send one";
     /// A host name that a foreign page could have pointed here (GUARANTEES J2).
@@ -68,6 +71,11 @@ vocabulary! {
     NoRoute = 404, "no_route", "no such route: GET / lists them";
     /// The route exists, the method does not.
     Method = 405, "method", "not a method of this route: use one that the Allow header names";
+    /// The channel has neither subscribers nor retained messages.
+    NoChannel = 404, "no_channel", "no such channel: it begins with its first subscriber or message, and ends with the last";
+    /// The key has been used for another message (GUARANTEES E8).
+    IdempotencyConflict = 409, "idempotency_conflict",
+        "another message was published under this idempotency key within 5 min: send a new key with a new message";
     /// The body did not arrive in time (GUARANTEES C19).
     BodyTimeout = 408, "body_timeout", "the body did not arrive within 10 s: send it without pauses";
     /// More than a publish may carry (GUARANTEES C19).

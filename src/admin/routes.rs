@@ -7,6 +7,7 @@
 //! | `POST /api/publish`                    | `{"channel","data"}`, or `{"channels":[..],"data"}` and `results`  |
 //! | `POST /api/batch`                      | `[{"channel","data"},..]` or `{"messages":[..]}`; `results`        |
 //! | `GET /api/channels?after=&limit=`      | a page of channels: position, subscribers, what is retained        |
+//! | `GET /api/channels/{channel}`          | one channel, the same and its epoch                                |
 //! | `GET /api/connections?after=&limit=`   | a page of connections; `next` is the `after` of the next page      |
 //! | `GET /api/closed?limit=`               | the last ends of connections and refused requests, newest first    |
 //! | `GET /livez` `GET /readyz` `GET /metrics` | 200 or 503; 200 or 503; OpenMetrics text                        |
@@ -28,6 +29,7 @@ const INDEX: &str = "tidegate admin\n\n\
     POST /api/publish                   {\"channel\":\"a\",\"data\":..} or {\"channels\":[\"a\",\"b\"],\"data\":..}\n\
     POST /api/batch                     [{\"channel\":\"a\",\"data\":..},..], at most 1000\n\
     GET  /api/channels?after=&limit=    channels, their positions and subscribers, page by page\n\
+    GET  /api/channels/{channel}        one channel\n\
     GET  /api/connections?after=&limit= connections, page by page\n\
     GET  /api/closed?limit=             the last connections that ended and requests that were refused\n\
     GET  /livez                         whether the shards turn\n\
@@ -47,6 +49,8 @@ pub enum Route {
     Batch,
     /// `/api/channels`
     Channels,
+    /// `/api/channels/{channel}`
+    Channel,
     /// `/api/connections`
     Connections,
     /// `/api/closed`
@@ -62,6 +66,7 @@ pub enum Route {
 }
 
 const PUBLISH_PREFIX: &str = "/publish/";
+const CHANNEL_PREFIX: &str = "/api/channels/";
 
 impl Route {
     /// Every member, in the order of declaration.
@@ -71,6 +76,7 @@ impl Route {
         Self::PublishJson,
         Self::Batch,
         Self::Channels,
+        Self::Channel,
         Self::Connections,
         Self::Closed,
         Self::Livez,
@@ -92,6 +98,7 @@ impl Route {
             Self::PublishJson => "api_publish",
             Self::Batch => "api_batch",
             Self::Channels => "api_channels",
+            Self::Channel => "api_channel",
             Self::Connections => "api_connections",
             Self::Closed => "api_closed",
             Self::Livez => "livez",
@@ -113,6 +120,7 @@ impl Route {
             "/readyz" => Self::Readyz,
             "/metrics" => Self::Metrics,
             path if path.starts_with(PUBLISH_PREFIX) => Self::Publish,
+            path if path.starts_with(CHANNEL_PREFIX) => Self::Channel,
             _ => Self::Unknown,
         }
     }
@@ -160,13 +168,15 @@ async fn route_to(admin: &Admin, route: Route, request: Request) -> Result<Respo
         return Err(Refusal::Method.into());
     }
     let (head, body) = request.into_parts();
-    let channel = head.uri.path().strip_prefix(PUBLISH_PREFIX).unwrap_or_default();
+    let path = head.uri.path();
+    let channel = path.strip_prefix(PUBLISH_PREFIX).or(path.strip_prefix(CHANNEL_PREFIX)).unwrap_or_default();
     match route {
         Route::Index => Ok(text(INDEX)),
         Route::Publish => publish::raw(admin, channel, head.uri.query(), &head.headers, body).await,
         Route::PublishJson => publish::json(admin, &head.headers, body).await,
         Route::Batch => publish::batch(admin, &head.headers, body).await,
         Route::Channels => listing::channels(admin, head.uri.query()).await,
+        Route::Channel => listing::channel(admin, channel).await,
         Route::Connections => listing::connections(admin, head.uri.query()).await,
         Route::Closed => listing::closed(admin, head.uri.query()).await,
         Route::Livez => health::livez(admin).await,

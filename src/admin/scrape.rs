@@ -10,7 +10,7 @@ use axum::response::Response;
 use super::refusal::Refused;
 use super::{Admin, process, routes};
 use crate::bus::{Answer, Question};
-use crate::metrics::exposition::{self, ProcessFigures, Snapshot};
+use crate::metrics::exposition::{self, AdminFigures, ProcessFigures, Snapshot};
 use crate::metrics::{Histograms, ShardReport};
 use crate::model::Time;
 
@@ -41,11 +41,18 @@ impl LastReports {
 pub async fn metrics(admin: &Admin) -> Result<Response, Refused> {
     let answers = admin.shards.ask_all(Question::Report).await;
     let descriptors_max = admin.descriptors_max;
+    let idempotency = admin.idempotent.figures();
     let snapshot = Snapshot {
         shards: admin.shards.counters().to_vec(),
         histograms: admin.last_reports.merge(answers),
         bus_depths: admin.shards.bus_depths(),
-        admin: admin.counters.figures(admin.publisher.keys_missing()),
+        admin: AdminFigures {
+            keys_missing: admin.publisher.keys_missing(),
+            idempotency_keys: idempotency.keys,
+            idempotency_duplicates: idempotency.duplicates,
+            idempotency_evicted: idempotency.evicted,
+            ..admin.counters.figures()
+        },
         process: ProcessFigures { descriptors_max, ..process::figures() },
         memory: admin.memory.clone(),
         log_dropped: admin.log_dropped.get(),

@@ -60,7 +60,7 @@ impl Shards {
 
     /// Asks all shards at once and gives their answers in the order of shards, after one time-out at most.
     pub async fn ask_all(&self, question: Question) -> Vec<Option<Answer>> {
-        let mut asked: Vec<_> = self.ids().map(|shard| self.send(shard, question)).collect();
+        let mut asked: Vec<_> = self.ids().map(|shard| self.send(shard, question.clone())).collect();
         let mut answers = Vec::with_capacity(asked.len());
         let collect = async {
             for answer in &mut asked {

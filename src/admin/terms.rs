@@ -1,13 +1,18 @@
-//! What a request says of a message beside its payload: its key and how long it lasts.
+//! What a request says of a message beside its payload: its key, how long it lasts, and what the publish is called.
 //!
 //! `POST /publish/{channel}` has both in its query, `?key=BTC&ttl=5s`, the JSON routes as members, `"key":"BTC","ttl_ms":5000`.
 
 use std::time::Duration;
 
+use axum::http::HeaderMap;
+
 use super::refusal::Refusal;
 use crate::config::{limits, units};
-use crate::feeds::Terms;
+use crate::feeds::{IdempotencyKey, Terms};
 use crate::model::MessageKey;
+
+/// The header in which a publish is called something.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// Reads the query of `/publish/{channel}`: percent-encoded UTF-8, each parameter once.
 ///
@@ -29,6 +34,22 @@ pub fn of_query(query: Option<&str>) -> Result<Terms, Refusal> {
         }
     }
     Ok(terms)
+}
+
+/// The idempotency key that a request's headers have, if any.
+///
+/// # Errors
+/// [`Refusal::BadIdempotencyKey`] when it is none, or there are several.
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Refusal> {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => {
+            let key = value.to_str().ok().and_then(IdempotencyKey::parse);
+            key.map(Some).ok_or(Refusal::BadIdempotencyKey)
+        }
+        _ => Err(Refusal::BadIdempotencyKey),
+    }
 }
 
 /// The key that `text` is.

@@ -15,6 +15,8 @@
     )
 )]
 
+pub mod idempotency;
 pub mod publisher;
 
+pub use idempotency::{Begun, IdempotencyFigures, IdempotencyKey, RecentPublishes};
 pub use publisher::{PendingReceipt, PublishError, Publisher, Terms};

@@ -55,6 +55,12 @@ pub struct AdminFigures {
     pub refused: Vec<(&'static str, u16, u64)>,
     /// Published messages that were to have their key in the payload, and had none there.
     pub keys_missing: u64,
+    /// Idempotency keys that are kept.
+    pub idempotency_keys: u64,
+    /// Publishes that were not made a second time.
+    pub idempotency_duplicates: u64,
+    /// Idempotency keys that were put away before their time.
+    pub idempotency_evicted: u64,
 }
 
 /// Figures of the whole process; zero where the kernel does not say.
@@ -350,7 +356,16 @@ impl Snapshot {
         let help = "Messages that were to have their key in the payload, and had none there";
         let missing = self.admin.keys_missing.saturating_add(self.sum(|shard| shard.keys_missing.get()));
         let mut metric = encoder.encode_descriptor("keys_missing", help, None, MetricType::Counter)?;
-        count(&mut metric, missing)
+        count(&mut metric, missing)?;
+        let help = "Idempotency keys that are kept";
+        gauge(encoder, "idempotency_keys", None, help, self.admin.idempotency_keys)?;
+        let help = "Publishes that were not made a second time, for their idempotency key";
+        let mut metric =
+            encoder.encode_descriptor("idempotency_duplicates", help, None, MetricType::Counter)?;
+        count(&mut metric, self.admin.idempotency_duplicates)?;
+        let help = "Idempotency keys put away before their time, for want of room";
+        let mut metric = encoder.encode_descriptor("idempotency_evicted", help, None, MetricType::Counter)?;
+        count(&mut metric, self.admin.idempotency_evicted)
     }
 
     fn sum(&self, read: impl Fn(&ShardCounters) -> u64) -> u64 {
@@ -415,6 +430,7 @@ mod tests {
                 requests: vec![("livez", 3)],
                 refused: vec![("overloaded", 503, 2)],
                 keys_missing: 6,
+                ..AdminFigures::default()
             },
             process: ProcessFigures { resident_bytes: 4096, open_descriptors: 12, descriptors_max: 20_000 },
             memory: MemoryBudget::new(1000),

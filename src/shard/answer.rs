@@ -20,6 +20,10 @@ impl<R: Reactor> Shard<R> {
                 let row = |place| self.channel_row(ChannelIndex(place));
                 Answer::Channels(page(from_place, self.hub.place_end(), limit, row))
             }
+            Question::Channel(name) => {
+                let channel = self.hub.find(&name);
+                Answer::Channel(channel.and_then(|channel| self.channel_row(channel)).map(Box::new))
+            }
             Question::Connections { from_slot, limit } => {
                 let row = |slot| self.connection_row(slot);
                 Answer::Connections(page(from_slot, self.slots.slot_end(), limit, row))

@@ -217,6 +217,75 @@ fn e10_nothing_accepted_after_the_101_is_missed_however_shards_attach_and_detach
 }
 
 #[test]
+fn e9_batches_of_two_publishers_stay_in_one_piece_while_clients_relay() {
+    // More than a shard numbers in a turn: it reads clients while some of a batch are numbered and some are not.
+    const TOGETHER: usize = 600;
+    const BATCHES: usize = 12;
+    let options = ["--shards", "2", "--relay", "feed", "--client-rate", "0", "--max-lag-age", "1m"];
+    let mut gateway = Gateway::start(&options);
+    let oracles = Oracles::before(&gateway);
+    let mut witness = gateway.join("/ws/feed");
+    let mut senders: Vec<_> = (0..4).map(|_| gateway.join("/ws/feed")).collect();
+    let stop = AtomicBool::new(false);
+
+    let gateway_ref = &gateway;
+    let order: Vec<String> = std::thread::scope(|scope| {
+        for sender in &mut senders {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    sender.send_text("relayed");
+                    pause(Duration::from_micros(200));
+                }
+            });
+        }
+        for publisher in 0..2 {
+            scope.spawn(move || {
+                let mut standing = Standing::open(gateway_ref);
+                for batch in 0..BATCHES {
+                    let item = |number: usize| {
+                        format!(r#"{{"channel":"feed","data":"{publisher} {batch} {number}"}}"#)
+                    };
+                    let items: Vec<String> = (0..TOGETHER).map(item).collect();
+                    standing.send_post(
+                        "/api/batch",
+                        "application/json",
+                        format!("[{}]", items.join(",")).as_bytes(),
+                    );
+                    assert_eq!(standing.response().status, 200);
+                }
+            });
+        }
+        let (mut order, mut published) = (Vec::new(), 0);
+        while published < 2 * BATCHES * TOGETHER {
+            let text = witness.next_text();
+            published += usize::from(text != "relayed");
+            order.push(text);
+        }
+        stop.store(true, Ordering::Relaxed);
+        order
+    });
+
+    let mut rest = order.iter().filter(|text| *text == "relayed").count();
+    assert!(rest > 0, "nothing was relayed meanwhile");
+    let mut texts = order.iter();
+    while let Some(text) = texts.next() {
+        if text == "relayed" {
+            rest -= 1;
+            continue;
+        }
+        let (batch, first) = text.rsplit_once(' ').expect("publisher, batch, number");
+        assert_eq!(first, "0");
+        for number in 1..TOGETHER {
+            assert_eq!(texts.next(), Some(&format!("{batch} {number}")));
+        }
+    }
+    assert_eq!(rest, 0);
+    witness.close();
+    senders.into_iter().for_each(|sender| sender.close());
+    oracles.check(&mut gateway);
+}
+
+#[test]
 fn c14_a_hot_channel_does_not_starve_a_quiet_one() {
     // Stands for 19,000 subscribers: with 400 a pass takes several slices of the flush, which is what matters.
     const HOT: usize = 400;

@@ -261,3 +261,83 @@ fn a_key_comes_from_the_publisher_or_from_the_payload_and_what_is_no_key_is_refu
     subscriber.close();
     oracles.check(&mut gateway);
 }
+
+#[test]
+fn e8_a_publish_that_is_retried_is_one_message_with_one_position() {
+    let mut gateway = Gateway::start(&["--shards", "2"]);
+    let oracles = Oracles::before(&gateway);
+    let admin = gateway.admin();
+    let mut subscriber = gateway.join("/ws/a");
+    let header = ["Idempotency-Key: 8e03978e-40d5-43dd-bc93-6894a57f9324"];
+    let post = |body: &[u8]| admin.request("POST", "/publish/a", &header, body);
+
+    // Many at once, of which some hang up: all that answer name one position.
+    let mut replies: Vec<RawClient> = (0..8)
+        .map(|number| {
+            let mut client = RawClient::connect(gateway.admin, RawOptions::default());
+            let host = gateway.admin;
+            let head = format!("POST /publish/a HTTP/1.1\r\nHost: {host}\r\n{}\r\n", header[0]);
+            client.send(format!("{head}Content-Length: 3\r\n\r\none").as_bytes());
+            (number, client)
+        })
+        .filter_map(|(number, client)| {
+            if number % 3 == 0 {
+                client.reset();
+                None
+            } else {
+                Some(client)
+            }
+        })
+        .collect();
+    let retry = post(b"one").json();
+    let mut firsts = 0;
+    for client in &mut replies {
+        let reply = client.response().json();
+        assert_eq!(reply["position"], retry["position"]);
+        firsts += usize::from(reply["duplicate"].is_null());
+    }
+    drop(replies);
+    assert!(firsts + usize::from(retry["duplicate"].is_null()) <= 1, "of all one was the first");
+    let again = post(b"one").json();
+    assert_eq!((&again["position"], &again["duplicate"]), (&retry["position"], &true.into()));
+    assert_refused(&post(b"two"), 409, "idempotency_conflict");
+    assert_refused(
+        &admin.request("POST", "/publish/a", &["Idempotency-Key: "], b"x"),
+        400,
+        "bad_idempotency_key",
+    );
+    let other = br#"{"channel":"a","data":"one","idempotency_key":"other"}"#;
+    let other = admin.post("/api/publish", "application/json", other).json();
+    assert_eq!(offset_of(&other["position"]), offset_of(&retry["position"]) + 1);
+
+    admin.publish("a", "last");
+    for text in ["one", "one", "last"] {
+        assert_eq!(subscriber.next_text(), text);
+    }
+    assert!(admin.metric("tidegate_idempotency_duplicates_total") >= 1.0);
+    assert_eq!(admin.metric("tidegate_idempotency_keys"), 2.0);
+    subscriber.close();
+    oracles.check(&mut gateway);
+}
+
+#[test]
+fn one_channel_is_shown_with_its_counts() {
+    let mut gateway = Gateway::start(&["--shards", "4", "--history-messages", "2"]);
+    let oracles = Oracles::before(&gateway);
+    let admin = gateway.admin();
+    assert_refused(&admin.get("/api/channels/counted"), 404, "no_channel");
+    let clients: Vec<_> = (0..10).map(|_| gateway.join("/ws/counted")).collect();
+    let last = ["0", "1", "2"].map(|text| admin.publish("counted", text))[2].json();
+    let shown = admin.get("/api/channels/counted").json();
+    assert_eq!(shown["position"], last["position"]);
+    assert_eq!(shown["position"], format!("{}-3", shown["epoch"].as_str().expect("an epoch")));
+    assert_eq!(shown["subscribers"], 10);
+    clients.into_iter().for_each(|client| client.close());
+    wait_until("the history alone", PATIENCE, || {
+        let shown = admin.get("/api/channels/counted").json();
+        (shown["subscribers"].as_u64(), shown["retained_messages"].as_u64()) == (Some(0), Some(2))
+    });
+    let bytes = 2 * b"\x81\x012".len();
+    assert_eq!(admin.get("/api/channels/counted").json()["retained_bytes"], bytes);
+    oracles.check(&mut gateway);
+}

@@ -286,6 +286,38 @@ fn e9_parallel_publishers_keep_their_own_order_and_share_one() {
     world.expect_all_well();
 }
 
+#[test]
+fn e9_nothing_comes_between_messages_that_were_published_together() {
+    // More than a shard numbers in a turn, so that clients are read while some are numbered and some are not.
+    const TOGETHER: usize = 600;
+    for senders_shard in [0, 1] {
+        let mut setup = Setup::new(9);
+        setup.shards = 2;
+        let relay = ChannelSettings { relay: true, ..ChannelSettings::default() };
+        setup.channels = vec![(homed(0, 2), relay)];
+        let mut world = World::new(setup);
+        let witness = world.join(1, &[0]);
+        world.clients[witness].witnesses.push(0);
+        let sender = world.join(senders_shard, &[0]);
+        let lengths = vec![10; TOGETHER];
+        assert!(world.publish_together(0, &lengths));
+        for _ in 0..8 {
+            world.relay(sender, 20);
+            world.clients[sender].wire.borrow_mut().arrive(usize::MAX);
+            world.turn(1);
+            world.turn(0);
+        }
+        world.settle();
+        world.recover();
+        let order = &world.ledger.channels[0].order;
+        assert_eq!(order.len(), TOGETHER + 8);
+        let places: Vec<usize> = (0..order.len()).filter(|place| order[*place].publisher == 0).collect();
+        assert_eq!(places.len(), TOGETHER);
+        assert_eq!(places.last().zip(places.first()).map(|(last, first)| last - first), Some(TOGETHER - 1));
+        world.expect_all_well();
+    }
+}
+
 /// The exchange of a remote subscribe is about ten turns of two shards: a message is published before each of them.
 #[test]
 fn e10_publish_at_every_step_of_a_subscribe() {

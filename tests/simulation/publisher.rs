@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tidegate::bus::{Bus, Full, Publish};
 use tidegate::metrics::MemoryBudget;
-use tidegate::model::{PayloadKind, Publication, Time};
+use tidegate::model::{PayloadKind, Publication, ShardId, Time};
 
 use super::ledger::{Ledger, MessageId, Sent, frame_bytes, payload};
 
@@ -64,20 +64,10 @@ impl Publisher {
         }
         let Some((channel, length)) = self.queue.front().copied() else { return false };
         let id = MessageId { publisher: self.number, sequence: self.sequence };
-        let bytes = payload(channel, id, length);
-        let name = ledger.channels[channel].name.clone();
-        let kind = if self.sequence.is_multiple_of(2) { PayloadKind::Text } else { PayloadKind::Binary };
-        let publication = Publication::encode(name, kind, &bytes, now, None);
-        let receipts = Arc::clone(&ledger.receipts);
-        let on_receipt = Box::new(move |receipt| receipts.lock().expect("one thread").push((id, receipt)));
-        match bus.publish(Publish { publication, on_receipt: Some(on_receipt) }) {
+        let (publish, sent) = message(channel, id, length, ledger, (now, step));
+        match bus.publish(publish) {
             Ok(()) => {
-                let frame_bytes = frame_bytes(bytes.len());
-                memory.add(frame_bytes as i64);
-                ledger.on_sent(id, Sent { channel, frame_bytes, at: now, step, client: None });
-                self.queue.pop_front();
-                self.sequence += 1;
-                self.outstanding += 1;
+                self.note(memory, ledger, vec![(id, sent)]);
                 true
             }
             Err(Full(_)) => {
@@ -86,4 +76,60 @@ impl Publisher {
             }
         }
     }
+
+    /// Sends all that it has to say, on channels of `home`, together; whether it went out.
+    pub fn work_together(
+        &mut self,
+        bus: &Bus,
+        memory: &MemoryBudget,
+        ledger: &mut Ledger,
+        home: ShardId,
+        when: (Time, u64),
+    ) -> bool {
+        let (mut list, mut sent) = (Vec::new(), Vec::new());
+        for (sequence, (channel, length)) in (self.sequence..).zip(&self.queue) {
+            let id = MessageId { publisher: self.number, sequence };
+            let (publish, how) = message(*channel, id, *length, ledger, when);
+            list.push(publish);
+            sent.push((id, how));
+        }
+        match bus.publish_together(home, list) {
+            Ok(()) => {
+                self.note(memory, ledger, sent);
+                true
+            }
+            Err(Full(_)) => {
+                self.pushbacks += 1;
+                false
+            }
+        }
+    }
+
+    fn note(&mut self, memory: &MemoryBudget, ledger: &mut Ledger, sent: Vec<(MessageId, Sent)>) {
+        for (id, sent) in sent {
+            memory.add(sent.frame_bytes as i64);
+            ledger.on_sent(id, sent);
+            self.queue.pop_front();
+            self.sequence += 1;
+            self.outstanding += 1;
+        }
+    }
+}
+
+/// A message that says who sent it, and how it is sent.
+fn message(
+    channel: usize,
+    id: MessageId,
+    length: usize,
+    ledger: &Ledger,
+    (now, step): (Time, u64),
+) -> (Publish, Sent) {
+    let bytes = payload(channel, id, length);
+    let name = ledger.channels[channel].name.clone();
+    let kind = if id.sequence.is_multiple_of(2) { PayloadKind::Text } else { PayloadKind::Binary };
+    let publication = Publication::encode(name, kind, &bytes, now, None);
+    let receipts = Arc::clone(&ledger.receipts);
+    let on_receipt = Box::new(move |receipt| receipts.lock().expect("one thread").push((id, receipt)));
+    let sent = Sent { channel, frame_bytes: frame_bytes(bytes.len()), at: now, step, client: None };
+    (Publish { publication, on_receipt: Some(on_receipt) }, sent)
 }

@@ -405,6 +405,19 @@ impl World {
         check_empty(&mut self).expect("nothing is left");
     }
 
+    /// Hands messages of these lengths to the channel's home together, without a turn; whether it took them.
+    pub fn publish_together(&mut self, channel: usize, lengths: &[usize]) -> bool {
+        let number = self.publishers.len();
+        self.publishers.push(Publisher::new(number as u32));
+        for length in lengths {
+            self.publishers[number].enqueue(channel, *length);
+        }
+        self.step += 1;
+        let when = (self.now(), self.step);
+        let home = ShardId::home_of(&self.ledger.channels[channel].name, self.shards.len());
+        self.publishers[number].work_together(&self.bus, &self.memory, &mut self.ledger, home, when)
+    }
+
     /// Hands messages of these lengths to the bus, in one go and without a turn.
     pub fn hand_over(&mut self, channel: usize, lengths: &[usize]) {
         let number = self.publishers.len();

@@ -147,6 +147,11 @@ impl Turn {
                 report::record(&mut histograms.turn, Duration::from_micros(50), 1);
                 Answer::Report(Box::new(ShardReport { histograms }))
             }
+            Question::Channel(channel) => Answer::Channel(self.offsets.get(&channel).map(|offset| {
+                let position = Position { epoch: EPOCH, offset: Offset(*offset) };
+                let (retained_messages, retained_bytes) = (7, 80);
+                Box::new(ChannelRow { channel, position, subscribers: 2, retained_messages, retained_bytes })
+            })),
             Question::Channels { from_place, limit } => {
                 let row = |(channel, offset): (&ChannelName, &u64)| ChannelRow {
                     channel: channel.clone(),

@@ -96,3 +96,25 @@ async fn the_index_names_every_route() {
         assert!(index.contains(path), "{path}");
     }
 }
+
+#[tokio::test]
+async fn one_channel_is_shown_with_its_counts_or_is_not_there() {
+    let world = awake(Shape::default()).await;
+    expect(&world.get("/api/channels/news.eu").await, Refusal::NoChannel);
+    assert_eq!(world.post("/publish/news.eu", "", b"x").await.status, 200);
+    for path in ["/api/channels/news.eu", "/api/channels/news%2Eeu"] {
+        let reply = world.get(path).await.json();
+        let expected = serde_json::json!({
+            "channel": "news.eu",
+            "position": "00000000000000ab-1",
+            "subscribers": 2,
+            "retained_messages": 7,
+            "retained_bytes": 80,
+            "epoch": "00000000000000ab",
+        });
+        assert_eq!(reply, expected, "{path}");
+    }
+    expect(&world.get("/api/channels/").await, Refusal::BadChannel);
+    expect(&world.get("/api/channels/a/b").await, Refusal::BadChannel);
+    expect(&world.post("/api/channels/news.eu", "", b"").await, Refusal::Method);
+}

@@ -4,6 +4,7 @@ mod fake_shard;
 mod http;
 mod listing;
 mod places;
+mod retries;
 
 use std::sync::Arc;
 use std::time::Duration;
