@@ -214,7 +214,7 @@ impl Journal {
     /// Adds what another journal kept of old messages, before the first is appended: entry `offset` to the base, after those
     /// that are there.
     pub fn restore(&mut self, offset: Offset, publication: &Publication) {
-        debug_assert!(self.len() == 0 && offset < self.next, "the base comes first");
+        debug_assert!(self.entries.len() == self.base && offset < self.next, "the base comes first");
         self.push(offset, publication);
         self.base = self.entries.len();
     }
