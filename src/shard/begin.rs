@@ -103,6 +103,13 @@ impl<R: Reactor> Shard<R> {
             None => {}
         }
         self.counters.snapshots.add(u64::from(has_snapshot));
+        if request.rate_max > 0 {
+            let keys_max = usize::try_from(feed.settings.keys_per_channel).unwrap_or(usize::MAX);
+            feed.journal.keep_keys(keys_max, false);
+            self.sampled.insert(slot, channel, request.rate_max, self.now);
+        }
+        // Who is given nothing of before rests until something comes.
+        let pace = if offset >= next && request.rate_max > 0 { Pace::Sampled } else { pace };
         let connection = self.slots.get_mut(slot)?;
         let ride = connection.owed.subscription_mut(channel)?.cursor.ride();
         connection.owed.begin_at(channel, Cursor::new(offset, ride).at_pace(pace), next);

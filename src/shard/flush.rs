@@ -91,7 +91,10 @@ impl<R: Reactor> Shard<R> {
         match connection.phase {
             Phase::Ended { .. } | Phase::Joining(_) => {}
             _ if connection.owed.is_blocked() => self.judge(slot),
-            _ => self.write(slot),
+            _ => {
+                self.wake_sampled(slot);
+                self.write(slot);
+            }
         }
     }
 
@@ -178,6 +181,9 @@ impl<R: Reactor> Shard<R> {
                 let feed = self.feeds.get(subscription.channel);
                 subscription.cursor = cursor.at_pace(feed.map_or(cursor.pace(), |feed| feed.pace_at(cursor)));
             }
+            self.rest_sampled(slot);
+        } else {
+            self.rest_sampled(slot);
         }
     }
 
