@@ -3,6 +3,7 @@
 use super::reactor::Reactor;
 use super::tell::append_frame;
 use super::turn::Shard;
+use crate::config::Retain;
 use crate::journal::{Cursor, Pace};
 use crate::model::encoding as event;
 use crate::model::{ChannelIndex, Dialect, Offset, Position, SubscribeRequest};
@@ -82,7 +83,10 @@ impl<R: Reactor> Shard<R> {
         let first = feed.journal.first();
         let after = request.since.filter(|since| since.epoch == epoch).map(|since| since.offset.next());
         let after = after.filter(|after| (first..=next).contains(after));
-        let has_snapshot = request.wants_snapshot && after.is_none();
+        feed.journal.expire(self.now);
+        // Only a channel that keeps the newest message of each key has one.
+        let keeps_states = feed.settings.retain == Retain::LatestPerKey;
+        let has_snapshot = request.wants_snapshot && keeps_states && after.is_none();
         let (offset, pace) = match after {
             Some(after) => (after, Pace::Replay),
             None if has_snapshot => (feed.journal.oldest(), Pace::Snapshot),

@@ -111,6 +111,11 @@ impl<R: Reactor> Shard<R> {
         let origin = self.origin_of(slot);
         let Some(connection) = self.slots.get_mut(slot) else { return };
         let me = connection.marks.has(Mark::Relayed).then_some(origin);
+        for subscription in connection.owed.subscriptions() {
+            if let Some(feed) = self.feeds.get_mut(subscription.channel) {
+                feed.journal.expire(self.now);
+            }
+        }
         let teller = Teller { dialect: connection.dialect(), hub: &self.hub, feeds: &self.feeds };
         let herald = (teller.dialect != Dialect::Plain).then_some(&teller as &dyn Herald);
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
