@@ -18,6 +18,7 @@ use super::ends::Ends;
 use super::expire::Sweep;
 use super::freeze::Freeze;
 use super::memory::Memory;
+use super::occupancy::Occupancy;
 use super::outbox::Outbox;
 use super::pending::Pending;
 use super::reactor::{Reactor, Readiness};
@@ -103,6 +104,7 @@ pub struct Shard<R: Reactor> {
     pub(super) senders: Senders,
     pub(super) subscribing: Subscribing,
     pub(super) sampled: Sampled,
+    pub(super) occupancy: Occupancy,
     pub(super) accepting: AcceptState,
     pub(super) pending: Pending,
     pub(super) clients: Clients,
@@ -176,6 +178,7 @@ impl<R: Reactor> Shard<R> {
             senders: Senders::new(if config.echo { 0 } else { config.client_rate }),
             subscribing: Subscribing::new(),
             sampled: Sampled::default(),
+            occupancy: Occupancy::default(),
             accepting: AcceptState::default(),
             drain: None,
             sweep: Sweep::default(),

@@ -24,6 +24,7 @@ mod liveness;
 mod logging;
 mod memory;
 mod messages;
+mod occupancy;
 mod order;
 mod publish;
 mod relay;
