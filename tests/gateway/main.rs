@@ -10,6 +10,7 @@ mod addresses;
 mod admission;
 mod burst;
 mod close;
+mod commands;
 mod compression;
 mod drain;
 mod ends;
