@@ -31,6 +31,7 @@ mod order;
 mod publish;
 mod relay;
 mod requests;
+mod resume;
 mod sample;
 mod slow;
 mod smoke;
