@@ -20,6 +20,7 @@ mod hostile;
 #[path = "../simulation/inflater.rs"]
 mod inflater;
 mod kernel;
+mod keys;
 mod kit;
 mod live;
 mod liveness;
