@@ -123,6 +123,25 @@ fn a_channel_keeps_so_many_keys_and_lets_go_of_the_one_that_is_stale_longest() {
 }
 
 #[test]
+fn a_snapshot_has_what_its_reader_published_itself() {
+    let mut gateway = Gateway::start(&["--retain", "latest-per-key", "--relay", ">"]);
+    let oracles = Oracles::before(&gateway);
+    let mut speaker = Speaker::join(&gateway, "/ws");
+    for key in ["a", "b"] {
+        let publish = json!({"type": "publish", "id": 1, "channel": "prices", "key": key, "text": "mine"});
+        assert_eq!(speaker.ask(&publish)["type"], "published");
+    }
+    let mut standing = Standing::open(&gateway);
+    publish_keyed(&mut standing, "prices", "b", "theirs");
+    let (_, messages) = snapshot(&mut speaker, "prices");
+    let expected = [("a", "mine"), ("b", "theirs")].map(|(key, text)| (key.to_owned(), text.to_owned()));
+    assert_eq!(states(&messages), BTreeMap::from(expected));
+    speaker.close();
+    drop(standing);
+    oracles.check(&mut gateway);
+}
+
+#[test]
 fn keys_are_found_in_the_payload_where_the_operator_says_so() {
     let options = ["--retain", "latest-per-key", "--key", "json:/symbol", "--relay", ">"];
     let mut gateway = Gateway::start(&options);
