@@ -142,6 +142,30 @@ fn a_snapshot_has_what_its_reader_published_itself() {
 }
 
 #[test]
+fn a_stream_that_is_cut_before_its_snapshot_gets_it_when_it_comes_back() {
+    let mut gateway = Gateway::start(&["--retain", "latest-per-key", "--history-messages", "100"]);
+    let oracles = Oracles::before(&gateway);
+    let mut standing = Standing::open(&gateway);
+    for key in ["a", "b", "c"] {
+        publish_keyed(&mut standing, "prices", key, key);
+    }
+    for target in ["/sse/prices?snapshot=1", "/sse?channels=prices&snapshot=1"] {
+        let mut stream = EventStream::open(&gateway, target);
+        let (id, subscribed) = stream.next_beginning(1);
+        assert_eq!(subscribed[0]["snapshot"], 3, "{subscribed:?}");
+        // What an EventSource that read this far hands in.
+        let header = format!("Last-Event-ID: {id}");
+        let again: &[&str] = if id.is_empty() { &[] } else { &[&header] };
+        let mut stream = EventStream::open_with(&gateway, target, RawOptions::default(), again);
+        stream.next_beginning(1);
+        let texts: Vec<Value> = (0..3).map(|_| stream.next_value()["text"].clone()).collect();
+        assert_eq!(texts, ["a", "b", "c"], "{target}");
+    }
+    drop(standing);
+    oracles.check(&mut gateway);
+}
+
+#[test]
 fn keys_are_found_in_the_payload_where_the_operator_says_so() {
     let options = ["--retain", "latest-per-key", "--key", "json:/symbol", "--relay", ">"];
     let mut gateway = Gateway::start(&options);
