@@ -14,6 +14,7 @@ use super::terms;
 use crate::config::limits::PUBLISH_BATCH_MAX;
 use crate::feeds::{IdempotencyKey, Terms};
 use crate::model::ChannelName;
+use crate::model::json::string;
 
 /// A text message for one or more channels.
 #[derive(PartialEq, Eq, Debug)]
@@ -30,6 +31,9 @@ pub struct Message<'a> {
 
 /// The keys that every message may have.
 const OF_MESSAGES: [Key; 5] = [Key::Channel, Key::Data, Key::Key, Key::TtlMs, Key::IdempotencyKey];
+/// Keys of a message to one channel or several.
+const OF_PUBLISHES: [Key; 6] =
+    [Key::Channel, Key::Data, Key::Key, Key::TtlMs, Key::IdempotencyKey, Key::Channels];
 
 /// What `/api/publish` asked for.
 #[derive(PartialEq, Eq, Debug)]
@@ -45,7 +49,7 @@ pub struct PublishRequest<'a> {
 /// # Errors
 /// Bad JSON, keys other than the documented ones, bad channel names, more channels than a batch has messages.
 pub fn parse_publish(body: &[u8]) -> Result<PublishRequest<'_>, Refused> {
-    let object = Object::read(body, &[&OF_MESSAGES[..], &[Key::Channels]].concat())?;
+    let object = Object::read(body, &OF_PUBLISHES)?;
     let (names, wants_list) = match (object.channel, object.channels) {
         (Some(name), None) => (vec![text(Key::Channel, name)?], false),
         (None, Some(names)) => (texts(Key::Channels, names)?, true),
@@ -136,20 +140,6 @@ fn texts(key: Key, value: &RawValue) -> Result<Vec<Cow<'_, str>>, Refused> {
         return Err(Wrong::Kind(key).into());
     }
     items.into_iter().map(|item| text(key, item)).collect()
-}
-
-/// What a string of JSON stands for; `None` if it is none, or names half a surrogate pair.
-fn string(value: &RawValue) -> Option<Cow<'_, str>> {
-    match unquoted(value.get()) {
-        Some(text) => Some(Cow::Borrowed(text)),
-        None => serde_json::from_str(value.get()).map(Cow::Owned).ok(),
-    }
-}
-
-/// The inside of a JSON string that has nothing escaped.
-fn unquoted(raw: &str) -> Option<&str> {
-    let inside = raw.strip_prefix('"')?.strip_suffix('"')?;
-    (!inside.contains('\\')).then_some(inside)
 }
 
 /// Valid JSON without white space between tokens.

@@ -209,7 +209,8 @@ impl Owed {
 
     fn reader(&self, channel: ChannelIndex, cursor: Cursor, me: Option<Origin>) -> Reader {
         let snapshot_until = (cursor.pace() == Pace::Snapshot).then(|| self.catches_up_at(channel)).flatten();
-        Reader { me, snapshot_until }
+        // A state is whole, whoever published what of it.
+        Reader { me: me.filter(|_| snapshot_until.is_none()), snapshot_until }
     }
 
     fn told(&self, channel: ChannelIndex) -> Passed {

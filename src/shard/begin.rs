@@ -24,6 +24,13 @@ pub(super) struct Begun {
     snapshot: Option<u64>,
 }
 
+impl Begun {
+    /// Where a reader goes on that is cut before it has read anything. Behind the snapshot it would never get that.
+    fn resumes_at(&self) -> Option<Position> {
+        self.snapshot.is_none().then_some(self.position)
+    }
+}
+
 impl<R: Reactor> Shard<R> {
     /// Begins every subscription of a connection whose channels are all live, and adds to `response` what it is to know.
     pub(super) fn begin_all(&mut self, slot: u32, requests: &[SubscribeRequest], response: &mut Vec<u8>) {
@@ -43,8 +50,7 @@ impl<R: Reactor> Shard<R> {
             }
             Dialect::Events | Dialect::EnvelopedEvents => {
                 event::append_retry(self.draw_retry_ms(), response);
-                let positions: Vec<_> = begun.iter().map(|begun| Some(begun.position)).collect();
-                event::append_id(&positions, response);
+                event::append_id(&begun.iter().map(Begun::resumes_at).collect::<Vec<_>>(), response);
                 for begun in &begun {
                     let mut json = Vec::new();
                     self.append_subscribed(None, begun, &mut json);
