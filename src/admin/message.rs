@@ -59,7 +59,7 @@ pub fn parse_publish(body: &[u8]) -> Result<PublishRequest<'_>, Refused> {
     for (place, name) in names.iter().enumerate() {
         let index = wants_list.then_some(place);
         let blame = |_| Refused { index, ..Refusal::BadChannel.into() };
-        channels.push(ChannelName::parse(name).map_err(blame)?);
+        channels.push(ChannelName::parse_for_publishing(name).map_err(blame)?);
     }
     Ok(PublishRequest { message: message_to(channels, &object)?, wants_list })
 }
@@ -87,7 +87,7 @@ pub fn parse_batch(body: &[u8]) -> Result<Vec<Message<'_>>, Refused> {
 fn parse_item(item: &RawValue) -> Result<Message<'_>, Refused> {
     let object = Object::read(item.get().as_bytes(), &OF_MESSAGES)?;
     let name = text(Key::Channel, object.channel.ok_or(Wrong::Missing(Key::Channel))?)?;
-    let channel = ChannelName::parse(&name).map_err(|_| Refusal::BadChannel)?;
+    let channel = ChannelName::parse_for_publishing(&name).map_err(|_| Refusal::BadChannel)?;
     message_to(vec![channel], &object)
 }
 

@@ -39,6 +39,8 @@ impl<R: Reactor> Shard<R> {
             }
         }
         self.timers = timers;
+        self.list_sampled();
+        self.publish_occupancy();
         self.step_drain();
         self.ends.summarise(self.now);
         self.shed();

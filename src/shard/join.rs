@@ -73,6 +73,7 @@ impl<R: Reactor> Shard<R> {
         let Some(connection) = self.slots.get_mut(slot) else { return is_live };
         connection.owed.subscribe(Subscription { channel, member, cursor: Cursor::parked(ride) });
         self.counters.subscriptions.add(1);
+        self.note_occupancy(channel);
         if is_live {
             self.enter(channel, name, ride);
         }
@@ -139,21 +140,24 @@ impl<R: Reactor> Shard<R> {
     pub(super) fn leave_all(&mut self, slot: u32) {
         let Some(connection) = self.slots.get_mut(slot) else { return };
         for subscription in connection.owed.take_subscriptions() {
-            if !self.subscribing.is_empty() {
-                self.subscribing.remove(&(slot, subscription.channel));
-            }
-            self.leave(subscription);
+            self.leave(slot, subscription);
         }
     }
 
-    pub(super) fn leave(&mut self, subscription: Subscription) {
+    /// Takes the client in `slot` off the channel of `subscription`.
+    pub(super) fn leave(&mut self, slot: u32, subscription: Subscription) {
         let Subscription { channel, member, cursor } = subscription;
+        if !self.subscribing.is_empty() {
+            self.subscribing.remove(&(slot, channel));
+        }
+        self.sampled.remove(slot, channel);
         let left = self.hub.leave(channel, member);
         if cursor.wants_deflated() {
             self.hub.end_deflating(channel);
         }
         let is_deflated = self.keeps_deflated(channel);
         self.counters.subscriptions.sub(1);
+        self.note_occupancy(channel);
         if let Some(feed) = self.feeds.get_mut(channel) {
             feed.on_leave(member, left.members, self.now);
             feed.journal.keep_deflated(is_deflated);

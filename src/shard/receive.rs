@@ -191,6 +191,7 @@ impl<R: Reactor> Shard<R> {
         ticket: u64,
     ) {
         let (channel, outcome) = self.hub.note_interest(name, from, members, deflating, ticket);
+        self.note_occupancy(channel);
         if members == 0 {
             self.maybe_idle.push(channel);
         }
