@@ -576,7 +576,7 @@ function eventStream(url, fetch, on) {
 }
 
 /**
- * A client of the gateway at `url`: `https://live.example`, or a path of the page's own host such as `/`. It connects by itself.
+ * A client of the gateway at `url`, on a page of the gateway `/`. It connects by itself.
  * @param {string | URL} url @param {Options} [options] @returns {import("./tidegate.d.ts").Client}
  */
 export const connect = (url, options = {}) => new Client(url, options);
