@@ -29,7 +29,8 @@ impl Feed {
     /// bytes behind, by the age of its oldest waiting message, and by whether retention has overtaken it. Constant time.
     pub fn judge(&self, cursor: Cursor, needed_from: Offset, now: Time) -> LagVerdict {
         let next = self.journal.next();
-        if cursor.is_parked() || needed_from >= next || cursor.pace() == Pace::Newest {
+        if cursor.is_parked() || needed_from >= next || matches!(cursor.pace(), Pace::Newest | Pace::Sampled)
+        {
             return LagVerdict::Keep;
         }
         let bytes_behind = self.journal.bytes_behind(needed_from);

@@ -227,8 +227,9 @@ impl Owed {
     pub fn begin_at(&mut self, channel: ChannelIndex, cursor: Cursor, until: Offset) {
         self.end_catching_up(channel);
         let is_catching_up = matches!(cursor.pace(), Pace::Snapshot | Pace::Replay);
-        let cursor = if cursor.offset() < until { cursor } else { cursor.at_pace(Pace::Every) };
-        if is_catching_up && cursor.offset() < until {
+        let is_over = is_catching_up && cursor.offset() >= until;
+        let cursor = if is_over { cursor.at_pace(Pace::Every) } else { cursor };
+        if is_catching_up && !is_over {
             self.backlog.get_or_insert_default().catching_up.push((channel, until));
         }
         if let Some(place) = self.subscription_mut(channel) {
@@ -248,7 +249,7 @@ impl Owed {
         let cursor = subscription.cursor;
         match cursor.pace() {
             Pace::Snapshot => self.catches_up_at(subscription.channel).unwrap_or(cursor.offset()),
-            Pace::Every | Pace::Replay | Pace::Newest => cursor.offset(),
+            Pace::Every | Pace::Replay | Pace::Newest | Pace::Sampled => cursor.offset(),
         }
     }
 

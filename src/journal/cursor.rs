@@ -53,14 +53,16 @@ pub enum Pace {
     Snapshot,
     /// Every one, and up to where it joined as fast as its socket takes them, however many those are.
     Replay,
+    /// None for now: it wants so many updates a second at most, and had one of late.
+    Sampled,
 }
 
 /// Offset of the next message, and above it [`Ride`] and [`Pace`]. Subscribers with equal cursors get the same bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Cursor(u64);
 
-const PACE_SHIFT: u32 = 62;
-const RIDE_SHIFT: u32 = 59;
+const PACE_SHIFT: u32 = 61;
+const RIDE_SHIFT: u32 = 58;
 const OFFSET_MASK: u64 = (1 << RIDE_SHIFT) - 1;
 
 impl Cursor {
@@ -107,14 +109,15 @@ impl Cursor {
             0 => Pace::Every,
             1 => Pace::Newest,
             2 => Pace::Snapshot,
-            _ => Pace::Replay,
+            3 => Pace::Replay,
+            _ => Pace::Sampled,
         }
     }
 
     /// The same, at `pace`.
     #[must_use]
     pub const fn at_pace(self, pace: Pace) -> Self {
-        Self((self.0 & !(3 << PACE_SHIFT)) | (pace as u64) << PACE_SHIFT)
+        Self((self.0 & !(7 << PACE_SHIFT)) | (pace as u64) << PACE_SHIFT)
     }
 
     /// Whether it reads the deflated strip, now or from the next epoch on.
@@ -154,7 +157,7 @@ mod tests {
         assert_eq!(size_of::<Cursor>(), 8);
         for offset in [0, 1, OFFSET_MASK - 1] {
             for ride in RIDES {
-                for pace in [Pace::Every, Pace::Newest, Pace::Snapshot, Pace::Replay] {
+                for pace in [Pace::Every, Pace::Newest, Pace::Snapshot, Pace::Replay, Pace::Sampled] {
                     let cursor = Cursor::new(Offset(offset), ride).at_pace(pace);
                     assert_eq!((cursor.offset(), cursor.ride(), cursor.pace()), (Offset(offset), ride, pace));
                     let next = Offset(offset + 1);

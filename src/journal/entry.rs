@@ -1,29 +1,69 @@
 //! What a journal knows of one message beside its bytes.
 
-use crate::model::{MessageKey, Offset, Origin, Time};
+use crate::model::encoding::data_of;
+use crate::model::{MessageKey, Offset, Origin, Publication, Time};
 
 pub(super) const SUPERSEDED: u8 = 1;
 pub(super) const EXPIRED: u8 = 2;
 pub(super) const DROPPED: u8 = 4;
-pub(super) const DELETES: u8 = 8;
+const DELETES: u8 = 8;
 
-/// One message of a journal.
+/// One message of a journal: 32 bytes, and more for those few that say more of themselves.
 #[derive(Clone, Debug)]
 pub struct Entry {
     /// Its number.
     pub offset: Offset,
     /// When the gateway took it.
     pub accepted_at: Time,
-    /// From then on nobody is sent it; [`Time::NEVER`] for most.
-    pub expires_at: Time,
-    /// The connection that sent it, if one did.
-    pub origin: Option<Origin>,
-    /// What it is the newest state of, if anything.
-    pub key: Option<MessageKey>,
+    terms: Option<Box<Terms>>,
     pub(super) marks: u8,
 }
 
+/// What most messages say nothing of.
+#[derive(Clone, Debug)]
+struct Terms {
+    expires_at: Time,
+    origin: Option<Origin>,
+    key: Option<MessageKey>,
+}
+
 impl Entry {
+    /// The message `publication` as entry `offset`.
+    pub(super) fn new(offset: Offset, publication: &Publication) -> Self {
+        let Publication { accepted_at, expires_at, origin, key, frame, .. } = publication;
+        let has_terms = *expires_at != Time::NEVER || origin.is_some() || key.is_some();
+        let terms = || Box::new(Terms { expires_at: *expires_at, origin: *origin, key: key.clone() });
+        let is_deletion = key.is_some() && data_of(frame).is_some_and(|(_, payload)| payload.is_empty());
+        Self {
+            offset,
+            accepted_at: *accepted_at,
+            terms: has_terms.then(terms),
+            marks: if is_deletion { DELETES } else { 0 },
+        }
+    }
+
+    /// From then on nobody is sent it; [`Time::NEVER`] for most.
+    pub fn expires_at(&self) -> Time {
+        self.terms.as_ref().map_or(Time::NEVER, |terms| terms.expires_at)
+    }
+
+    /// The connection that sent it, if one did.
+    pub fn origin(&self) -> Option<Origin> {
+        self.terms.as_ref().and_then(|terms| terms.origin)
+    }
+
+    /// What it is the newest state of, if anything.
+    pub fn key(&self) -> Option<&MessageKey> {
+        self.terms.as_ref().and_then(|terms| terms.key.as_ref())
+    }
+
+    /// Bytes of memory held beyond the entry itself.
+    pub(super) fn memory_bytes(&self) -> usize {
+        // A shared text has two counts in front.
+        let key = self.key().map_or(0, |key| key.as_str().len() + 2 * size_of::<usize>());
+        self.terms.as_ref().map_or(0, |_| size_of::<Terms>() + key)
+    }
+
     /// A newer one has its key.
     pub const fn is_superseded(&self) -> bool {
         self.marks & SUPERSEDED != 0

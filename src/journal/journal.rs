@@ -14,11 +14,10 @@ use bytes::Bytes;
 
 use super::cursor::Ride;
 use super::deflated::DeflatedStrip;
-use super::entry::{DELETES, Entry};
+use super::entry::Entry;
 use super::keys::Keys;
 use super::lane::Lane;
 use super::written::Written;
-use crate::model::encoding::data_of;
 use crate::model::{ChannelName, Encoding, Epoch, Offset, Publication, Time};
 
 /// What history promises: entries within all three bounds are kept for those who come later.
@@ -71,8 +70,8 @@ pub struct Journal {
     pub(super) expiries: BinaryHeap<Reverse<(Time, Offset)>>,
     /// Entries of the window that have expired.
     pub(super) expired: usize,
-    /// Bytes of the texts of keys.
-    pub(super) key_bytes: usize,
+    /// Bytes that entries hold beyond themselves.
+    pub(super) terms_bytes: usize,
 }
 
 impl Journal {
@@ -89,7 +88,7 @@ impl Journal {
             keyed: None,
             expiries: BinaryHeap::new(),
             expired: 0,
-            key_bytes: 0,
+            terms_bytes: 0,
         }
     }
 
@@ -190,7 +189,7 @@ impl Journal {
         let keyed = self.keyed.as_ref().map_or(0, |keyed| size_of::<Keyed>() + keyed.keys.memory_bytes());
         self.frames.memory_bytes()
             + self.entries.capacity() * size_of::<Entry>()
-            + self.key_bytes
+            + self.terms_bytes
             + self.deflated.as_ref().map_or(0, |deflated| deflated.memory_bytes())
             + self.written.iter().map(|(_, written)| written.memory_bytes()).sum::<usize>()
             + self.expiries.capacity() * size_of::<(Time, Offset)>()
@@ -215,33 +214,21 @@ impl Journal {
     /// Adds what another journal kept of old messages, before the first is appended: entry `offset` to the base, after those
     /// that are there.
     pub fn restore(&mut self, offset: Offset, publication: &Publication) {
-        debug_assert!(self.len() == 0 && offset < self.next, "the base comes first");
+        debug_assert!(self.entries.len() == self.base && offset < self.next, "the base comes first");
         self.push(offset, publication);
         self.base = self.entries.len();
     }
 
     fn push(&mut self, offset: Offset, publication: &Publication) {
-        let key = publication.key.clone();
-        let is_deletion =
-            key.is_some() && data_of(&publication.frame).is_some_and(|(_, data)| data.is_empty());
-        let entry = Entry {
-            offset,
-            accepted_at: publication.accepted_at,
-            expires_at: publication.expires_at,
-            origin: publication.origin,
-            key,
-            marks: if is_deletion { DELETES } else { 0 },
-        };
+        let entry = Entry::new(offset, publication);
         for (_, written) in &mut self.written {
             written.push(&entry, &publication.frame);
         }
         self.frames.push(&publication.frame);
-        if entry.expires_at != Time::NEVER {
-            self.expiries.push(Reverse((entry.expires_at, offset)));
+        if entry.expires_at() != Time::NEVER {
+            self.expiries.push(Reverse((entry.expires_at(), offset)));
         }
-        if let Some(key) = &entry.key {
-            self.key_bytes += key.as_str().len();
-        }
+        self.terms_bytes += entry.memory_bytes();
         self.entries.push_back(entry);
         self.supersede(offset);
     }
@@ -250,7 +237,7 @@ impl Journal {
         self.entries.clear();
         self.frames.clear();
         self.expiries.clear();
-        (self.base, self.expired, self.key_bytes) = (0, 0, 0);
+        (self.base, self.expired, self.terms_bytes) = (0, 0, 0);
         self.last_lost = Offset(next.0.saturating_sub(1));
         for (_, written) in &mut self.written {
             written.lane.clear();

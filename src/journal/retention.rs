@@ -15,7 +15,7 @@ impl Journal {
     pub(super) fn supersede(&mut self, offset: Offset) {
         let Some(keyed) = &mut self.keyed else { return };
         let Some(newest) = self.entries.back() else { return };
-        let Some(key) = &newest.key else { return };
+        let Some(key) = newest.key() else { return };
         let renewed = keyed.keys.renew(key, offset, newest.is_deletion());
         if let Some(index) = renewed.superseded.and_then(|superseded| self.find(superseded)) {
             self.mark(index, SUPERSEDED);
@@ -45,7 +45,7 @@ impl Journal {
 
     fn forget_key(&mut self, index: usize) {
         let entry = &self.entries[index];
-        if let (Some(keyed), Some(key)) = (&mut self.keyed, &entry.key) {
+        if let (Some(keyed), Some(key)) = (&mut self.keyed, entry.key()) {
             keyed.keys.forget(key, entry.offset);
         }
     }
@@ -100,7 +100,7 @@ impl Journal {
         self.expired -= usize::from(front.is_expired());
         let is_needed = offset >= needed_from;
         let is_kept = is_live
-            && front.key.is_some()
+            && front.key().is_some()
             && self
                 .keyed
                 .as_ref()
@@ -125,7 +125,7 @@ impl Journal {
     /// Takes the first entry off. Of the base it is one that is not live.
     fn pop_front(&mut self) {
         let Some(entry) = self.entries.pop_front() else { return };
-        self.key_bytes -= entry.key.as_ref().map_or(0, |key| key.as_str().len());
+        self.terms_bytes -= entry.memory_bytes();
         self.frames.pop_front();
         for (_, written) in &mut self.written {
             written.lane.pop_front();
@@ -163,8 +163,7 @@ impl Journal {
             (0..entries.len()).filter(|index| is_kept(*index)).map(|index| entries[index].clone()).collect();
         self.base -= entries.len() - kept.len();
         self.entries = kept;
-        self.key_bytes =
-            self.entries.iter().filter_map(|entry| Some(entry.key.as_ref()?.as_str().len())).sum();
+        self.terms_bytes = self.entries.iter().map(Entry::memory_bytes).sum();
         if let Some(keyed) = &mut self.keyed {
             keyed.dropped_bytes = 0;
         }

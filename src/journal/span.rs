@@ -93,7 +93,7 @@ impl Journal {
     /// The first entry from `from` on that `origin` sent. Linear in the entries between.
     pub fn next_sent_by(&self, origin: Origin, from: Offset) -> Option<Offset> {
         let start = self.index(from)?;
-        let sent = self.entries.range(start..).find(|entry| entry.origin == Some(origin));
+        let sent = self.entries.range(start..).find(|entry| entry.origin() == Some(origin));
         sent.map(|entry| entry.offset)
     }
 

@@ -209,7 +209,7 @@ impl Journal {
     }
 
     fn reason_to_pass(&self, entry: &Entry, reader: Reader) -> Option<Passed> {
-        if reader.me.is_some() && entry.origin == reader.me {
+        if reader.me.is_some() && entry.origin() == reader.me {
             return Some(Passed::OWN);
         }
         if entry.is_expired() {
@@ -221,7 +221,7 @@ impl Journal {
         if entry.is_dropped() {
             return Some(self.missing(entry.offset, entry.offset.next()));
         }
-        let is_state = entry.key.is_some() && !entry.is_deletion();
+        let is_state = entry.key().is_some() && !entry.is_deletion();
         (reader.snapshot_until.is_some() && !is_state).then_some(Passed::default())
     }
 }

@@ -29,7 +29,7 @@ impl Written {
             return self.lane.push_copy(&[]);
         };
         let position = Position { epoch: self.epoch, offset: entry.offset };
-        let message = Labelled { channel: &self.channel, position, key: entry.key.as_ref(), kind, payload };
+        let message = Labelled { channel: &self.channel, position, key: entry.key(), kind, payload };
         self.buffer.clear();
         match self.encoding {
             Encoding::Frame => self.buffer.extend_from_slice(frame),

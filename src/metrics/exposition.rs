@@ -4,6 +4,8 @@
 //! closed enums, so the number of series depends on the configuration alone, never on traffic (GUARANTEES J5). Values
 //! in histograms are 1 % exact, as the shards record them; their sums are made of bucket middles.
 
+mod admin;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,6 +14,8 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
+
+pub use admin::AdminFigures;
 
 use super::counters::{Counter, ShardCounters};
 use super::memory::MemoryBudget;
@@ -44,23 +48,6 @@ pub struct Snapshot {
     pub is_draining: bool,
     /// Seconds since the process started.
     pub uptime_seconds: f64,
-}
-
-/// Requests to the admin listener.
-#[derive(Debug, Default)]
-pub struct AdminFigures {
-    /// By route, from a closed list.
-    pub requests: Vec<(&'static str, u64)>,
-    /// Refused ones by reason and status, from a closed list.
-    pub refused: Vec<(&'static str, u16, u64)>,
-    /// Published messages that were to have their key in the payload, and had none there.
-    pub keys_missing: u64,
-    /// Idempotency keys that are kept.
-    pub idempotency_keys: u64,
-    /// Publishes that were not made a second time.
-    pub idempotency_duplicates: u64,
-    /// Idempotency keys that were put away before their time.
-    pub idempotency_evicted: u64,
 }
 
 /// Figures of the whole process; zero where the kernel does not say.
@@ -200,7 +187,7 @@ impl Collector for Snapshot {
         self.encode_shards(&mut encoder)?;
         self.encode_ends(&mut encoder)?;
         self.encode_histograms(&mut encoder)?;
-        self.encode_admin(&mut encoder)
+        self.admin.encode(&mut encoder, self.sum(|shard| shard.keys_missing.get()))
     }
 }
 
@@ -338,34 +325,6 @@ impl Snapshot {
         let help = "Messages carried by one write";
         let metric = encoder.encode_descriptor("entries_per_write", help, None, MetricType::Histogram)?;
         encode_histogram(metric, &recorded.entries_per_write, ENTRIES_BOUNDS, 1.0)
-    }
-
-    fn encode_admin(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
-        let help = "Requests to the admin listener by route";
-        let mut metric = encoder.encode_descriptor("admin_requests", help, None, MetricType::Counter)?;
-        for (route, total) in &self.admin.requests {
-            count(&mut metric.encode_family(&[("route", *route)])?, *total)?;
-        }
-        let help =
-            "Requests to the admin listener and publishes that were refused, by reason and HTTP status";
-        let mut metric = encoder.encode_descriptor("admin_refused", help, None, MetricType::Counter)?;
-        for (reason, status, total) in &self.admin.refused {
-            let status = status.to_string();
-            count(&mut metric.encode_family(&[("reason", *reason), ("status", &status)])?, *total)?;
-        }
-        let help = "Messages that were to have their key in the payload, and had none there";
-        let missing = self.admin.keys_missing.saturating_add(self.sum(|shard| shard.keys_missing.get()));
-        let mut metric = encoder.encode_descriptor("keys_missing", help, None, MetricType::Counter)?;
-        count(&mut metric, missing)?;
-        let help = "Idempotency keys that are kept";
-        gauge(encoder, "idempotency_keys", None, help, self.admin.idempotency_keys)?;
-        let help = "Publishes that were not made a second time, for their idempotency key";
-        let mut metric =
-            encoder.encode_descriptor("idempotency_duplicates", help, None, MetricType::Counter)?;
-        count(&mut metric, self.admin.idempotency_duplicates)?;
-        let help = "Idempotency keys put away before their time, for want of room";
-        let mut metric = encoder.encode_descriptor("idempotency_evicted", help, None, MetricType::Counter)?;
-        count(&mut metric, self.admin.idempotency_evicted)
     }
 
     fn sum(&self, read: impl Fn(&ShardCounters) -> u64) -> u64 {

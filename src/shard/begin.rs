@@ -3,6 +3,7 @@
 use super::reactor::Reactor;
 use super::tell::append_frame;
 use super::turn::Shard;
+use crate::config::Retain;
 use crate::journal::{Cursor, Pace};
 use crate::model::encoding as event;
 use crate::model::{ChannelIndex, Dialect, Offset, Position, SubscribeRequest};
@@ -82,7 +83,10 @@ impl<R: Reactor> Shard<R> {
         let first = feed.journal.first();
         let after = request.since.filter(|since| since.epoch == epoch).map(|since| since.offset.next());
         let after = after.filter(|after| (first..=next).contains(after));
-        let has_snapshot = request.wants_snapshot && after.is_none();
+        feed.journal.expire(self.now);
+        // Only a channel that keeps the newest message of each key has one.
+        let keeps_states = feed.settings.retain == Retain::LatestPerKey;
+        let has_snapshot = request.wants_snapshot && keeps_states && after.is_none();
         let (offset, pace) = match after {
             Some(after) => (after, Pace::Replay),
             None if has_snapshot => (feed.journal.oldest(), Pace::Snapshot),
@@ -103,6 +107,13 @@ impl<R: Reactor> Shard<R> {
             None => {}
         }
         self.counters.snapshots.add(u64::from(has_snapshot));
+        if request.rate_max > 0 {
+            let keys_max = usize::try_from(feed.settings.keys_per_channel).unwrap_or(usize::MAX);
+            feed.journal.keep_keys(keys_max, false);
+            self.sampled.insert(slot, channel, request.rate_max, self.now);
+        }
+        // Who is given nothing of before rests until something comes.
+        let pace = if offset >= next && request.rate_max > 0 { Pace::Sampled } else { pace };
         let connection = self.slots.get_mut(slot)?;
         let ride = connection.owed.subscription_mut(channel)?.cursor.ride();
         connection.owed.begin_at(channel, Cursor::new(offset, ride).at_pace(pace), next);

@@ -93,7 +93,7 @@ impl<R: Reactor> Shard<R> {
         if let Some((waiting, _)) = self.subscribing.remove(&(slot, subscription.channel)) {
             self.refuse_command(slot, waiting, CommandError::NotSubscribed);
         }
-        self.leave(subscription);
+        self.leave(slot, subscription);
         self.reply(slot, |out| replies::append_unsubscribed(id, name, out));
     }
 

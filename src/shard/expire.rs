@@ -39,6 +39,7 @@ impl<R: Reactor> Shard<R> {
             }
         }
         self.timers = timers;
+        self.list_sampled();
         self.step_drain();
         self.ends.summarise(self.now);
         self.shed();

@@ -91,7 +91,10 @@ impl<R: Reactor> Shard<R> {
         match connection.phase {
             Phase::Ended { .. } | Phase::Joining(_) => {}
             _ if connection.owed.is_blocked() => self.judge(slot),
-            _ => self.write(slot),
+            _ => {
+                self.wake_sampled(slot);
+                self.write(slot);
+            }
         }
     }
 
@@ -108,6 +111,11 @@ impl<R: Reactor> Shard<R> {
         let origin = self.origin_of(slot);
         let Some(connection) = self.slots.get_mut(slot) else { return };
         let me = connection.marks.has(Mark::Relayed).then_some(origin);
+        for subscription in connection.owed.subscriptions() {
+            if let Some(feed) = self.feeds.get_mut(subscription.channel) {
+                feed.journal.expire(self.now);
+            }
+        }
         let teller = Teller { dialect: connection.dialect(), hub: &self.hub, feeds: &self.feeds };
         let herald = (teller.dialect != Dialect::Plain).then_some(&teller as &dyn Herald);
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
@@ -178,6 +186,9 @@ impl<R: Reactor> Shard<R> {
                 let feed = self.feeds.get(subscription.channel);
                 subscription.cursor = cursor.at_pace(feed.map_or(cursor.pace(), |feed| feed.pace_at(cursor)));
             }
+            self.rest_sampled(slot);
+        } else {
+            self.rest_sampled(slot);
         }
     }
 

@@ -139,15 +139,17 @@ impl<R: Reactor> Shard<R> {
     pub(super) fn leave_all(&mut self, slot: u32) {
         let Some(connection) = self.slots.get_mut(slot) else { return };
         for subscription in connection.owed.take_subscriptions() {
-            if !self.subscribing.is_empty() {
-                self.subscribing.remove(&(slot, subscription.channel));
-            }
-            self.leave(subscription);
+            self.leave(slot, subscription);
         }
     }
 
-    pub(super) fn leave(&mut self, subscription: Subscription) {
+    /// Takes the client in `slot` off the channel of `subscription`.
+    pub(super) fn leave(&mut self, slot: u32, subscription: Subscription) {
         let Subscription { channel, member, cursor } = subscription;
+        if !self.subscribing.is_empty() {
+            self.subscribing.remove(&(slot, channel));
+        }
+        self.sampled.remove(slot, channel);
         let left = self.hub.leave(channel, member);
         if cursor.wants_deflated() {
             self.hub.end_deflating(channel);

@@ -29,6 +29,7 @@ mod reap;
 mod receive;
 mod relay;
 mod runs;
+mod sample;
 mod senders;
 mod slots;
 mod tell;

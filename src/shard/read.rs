@@ -233,7 +233,9 @@ impl<R: Reactor> Shard<R> {
         let mut limits = self.session_limits;
         let Some(connection) = self.slots.get_mut(slot) else { return };
         let may_compress = connection.may_compress();
-        if let [subscription] = connection.owed.subscriptions() {
+        if let [subscription] = connection.owed.subscriptions()
+            && !connection.marks.has(Mark::Commands)
+        {
             let feed = self.feeds.get(subscription.channel);
             limits.message_type = feed.map_or(limits.message_type, |feed| feed.settings.message_type);
         }

@@ -214,11 +214,11 @@ impl<R: Reactor> Shard<R> {
                 channel: name.clone(),
                 frame,
                 accepted_at: entry.accepted_at,
-                origin: entry.origin,
+                origin: entry.origin(),
                 // Who joins waits for the next epoch: it needs no older deflated form.
                 deflated: None,
-                key: entry.key.clone(),
-                expires_at: entry.expires_at,
+                key: entry.key().cloned(),
+                expires_at: entry.expires_at(),
                 acknowledge: None,
             },
         };

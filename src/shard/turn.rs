@@ -24,6 +24,7 @@ use super::reactor::{Reactor, Readiness};
 use super::ready::ReadyList;
 use super::relay::Paused;
 use super::runs::Runs;
+use super::sample::Sampled;
 use super::senders::Senders;
 use super::slots::Slots;
 use crate::bus::{Bus, Receiver};
@@ -101,6 +102,7 @@ pub struct Shard<R: Reactor> {
     pub(super) paused: Paused,
     pub(super) senders: Senders,
     pub(super) subscribing: Subscribing,
+    pub(super) sampled: Sampled,
     pub(super) accepting: AcceptState,
     pub(super) pending: Pending,
     pub(super) clients: Clients,
@@ -173,6 +175,7 @@ impl<R: Reactor> Shard<R> {
             paused: Paused::new(bus.shard_count()),
             senders: Senders::new(if config.echo { 0 } else { config.client_rate }),
             subscribing: Subscribing::new(),
+            sampled: Sampled::default(),
             accepting: AcceptState::default(),
             drain: None,
             sweep: Sweep::default(),

@@ -55,8 +55,8 @@ fn an_armed_timer_costs_at_most_sixteen_bytes() {
 }
 
 #[test]
-fn an_entry_of_a_journal_is_forty_bytes() {
-    assert_eq!(size_of::<Entry>(), 40);
+fn an_entry_of_a_journal_is_thirty_two_bytes() {
+    assert_eq!(size_of::<Entry>(), 32);
 }
 
 #[test]

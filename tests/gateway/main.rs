@@ -28,6 +28,7 @@ mod order;
 mod publish;
 mod relay;
 mod requests;
+mod sample;
 mod slow;
 mod smoke;
 mod support;

@@ -220,7 +220,7 @@ fn e10_nothing_accepted_after_the_101_is_missed_however_shards_attach_and_detach
 fn e9_batches_of_two_publishers_stay_in_one_piece_while_clients_relay() {
     // More than a shard numbers in a turn: it reads clients while some of a batch are numbered and some are not.
     const TOGETHER: usize = 600;
-    const BATCHES: usize = 12;
+    const BATCHES: usize = 4;
     let options = ["--shards", "2", "--relay", "feed", "--client-rate", "0", "--max-lag-age", "1m"];
     let mut gateway = Gateway::start(&options);
     let oracles = Oracles::before(&gateway);
@@ -234,7 +234,7 @@ fn e9_batches_of_two_publishers_stay_in_one_piece_while_clients_relay() {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
                     sender.send_text("relayed");
-                    pause(Duration::from_micros(200));
+                    pause(Duration::from_millis(1));
                 }
             });
         }

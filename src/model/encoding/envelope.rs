@@ -286,7 +286,7 @@ mod tests {
                     // With its white space, which a raw value leaves out at its ends.
                     let start = texts[0].find(",\"data\":").unwrap() + ",\"data\":".len();
                     prop_assert!(serde_json::from_slice::<IgnoredAny>(&payload).is_ok());
-                    texts[0][start..texts[0].len() - 1].as_bytes().to_owned()
+                    texts[0].as_bytes()[start..texts[0].len() - 1].to_owned()
                 }
                 (_, Some(text), _) => {
                     prop_assert!(serde_json::from_slice::<IgnoredAny>(&payload).is_err());
