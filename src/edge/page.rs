@@ -1,7 +1,8 @@
 //! The demo page: shows a channel live and, where relay is on, sends to it. Built into the binary.
 //!
 //! The page is told its channel, whether it may send and how to publish by attributes of its body; the three values
-//! are of alphabets without markup. Its policy allows nothing but its own script, style and WebSocket.
+//! are of alphabets without markup. Its policy allows nothing but its own scripts, style and feed. The client that it uses
+//! is the one of clients/js, for every page of this host.
 
 use std::borrow::Cow;
 
@@ -11,6 +12,7 @@ use crate::model::ChannelName;
 
 const TEMPLATE: &str = include_str!("page/index.html");
 const SCRIPT: &str = include_str!("page/page.js");
+const CLIENT: &str = include_str!("../../clients/js/tidegate.js");
 const STYLE: &str = include_str!("page/page.css");
 const ICON: &str = include_str!("page/favicon.svg");
 
@@ -25,6 +27,8 @@ const PAGE_HEADERS: &[(&str, &str)] = &[(
 pub(super) enum Asset {
     /// `/page.js`
     Script,
+    /// `/tidegate.js`
+    Client,
     /// `/page.css`
     Style,
     /// `/favicon.svg`
@@ -36,6 +40,7 @@ impl Asset {
     pub(super) fn at(path: &str) -> Option<Self> {
         match path {
             "/page.js" => Some(Self::Script),
+            "/tidegate.js" => Some(Self::Client),
             "/page.css" => Some(Self::Style),
             "/favicon.svg" => Some(Self::Icon),
             _ => None,
@@ -46,6 +51,7 @@ impl Asset {
     pub(super) fn respond(self, manner: Manner) -> Vec<u8> {
         let (content_type, body) = match self {
             Self::Script => ("text/javascript; charset=utf-8", SCRIPT),
+            Self::Client => ("text/javascript; charset=utf-8", CLIENT),
             Self::Style => ("text/css; charset=utf-8", STYLE),
             Self::Icon => ("image/svg+xml", ICON),
         };

@@ -5,7 +5,7 @@
 //! | `/`, `/?channel=NAME` | the demo page, or a WebSocket on the default (or that) channel |
 //! | `/ws/NAME`, `/ws?channels=NAME,NAME`, `/ws` | a WebSocket on the named channels |
 //! | `/sse/NAME`, `/sse?channels=NAME,NAME` | an event stream of the named channels |
-//! | `/page.js`, `/page.css`, `/favicon.svg` | what the page is made of |
+//! | `/page.js`, `/tidegate.js`, `/page.css`, `/favicon.svg` | what the page is made of |
 //!
 //! Names are decoded once, everything else is compared as it came; nothing here is a path of a file (GUARANTEES A17).
 //! What a query says is `parameters.rs`' business.

@@ -1,4 +1,4 @@
-// Chromium on the demo page: node chromium.mjs SCENE BROWSER SHOTS_FOLDER http://CLIENTS http://ADMIN GATEWAY_PID
+// Chromium on the demo page: node chromium.mjs SCENE BROWSER SHOTS_FOLDER http://CLIENTS http://ADMIN GATEWAY_PID BINARY
 // Two windows are two contexts: they share nothing but the gateway. Screenshots show what a person would see.
 
 import assert from 'node:assert/strict';
@@ -8,13 +8,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { chromium } from 'playwright-core';
+import * as kit from './feed/kit.mjs';
 
-const [scene, executablePath, shots, clients, admin, gatewayId] = process.argv.slice(2);
+const [scene, executablePath, shots, clients, admin, gatewayId, binary] = process.argv.slice(2);
 const patience = 20_000;
 const complaints = [];
 
 /** A window on the demo page, once it says that it is connected; `settings` are those of its context. */
-async function open(browser, query = '', viewport = { width: 900, height: 640 }, settings = {}) {
+async function open(browser, query = '', viewport = { width: 900, height: 640 }, settings = {}, origin = clients) {
   const context = await browser.newContext({ viewport, ...settings });
   const page = await context.newPage();
   page.setDefaultTimeout(patience);
@@ -23,15 +24,26 @@ async function open(browser, query = '', viewport = { width: 900, height: 640 },
     if (['error', 'warning'].includes(line.type())) complaints.push(`${line.type()} on the console: ${line.text()}`);
   });
   page.on('request', (request) => {
-    if (new URL(request.url()).origin !== clients) complaints.push(`a request elsewhere: ${request.url()}`);
+    if (new URL(request.url()).origin !== origin) complaints.push(`a request elsewhere: ${request.url()}`);
   });
-  await page.goto(`${clients}/${query}`);
+  await page.goto(`${origin}/${query}`);
   if (settings.javaScriptEnabled !== false) await stateIs(page, 'open');
   return page;
 }
 
 const stateIs = (page, state) => page.waitForFunction(
   (wanted) => document.querySelector('#state')?.textContent.trim().toLowerCase().startsWith(wanted), state);
+
+const own = { gateway: null, relay: null };
+
+/** A gateway of this scene, behind a relay that the page is opened at. */
+async function behindRelay() {
+  own.gateway = await kit.startGateway(binary, ['--relay', '>', '--history-messages', '100', '--retain', 'latest-per-key']);
+  own.relay = await kit.startRelay(own.gateway.port);
+  return own.relay;
+}
+
+const texts = (page) => page.locator('#messages li').allTextContents();
 
 /** Waits until a message in the list shows `text`, and gives its place. */
 async function shows(page, text) {
@@ -142,6 +154,137 @@ const scenes = {
     // The page may try to connect again: the browser then complains that nobody is there, and rightly so.
     complaints.length = 0;
   },
+
+  // The page through cuts and a restart: what was missed comes, or is said to be missing.
+  async comeback(browser) {
+    const relay = await behindRelay();
+    const page = await open(browser, '', undefined, undefined, relay.url);
+    const say = (text) => kit.publish(own.gateway.admin, 'lobby', text);
+    await say('before the cut');
+    await shows(page, 'before the cut');
+    relay.cut();
+    await say('during the cut');
+    await shows(page, 'during the cut');
+    assert.deepEqual(await texts(page), ['before the cut', 'Reconnected: 1 message came meanwhile', 'during the cut']);
+    const position = await page.locator('#position').textContent();
+    assert.match(position, /^at [0-9a-f]{16}-2$/);
+    relay.target = 0;
+    await own.gateway.stop();
+    await stateIs(page, 'closed');
+    await shot(page, 'comeback-closed');
+    own.gateway = await kit.startGateway(binary, ['--relay', '>']);
+    relay.target = own.gateway.port;
+    await shows(page, 'a new numbering');
+    await say('after the restart');
+    await shows(page, 'after the restart');
+    assert.equal(await page.locator('#messages li').count(), 5);
+    await page.fill('#text', 'said from here');
+    await page.press('#text', 'Enter');
+    await shows(page, 'said from here');
+    await page.waitForFunction((before) => document.querySelector('#position').textContent !== before, position);
+    await shot(page, 'comeback');
+    await page.emulateMedia({ colorScheme: 'dark' });
+    await page.setViewportSize({ width: 390, height: 700 });
+    await shot(page, 'comeback-dark-narrow');
+    // The browser complains of every connection that is lost, and rightly so.
+    complaints.length = 0;
+  },
+
+  // The page where no WebSocket gets through.
+  async blocked(browser) {
+    const relay = await behindRelay();
+    relay.refusesUpgrades = true;
+    const page = await open(browser, '', undefined, undefined, relay.url);
+    await kit.publish(own.gateway.admin, 'lobby', 'over an event stream');
+    await shows(page, 'over an event stream');
+    assert.match(await page.locator('#detail').textContent(), /event stream/);
+    assert.ok(await page.locator('#send').isDisabled());
+    await shot(page, 'blocked');
+    complaints.length = 0;
+  },
+
+  // The client in a browser, without the page.
+  async client(browser) {
+    const relay = await behindRelay();
+    const page = await open(browser, '?channel=apart', undefined, undefined, relay.url);
+    for (const [key, data] of [['a', 1], ['b', 2], ['a', 3]]) await kit.publish(own.gateway.admin, 'state', `${data}`, { query: `?key=${key}` });
+    for (const transport of ['websocket', 'sse']) {
+      const made = () => page.evaluate(async ([transport]) => {
+        const { connect } = await import('/tidegate.js');
+        const it = { got: [], gaps: [], subscribed: [] };
+        globalThis.it = it;
+        it.client = connect('/', { transports: [transport], backoffMs: 20 });
+        it.client.on('gap', (gap) => it.gaps.push(gap));
+        it.client.on('subscribed', (subscribed) => it.subscribed.push(subscribed));
+        it.client.subscribe('state', { snapshot: true }, ({ key, data, snapshot }) => it.got.push([key, data, snapshot]));
+        it.client.subscribe('bytes', {}, ({ kind, data }) => it.got.push([kind, ...data]));
+      }, [transport]);
+      const have = (number) => page.waitForFunction((number) => globalThis.it.got.length >= number, number);
+      await made();
+      await page.waitForFunction(() => globalThis.it.subscribed.length === 2);
+      await have(2);
+      await kit.publish(own.gateway.admin, 'bytes', new Uint8Array([0, 255]), { type: 'application/octet-stream' });
+      await have(3);
+      relay.cut();
+      await kit.publish(own.gateway.admin, 'state', '3', { query: '?key=a' });
+      await have(4);
+      const { got, gaps } = await page.evaluate(() => ({ got: globalThis.it.got, gaps: globalThis.it.gaps }));
+      assert.deepEqual(got.slice(0, 2).sort(), [['a', 3, true], ['b', 2, true]]);
+      assert.deepEqual([got.slice(2), gaps], [[['binary', 0, 255], ['a', 3, false]], []]);
+      if (transport === 'websocket') {
+        const position = await page.evaluate(() => globalThis.it.client.publish('state', 3, { key: 'a' }));
+        assert.match(position, /^[0-9a-f]{16}-\d+$/);
+      }
+      await page.evaluate(() => globalThis.it.client.close());
+    }
+    complaints.length = 0;
+  },
+
+  // What browsers have of themselves: it comes back with the id of the last event.
+  async eventsource(browser) {
+    const relay = await behindRelay();
+    const page = await open(browser, '?channel=apart', undefined, undefined, relay.url);
+    for (const target of ['/sse/feed', '/sse?channels=feed,other']) {
+      await page.evaluate((target) => {
+        const it = { got: [], opened: 0 };
+        globalThis.it = it;
+        it.source = new EventSource(target);
+        it.source.onopen = () => { it.opened += 1; };
+        it.source.onmessage = ({ data }) => it.got.push(data.startsWith('{') ? JSON.parse(data).data : Number(data));
+      }, target);
+      await page.waitForFunction(() => globalThis.it.opened === 1);
+      let number = 0;
+      for (let cut = 1; cut <= 2; cut++) {
+        for (let index = 0; index < 3; index++) await kit.publish(own.gateway.admin, 'feed', String(++number));
+        await page.waitForFunction((number) => globalThis.it.got.length === number, number);
+        relay.cut();
+        for (let index = 0; index < 3; index++) await kit.publish(own.gateway.admin, 'feed', String(++number));
+        await page.waitForFunction((cut) => globalThis.it.opened === cut + 1, cut);
+      }
+      await page.waitForFunction((number) => globalThis.it.got.length >= number, number);
+      const got = await page.evaluate(() => { globalThis.it.source.close(); return globalThis.it.got; });
+      assert.deepEqual(got, Array.from({ length: number }, (_, index) => index + 1), target);
+    }
+    complaints.length = 0;
+  },
+
+  // A plain WebSocket of a page, where both sides compress: the page's own client speaks tidegate.v1, which is not compressed.
+  async compressed(browser) {
+    const page = await open(browser, '?channel=apart');
+    const text = 'again and again '.repeat(200);
+    await page.evaluate(() => {
+      const it = { got: [], sockets: [1, 2].map(() => new WebSocket(`ws://${location.host}/ws/lobby`)) };
+      globalThis.it = it;
+      for (const socket of it.sockets) socket.onmessage = ({ data }) => it.got.push(data);
+    });
+    await page.waitForFunction(() => globalThis.it.sockets.every(({ readyState }) => readyState === WebSocket.OPEN));
+    assert.match(await page.evaluate(() => globalThis.it.sockets[0].extensions), /permessage-deflate/);
+    await page.evaluate((text) => globalThis.it.sockets[0].send(text), text);
+    await page.waitForFunction(() => globalThis.it.got.length === 1);
+    for (let number = 0; number < 3; number++) await publish('lobby', text);
+    await page.waitForFunction(() => globalThis.it.got.length === 7);
+    assert.ok((await page.evaluate(() => globalThis.it.got)).every((got) => got === text));
+  },
 };
 
 const profile = await mkdtemp(join(tmpdir(), 'tidegate-chromium-'));
@@ -159,5 +302,7 @@ try {
   process.exitCode = 1;
 } finally {
   await browser.close();
+  own.relay?.close();
+  await own.gateway?.stop();
   await rm(profile, { recursive: true, force: true });
 }

@@ -26,6 +26,7 @@ fn script(gateway: &Gateway, scene: &str) -> Command {
     let mut command = node("chromium.mjs");
     command.arg(scene).arg(browser()).arg(shots).arg(format!("http://{}", gateway.clients));
     command.arg(format!("http://{}", gateway.admin)).arg(gateway.id().to_string());
+    command.arg(env!("CARGO_BIN_EXE_tidegate"));
     command
 }
 
@@ -44,7 +45,7 @@ fn chromium_shows_what_both_sides_compress() {
     let mut gateway = Gateway::start(&["--relay", "lobby", "--compression", "on"]);
     let oracles = Oracles::before(&gateway);
 
-    expect_success(script(&gateway, "chat"));
+    expect_success(script(&gateway, "compressed"));
 
     assert!(gateway.metric("tidegate_deflated_total") > 0.0);
     oracles.check(&mut gateway);
@@ -85,4 +86,34 @@ fn chromium_notices_that_the_gateway_drains() {
     let gateway = Gateway::start(&["--relay", "lobby", "--drain-grace", "0s", "--drain-spread", "0s"]);
 
     expect_success(script(&gateway, "drain"));
+}
+
+#[test]
+fn chromium_shows_what_it_missed_and_what_it_could_not_get() {
+    scene_of_its_own("comeback");
+}
+
+#[test]
+fn chromium_follows_an_event_stream_where_upgrades_are_refused() {
+    scene_of_its_own("blocked");
+}
+
+#[test]
+fn chromium_runs_the_client_over_both_transports_through_cuts() {
+    scene_of_its_own("client");
+}
+
+#[test]
+fn chromium_comes_back_to_event_streams_by_itself() {
+    scene_of_its_own("eventsource");
+}
+
+/// A scene that starts and stops a gateway itself; the one that is given looks on.
+fn scene_of_its_own(scene: &str) {
+    let mut gateway = Gateway::start(&[]);
+    let oracles = Oracles::before(&gateway);
+
+    expect_success(script(&gateway, scene));
+
+    oracles.check(&mut gateway);
 }

@@ -1,8 +1,11 @@
 //! curl: the publish API as the README shows it, the refusals, and an upgrade by hand.
 
 use crate::script::run;
-use crate::support::{Gateway, Message, Oracles, Response};
-use std::process::Command;
+use crate::support::{Gateway, Message, Oracles, PATIENCE, Response, wait_for};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 /// An HTTP request by curl, its response with the head.
@@ -187,4 +190,75 @@ fn health_and_metrics_are_served_on_the_admin_listener_alone() {
     for path in ["/livez", "/metrics", "/publish/lobby", "/api/channels"] {
         assert_eq!(curl(&[&client_url(&gateway, path)]).status, 404, "{path} on the client listener");
     }
+}
+
+/// `curl -N` on an event stream; ended when dropped.
+struct Stream {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Stream {
+    fn open(address: SocketAddr, target: &str, last_event_id: Option<&str>) -> Stream {
+        let mut command = Command::new("curl");
+        command.args(["--no-buffer", "--silent", "--noproxy", "*"]).arg(format!("http://{address}{target}"));
+        if let Some(id) = last_event_id {
+            command.args(["-H", &format!("Last-Event-ID: {id}")]);
+        }
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("curl is installed");
+        let stdout = child.stdout.take().expect("piped");
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+        Stream { child, lines }
+    }
+
+    /// The next line that begins with `field` and a colon, without those.
+    #[track_caller]
+    fn next(&self, field: &str) -> String {
+        wait_for(&format!("a line of {field}"), PATIENCE, || {
+            let line = self.lines.recv_timeout(Duration::from_millis(100)).ok()?;
+            Some(line.strip_prefix(field)?.strip_prefix(": ")?.to_owned())
+        })
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Events come one by one as they are published, and a second curl goes on where the first was ended.
+pub fn reads_a_stream_as_it_comes(gateway: &Gateway, address: SocketAddr) {
+    let stream = Stream::open(address, "/sse/lobby", None);
+    assert_eq!(stream.next("event"), "gw.subscribed");
+    let mut position = String::new();
+    for text in ["one", "two", "three"] {
+        gateway.admin().publish("lobby", text);
+        position = stream.next("id");
+        assert_eq!(stream.next("data"), text);
+    }
+    drop(stream);
+    gateway.admin().publish("lobby", "four");
+    gateway.admin().publish("lobby", "five");
+    let stream = Stream::open(address, "/sse/lobby", Some(&position));
+    assert_eq!(stream.next("event"), "gw.subscribed");
+    assert!(stream.next("data").contains(r#""recovered":true,"replayed":2"#));
+    assert_eq!((stream.next("data"), stream.next("data")), ("four".to_owned(), "five".to_owned()));
+}
+
+#[test]
+fn curl_reads_an_event_stream_as_it_comes() {
+    let mut gateway = Gateway::start(&["--history-messages", "10"]);
+    let oracles = Oracles::before(&gateway);
+
+    reads_a_stream_as_it_comes(&gateway, gateway.clients);
+
+    oracles.check(&mut gateway);
 }

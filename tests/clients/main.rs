@@ -23,4 +23,5 @@ mod pypi_wsproto;
 mod script;
 #[path = "../gateway/support/mod.rs"]
 mod support;
+mod tidegate_js;
 mod wscat;

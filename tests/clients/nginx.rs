@@ -1,7 +1,9 @@
 //! nginx in front of the gateway, as `docs/OPERATIONS.md` sets it up; the cases are in `proxies/cases.rs`.
 
 use crate::proxies::{Proxy, cases, changed, documented, free_address};
-use crate::support::Gateway;
+use crate::script::expect_success;
+use crate::support::{Gateway, Oracles};
+use crate::{curl, tidegate_js};
 use std::net::SocketAddr;
 
 /// Around the documented servers: everything in one process and one folder, a line a request in its log.
@@ -91,4 +93,28 @@ fn a11_nginx_and_the_admin_port_agree_on_the_number_of_requests() {
     let mut gateway = Gateway::start(&[]);
     let proxy = before(&gateway, "75s");
     cases::publishes_are_counted_alike(&mut gateway, &proxy, publish_address(&proxy));
+}
+
+#[test]
+fn the_javascript_client_follows_both_transports_through_nginx() {
+    let mut gateway = tidegate_js::gateway();
+    let proxy = before(&gateway, "75s");
+    let oracles = Oracles::before(&gateway);
+
+    expect_success(tidegate_js::cases(proxy.clients, gateway.admin));
+
+    drop(proxy);
+    oracles.check(&mut gateway);
+}
+
+#[test]
+fn curl_reads_an_event_stream_through_nginx_as_it_comes() {
+    let mut gateway = Gateway::start(&["--history-messages", "10"]);
+    let proxy = before(&gateway, "75s");
+    let oracles = Oracles::before(&gateway);
+
+    curl::reads_a_stream_as_it_comes(&gateway, proxy.clients);
+
+    drop(proxy);
+    oracles.check(&mut gateway);
 }

@@ -1,11 +1,12 @@
-// The demo page: one WebSocket, its messages as text nodes, and where relay is on a line to send from.
-"use strict";
+// The demo page: one channel over the client, its messages as text nodes, and where relay is on a line to send from.
+
+import { connect } from "/tidegate.js";
 
 const MESSAGES_MAX = 300;
 const CHARACTERS_MAX = 4000;
 const PREVIEW_BYTES = 16;
-const BACKOFF_FIRST_MS = 500;
-const BACKOFF_MAX_MS = 15000;
+// What a command has besides a text and a channel.
+const COMMAND_BYTES = 64;
 // A reader this close to the end follows the feed.
 const FOLLOW_PIXELS = 80;
 
@@ -21,6 +22,7 @@ const WORDS = {
   slow_consumer: "this page fell too far behind the feed",
   ping_timeout: "the connection fell silent",
   internal: "a fault in the gateway",
+  silent: "the connection fell silent",
   1000: "ended normally",
   1001: "the gateway stopped",
   1002: "protocol error",
@@ -35,76 +37,51 @@ const WORDS = {
   1013: "the gateway is overloaded",
 };
 
-// After these, connecting again unchanged ends the same way.
-const isTerminal = (code) =>
-  [1000, 1002, 1003, 1007, 1008, 1009].includes(code) || (code >= 4000 && code <= 4099);
-
 const byId = (id) => document.getElementById(id);
 const [messages, text, send, state, detail] = ["messages", "text", "send", "state", "detail"].map(byId);
 const { channel, relay, maxMessage } = document.body.dataset;
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
-let socket = null;
-let failures = 0;
+const client = connect("/");
 let waiting = [];
 let flushTimer = 0;
 let follows = true;
-
-function socketUrl() {
-  const scheme = location.protocol === "https:" ? "wss:" : "ws:";
-  const named = new URLSearchParams(location.search).get("channel");
-  return `${scheme}//${location.host}/${named === null ? "" : `ws/${encodeURIComponent(named)}`}`;
-}
 
 function show(newState, words) {
   state.textContent = newState;
   state.dataset.state = newState;
   detail.textContent = words;
-  send.disabled = newState !== "open";
+  byId("reconnect").hidden = client.state !== "closed";
+  send.disabled = newState !== "open" || client.transport === "sse";
 }
 
-function connect() {
-  byId("reconnect").hidden = true;
-  show("connecting", "");
-  socket = new WebSocket(socketUrl());
-  socket.binaryType = "arraybuffer";
-  socket.onopen = () => {
-    failures = 0;
-    show("open", "");
-  };
-  socket.onmessage = (event) => add(event.data, false);
-  socket.onclose = (event) => onClose(event.code, event.reason);
+function showPosition() {
+  byId("position").hidden = subscription.position === undefined;
+  byId("position").textContent = `at ${subscription.position}`;
 }
 
-// A reason is a token, then perhaps `;in=MS`: when to come back.
-function onClose(code, reason) {
+const messagesOf = (count) => (count === 1 ? "1 message" : `${count} messages`);
+
+function onSubscribed({ recovered, replayed }) {
+  showPosition();
+  if (recovered) {
+    notice(replayed === 0 ? "Reconnected: nothing was missed" : `Reconnected: ${messagesOf(replayed)} came meanwhile`);
+  }
+}
+
+function onGap({ count }) {
+  notice(count === undefined ? "Gap: a new numbering, what was missed is not known" : `Gap: ${messagesOf(count)} missing`);
+}
+
+function onClose({ code, reason, terminal, retryInMs }) {
   const token = reason.split(/[;: ]/, 1)[0];
   const words = `${WORDS[token] ?? WORDS[code] ?? "closed"} (${code}${reason === "" ? "" : ` ${reason}`})`;
-  if (isTerminal(code)) {
-    show("closed", words);
-    byId("reconnect").hidden = false;
-    return;
-  }
-  const delay = delayBefore(code, reason);
-  failures += 1;
-  show("closed", `${words}; trying again in ${Math.max(1, Math.round(delay / 1000))} s`);
-  setTimeout(connect, delay);
-}
-
-function delayBefore(code, reason) {
-  const stated = /;in=(\d{1,9})/.exec(reason);
-  if (stated !== null) {
-    return Number(stated[1]) + Math.random() * 250;
-  }
-  const longest = Math.min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS * 2 ** failures);
-  // 4100 to 4199 ask for at least a second.
-  const shortest = code >= 4100 && code <= 4199 ? 1000 : BACKOFF_FIRST_MS / 2;
-  return Math.max(shortest, longest * (0.5 + Math.random() / 2));
+  show("closed", terminal ? words : `${words}; trying again in ${Math.max(1, Math.round(retryInMs / 1000))} s`);
 }
 
 // Messages enter the document in batches, so that a fast feed costs one layout a batch.
-function add(data, isOwn) {
-  waiting.push({ data, isOwn, time: new Date() });
+function add(words, kind) {
+  waiting.push({ words, kind, time: new Date() });
   if (waiting.length > MESSAGES_MAX) {
     waiting.shift();
   }
@@ -128,15 +105,21 @@ function flush() {
   }
 }
 
-function item({ data, isOwn, time }) {
+const notice = (words) => add(words, "notice");
+
+function onMessage({ kind, data, text, key }) {
+  const words = kind === "binary" ? describe(data) : kind === "deleted" ? "deleted" : shortened(text);
+  add(key === undefined ? words : `${key}: ${words}`, kind);
+  showPosition();
+}
+
+function item({ words, kind, time }) {
   const line = document.createElement("li");
-  const isText = typeof data === "string";
-  line.textContent = isText ? shortened(data) : describe(new Uint8Array(data));
+  line.textContent = words;
   line.dir = "auto";
+  line.className = kind;
   // No space in it at which it could wrap.
   line.dataset.time = clock.format(time).replaceAll(/\s/g, "\u202f");
-  line.classList.toggle("own", isOwn);
-  line.classList.toggle("binary", !isText);
   return line;
 }
 
@@ -155,22 +138,29 @@ function toNewest() {
   byId("newest").hidden = true;
 }
 
-function onSubmit(event) {
+async function onSubmit(event) {
   event.preventDefault();
   const words = text.value;
-  if (words.trim() === "" || socket.readyState !== WebSocket.OPEN) {
+  if (words.trim() === "" || send.disabled) {
     return;
   }
-  if (new TextEncoder().encode(words).length > Number(maxMessage)) {
+  const command = JSON.stringify([words, channel]);
+  if (new TextEncoder().encode(command).length + COMMAND_BYTES > Number(maxMessage)) {
     detail.textContent = `a message may have ${maxMessage} bytes at most`;
     return;
   }
-  socket.send(words);
-  follows = true;
-  add(words, true);
-  detail.textContent = "";
   text.value = "";
   text.focus();
+  detail.textContent = "";
+  follows = true;
+  try {
+    await client.publishText(channel, words);
+    add(words, "own");
+    showPosition();
+  } catch (error) {
+    text.value ||= words;
+    detail.textContent = `not sent: ${error.message}`;
+  }
 }
 
 messages.addEventListener("scroll", () => {
@@ -181,10 +171,22 @@ messages.addEventListener("scroll", () => {
 });
 window.addEventListener("resize", () => follows && toNewest());
 byId("newest").addEventListener("click", toNewest);
-byId("reconnect").addEventListener("click", connect);
+byId("reconnect").addEventListener("click", () => {
+  client.reconnect();
+  show("connecting", "");
+});
 byId("compose").addEventListener("submit", onSubmit);
 byId("channel").textContent = channel;
 byId("status").hidden = false;
 byId("empty").hidden = false;
 byId(relay === "on" ? "compose" : "hint").hidden = false;
-connect();
+
+client.on("open", ({ transport }) => show("open", transport === "sse" ? "as an event stream: sending needs a WebSocket" : ""));
+client.on("close", onClose);
+client.on("subscribed", onSubscribed);
+client.on("gap", onGap);
+client.on("skipped", ({ count }) => notice(`${messagesOf(count)} skipped: this page fell behind`));
+client.on("conflated", ({ count }) => notice(`${messagesOf(count)} left out for newer ones`));
+client.on("expired", ({ count }) => notice(`${messagesOf(count)} had expired`));
+client.on("error", ({ message }) => show("closed", message));
+const subscription = client.subscribe(channel, {}, onMessage);

@@ -53,7 +53,7 @@ fn the_page_allows_nothing_but_its_own() {
     assert_eq!(page.header("x-content-type-options"), Some("nosniff"));
     assert_eq!(page.header("referrer-policy"), Some("no-referrer"));
     assert_eq!(page.header("server"), None);
-    for target in ["/", "/page.js", "/page.css"] {
+    for target in ["/", "/page.js", "/tidegate.js", "/page.css"] {
         let body = served(&get(target, "")).body;
         for foreign in ["http://", "https://", "style=", "onclick", "innerHTML", "eval("] {
             assert!(!body.contains(foreign), "{foreign} in {target}");
@@ -66,6 +66,7 @@ fn everything_that_the_page_fetches_is_there() {
     let page = served(&get("/", "")).body;
     for (target, content_type) in [
         ("/page.js", "text/javascript; charset=utf-8"),
+        ("/tidegate.js", "text/javascript; charset=utf-8"),
         ("/page.css", "text/css; charset=utf-8"),
         ("/favicon.svg", "image/svg+xml"),
     ] {

@@ -1,0 +1,582 @@
+/**
+ * Live feeds from a tidegate gateway: many channels on one WebSocket (`tidegate.v1`), or on an event stream where WebSockets
+ * do not get through. Comes back by itself, resumes each channel where it was, and says what it could not get.
+ *
+ * Promises: no message of a channel is delivered twice, they come in their order, and every hole is told before the message
+ * behind it. What is said on the wire stands in docs/PROTOCOL.md of the gateway.
+ */
+
+/** @import { Events, Message, Options, PublishOptions, SubscribeOptions, Transport } from "./tidegate.d.ts" */
+/** @typedef {{send?: (text: string) => void, drop: () => void}} Link a connection, open or not */
+/**
+ * @typedef {object} LinkEvents
+ * @property {() => void} open
+ * @property {(said: any, text: string) => void} said an object of the gateway, and as it was written
+ * @property {() => void} alive
+ * @property {(code: number, reason: string, hintMs?: number) => void} end once; nothing comes behind it
+ */
+
+const PROTOCOL = "tidegate.v1";
+/** Commands that wait for a connection, and positions of own messages that are remembered: at most. */
+const WAITING_MAX = 1000;
+/** Attempts that may fail before the other transport is tried: if no WebSocket was ever open, and if one was. */
+const MISSES_MAX = { never: 2, once: 6 };
+/** After an event stream that lasted so long a WebSocket is tried again. */
+const STREAM_MS = 60_000;
+/** No hint of the gateway is followed for longer. */
+const HINT_MAX_MS = 3_600_000;
+/** What an event stream ends with, as the code that a WebSocket would have. */
+const CODES = /** @type {Record<string, number>} */ ({
+  idle: 1000, internal: 1011, draining: 1012, slow_consumer: 4101, rate_limited: 4102, ping_timeout: 4105,
+});
+
+/** Why something that was asked for was not done: `token` is the word of the gateway, or `closed`, `unconfirmed`, `sse_only`. */
+export class TidegateError extends Error {
+  /** @param {string} token @param {string} message */
+  constructor(token, message) {
+    super(`${token}: ${message}`);
+    this.name = "TidegateError";
+    this.token = token;
+  }
+}
+
+/** Whether the same would happen again after this close code. @param {number} code */
+export const isTerminal = (code) => [1002, 1007, 1008, 1009].includes(code) || (code >= 4000 && code <= 4099);
+
+/**
+ * How long to wait before coming back: full jitter below a doubling bound, on top of what the gateway asks for.
+ *
+ * @param {{code: number, failures: number, hintMs?: number, backoffMs: number, backoffMaxMs: number, random: () => number}} what
+ *   `failures`: connections in a row that failed or did not last
+ */
+export function reconnectDelay({ code, failures, hintMs = 0, backoffMs, backoffMaxMs, random }) {
+  if (code >= 4200 && code <= 4299 && failures === 0) return 0;
+  const least = Math.max(Math.min(hintMs, HINT_MAX_MS), code >= 4100 && code <= 4199 ? 1000 : 0);
+  return Math.round(least + random() * Math.min(backoffMaxMs, backoffMs * 2 ** Math.min(failures, 30)));
+}
+
+/** @param {string} position */
+function parsed(position) {
+  const at = position.lastIndexOf("-");
+  return { epoch: position.slice(0, at), offset: Number(position.slice(at + 1)) };
+}
+
+/** @param {any} envelope @param {string} text @param {boolean} snapshot @returns {Message} */
+function messageOf(envelope, text, snapshot) {
+  const { channel, position, key } = envelope;
+  const base = { channel, position, ...(key === undefined ? {} : { key }), snapshot };
+  if ("data" in envelope) {
+    // The value stands last and as it was published; nothing before it can contain these characters.
+    return { ...base, kind: "json", data: envelope.data, text: text.slice(text.indexOf('"data":') + 7, -1) };
+  }
+  if ("text" in envelope) return { ...base, kind: "text", data: envelope.text, text: envelope.text };
+  if (!("base64" in envelope)) return { ...base, kind: "deleted", data: undefined };
+  return { ...base, kind: "binary", data: Uint8Array.from(atob(envelope.base64), (byte) => byte.charCodeAt(0)) };
+}
+
+/** Calls a listener. A fault of its own is reported as nobody's, and stops nothing here. @template T @param {(value: T) => void} listener @param {T} value */
+function call(listener, value) {
+  try {
+    listener(value);
+  } catch (error) {
+    queueMicrotask(() => { throw error; });
+  }
+}
+
+/** One channel: what came of it, and what is missing. */
+export class Subscription {
+  /** The position to go on behind; none before the first answer, and while a snapshot is incomplete. @type {string | undefined} */
+  #resume;
+  #epoch = "";
+  /** Newest offset that came or was told of. Nothing between `#floor` and it is missing. */
+  #last = 0;
+  #floor = 0;
+  /** Offsets left out that were told of and not passed yet. */
+  #credit = 0;
+  /** Offsets of this client's own messages, which do not come back to it. @type {Set<number>} */
+  #own = new Set();
+  /** While a snapshot comes: the offset it goes up to, and how many of it are left. */
+  #snapshotEnd = -1;
+  #snapshotLeft = 0;
+  /** The state up to here came with a snapshot that was not completed. */
+  #known = 0;
+  #client;
+
+  /** @param {Client} client @param {string} channel @param {SubscribeOptions} options @param {(message: Message) => void} onMessage */
+  constructor(client, channel, options, onMessage) {
+    this.#client = client;
+    this.channel = channel;
+    this.options = options;
+    this.onMessage = onMessage;
+    this.isLive = false;
+    this.setPosition(options.since);
+  }
+
+  /** Where it is: hand it to `since` to go on behind it some other time. */
+  get position() { return this.#resume; }
+
+  unsubscribe() { this.#client.unsubscribe(this); }
+
+  /** @internal @param {string | undefined} position */
+  setPosition(position) {
+    this.#resume = position;
+    if (position === undefined) return;
+    const { epoch, offset } = parsed(position);
+    this.#own.clear();
+    [this.#epoch, this.#last, this.#floor, this.#credit, this.#known] = [epoch, offset, offset, 0, 0];
+  }
+
+  /** @param {string} to @param {number} count */
+  #gap(to, count) {
+    const from = /** @type {string} */ (this.#resume);
+    this.#client.emit("gap", { channel: this.channel, from, to, ...(count > 0 ? { count } : {}) });
+  }
+
+  /** It begins, on a new connection too. @internal @param {any} reply */
+  begin({ position, recovered, snapshot }) {
+    this.isLive = true;
+    this.#credit = 0;
+    this.#snapshotEnd = -1;
+    if (recovered) return;
+    const { epoch, offset } = parsed(position);
+    if (this.#resume !== undefined) this.#gap(position, epoch === this.#epoch ? offset - this.#last : 0);
+    // An event stream has snapshots of all its channels or of none.
+    if (snapshot === undefined || !this.options.snapshot) return this.setPosition(position);
+    if (epoch !== this.#epoch) this.setPosition(`${epoch}-0`);
+    [this.#snapshotEnd, this.#snapshotLeft, this.#resume] = [offset, snapshot, undefined];
+    if (snapshot === 0) this.#endSnapshot();
+  }
+
+  #endSnapshot() {
+    this.setPosition(`${this.#epoch}-${this.#snapshotEnd}`);
+    [this.#floor, this.#snapshotEnd] = [0, -1];
+  }
+
+  /** @internal @param {any} envelope @param {string} text */
+  receive(envelope, text) {
+    const { epoch, offset } = parsed(envelope.position);
+    if (this.#snapshotEnd >= 0 && epoch === this.#epoch && offset <= this.#snapshotEnd) {
+      const isNews = offset > this.#known && (offset > this.#last || offset <= this.#floor);
+      this.#known = Math.max(this.#known, offset);
+      this.#snapshotLeft -= 1;
+      if (this.#snapshotLeft === 0) this.#endSnapshot();
+      if (isNews) call(this.onMessage, messageOf(envelope, text, true));
+      return;
+    }
+    // Of a snapshot, what is superseded while it comes is left out.
+    if (this.#snapshotEnd >= 0) this.#endSnapshot();
+    const before = `${epoch}-${offset - 1}`;
+    if (epoch !== this.#epoch) {
+      this.#gap(before, 0);
+      this.setPosition(before);
+    }
+    if (offset <= this.#last) return;
+    let missing = offset - this.#last - 1;
+    for (const own of this.#own) missing -= Number(own < offset);
+    if (missing > this.#credit) {
+      this.#gap(before, missing - this.#credit);
+      this.#floor = offset - 1;
+    }
+    this.#credit = Math.max(0, this.#credit - missing);
+    const isOwn = this.#own.has(offset);
+    this.#advance(offset);
+    if (!isOwn) call(this.onMessage, messageOf(envelope, text, false));
+  }
+
+  /** Messages are left out. @internal @param {any} notice */
+  leaveOut({ type, count, position }) {
+    if (type !== "skipped") {
+      this.#credit += count;
+      return;
+    }
+    const { epoch, offset } = parsed(position);
+    if (this.#snapshotEnd >= 0) this.#endSnapshot();
+    if (epoch === this.#epoch && offset > this.#last) {
+      this.#advance(offset);
+      this.#floor = offset;
+    }
+  }
+
+  /** This client published at `position`. @internal @param {string} position */
+  publishedAt(position) {
+    const { epoch, offset } = parsed(position);
+    if (!this.isLive || epoch !== this.#epoch || offset <= Math.max(this.#last, this.#snapshotEnd)) return;
+    this.#own.add(offset);
+    if (this.#own.size > WAITING_MAX) this.#own.delete(/** @type {number} */ (this.#own.values().next().value));
+    if (this.#snapshotEnd < 0) this.#advance(this.#last);
+  }
+
+  /** @param {number} offset */
+  #advance(offset) {
+    this.#last = offset;
+    while (this.#own.has(this.#last + 1)) this.#last += 1;
+    for (const own of this.#own) if (own <= this.#last) this.#own.delete(own);
+    this.#resume = `${this.#epoch}-${this.#last}`;
+  }
+}
+
+/** A connection that is always there, or on its way back. */
+export class Client {
+  /** @type {"connecting" | "open" | "waiting" | "closed"} */
+  state = "connecting";
+  /** @type {Transport} */
+  transport;
+  #base;
+  #options;
+  /** @type {Map<string, Subscription>} */
+  #subscriptions = new Map();
+  /** @type {Map<string, Set<(event: any) => void>>} */
+  #listeners = new Map();
+  /** Commands that were sent and not answered. @type {Map<number, {subscription?: Subscription, resolve?: (position: string) => void, reject?: (error: Error) => void}>} */
+  #asked = new Map();
+  /** Publishes that wait for a connection. @type {(() => void)[]} */
+  #waiting = [];
+  #nextId = 1;
+  /** @type {Link | undefined} */
+  #link;
+  #failures = 0;
+  /** Attempts in a row that did not open, on this transport. */
+  #misses = 0;
+  #webSocketWorked = false;
+  #openedAt = 0;
+  #heardAt = 0;
+  /** @type {number | undefined} */
+  #hintMs;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #refresh;
+
+  /** @param {string | URL} url @param {Options} options */
+  constructor(url, options) {
+    this.#base = new URL(url, globalThis.location?.href);
+    this.#options = {
+      transports: /** @type {Transport[]} */ (["websocket", "sse"]), backoffMs: 500, backoffMaxMs: 30_000, stableMs: 5000,
+      connectTimeoutMs: 10_000, pingIntervalMs: 25_000, pingTimeoutMs: 10_000, WebSocket: globalThis.WebSocket,
+      fetch: globalThis.fetch, random: Math.random, ...options,
+    };
+    if (this.#options.WebSocket === undefined) this.#options.transports = ["sse"];
+    this.transport = this.#options.transports[0];
+    // Later, so that whoever made it can listen and subscribe first.
+    this.#timer = setTimeout(() => this.#connect(), 0);
+  }
+
+  /**
+   * Calls `listener` on each event of the name; what it gives back takes that back.
+   * @template {keyof Events} Name @param {Name} name @param {(event: Events[Name]) => void} listener
+   */
+  on(name, listener) {
+    const listeners = this.#listeners.get(name) ?? new Set();
+    this.#listeners.set(name, listeners.add(listener));
+    return () => { listeners.delete(listener); };
+  }
+
+  /** @internal @template {keyof Events} Name @param {Name} name @param {Events[Name]} event */
+  emit(name, event) {
+    for (const listener of this.#listeners.get(name) ?? []) call(listener, event);
+  }
+
+  /**
+   * Has `onMessage` called with the messages of `channel`, from now on or from where `options` say.
+   * @param {string} channel @param {SubscribeOptions} options @param {(message: Message) => void} onMessage
+   */
+  subscribe(channel, options, onMessage) {
+    if (this.#subscriptions.has(channel)) throw new TidegateError("already_subscribed", channel);
+    const subscription = new Subscription(this, channel, options, onMessage);
+    this.#subscriptions.set(channel, subscription);
+    if (this.#link?.send && this.state === "open") this.#ask(subscription);
+    else this.#reopen();
+    return subscription;
+  }
+
+  /** @internal @param {Subscription} subscription */
+  unsubscribe(subscription) {
+    if (this.#subscriptions.get(subscription.channel) !== subscription) return;
+    this.#subscriptions.delete(subscription.channel);
+    if (this.#link?.send && this.state === "open") {
+      this.#command({ type: "unsubscribe", channel: subscription.channel }, {});
+    } else this.#reopen();
+  }
+
+  /**
+   * Sends `data` as JSON, where the operator allows it; `undefined` deletes the key. Gives the message's position.
+   * Rejects with `unconfirmed` if the connection is lost before the answer: it may have been taken or not.
+   * @param {string} channel @param {any} data @param {PublishOptions} [options] @returns {Promise<string>}
+   */
+  publish(channel, data, options) { return this.#publish({ channel, data }, options); }
+
+  /** The same with a text as it is. @param {string} channel @param {string} text @param {PublishOptions} [options] @returns {Promise<string>} */
+  publishText(channel, text, options) { return this.#publish({ channel, text }, options); }
+
+  /** @param {object} message @param {PublishOptions} [options] @returns {Promise<string>} */
+  #publish(message, { key, ttlMs } = {}) {
+    if (!key && Object.values(message).includes(undefined)) return Promise.reject(new TypeError("nothing to publish"));
+    return new Promise((resolve, reject) => {
+      const send = () => {
+        if (this.state === "closed") reject(new TidegateError("closed", "the client is closed"));
+        else if (this.#link?.send === undefined) reject(new TidegateError("sse_only", "event streams cannot publish"));
+        else this.#command({ type: "publish", ...message, key, ttl_ms: ttlMs }, { resolve, reject });
+      };
+      if (this.state === "open" || this.state === "closed") send();
+      else if (this.#waiting.length < WAITING_MAX) this.#waiting.push(send);
+      else reject(new TidegateError("overloaded", `${WAITING_MAX} messages wait for a connection`));
+    });
+  }
+
+  /** Ends it for good. */
+  close() { this.#finish(1000, "closed"); }
+
+  /** Connects again now: after a terminal close, or instead of waiting. */
+  reconnect() {
+    if (this.state !== "waiting" && this.state !== "closed") return;
+    clearTimeout(this.#timer);
+    this.#connect();
+  }
+
+  /** @param {object} command @param {{subscription?: Subscription, resolve?: (position: string) => void, reject?: (error: Error) => void}} asker */
+  #command(command, asker) {
+    const id = this.#nextId++;
+    this.#asked.set(id, asker);
+    this.#link?.send?.(JSON.stringify({ ...command, id }));
+  }
+
+  /** @param {Subscription} subscription */
+  #ask(subscription) {
+    const { channel, position, options: { snapshot, maxRate } } = subscription;
+    this.#command({ type: "subscribe", channel, since: position, snapshot, max_rate: maxRate }, { subscription });
+  }
+
+  /** An event stream has the channels that it began with: the next one has others. */
+  #reopen() {
+    if (this.transport !== "sse" || !["open", "connecting"].includes(this.state) || this.#refresh !== undefined) return;
+    this.#refresh = setTimeout(() => this.#connect(), 0);
+  }
+
+  #connect() {
+    this.#drop();
+    [this.state, this.#hintMs] = ["connecting", undefined];
+    const { transports } = this.#options;
+    const hasChannels = this.#subscriptions.size > 0;
+    if (transports.length > 1 && this.#misses >= this.#missesMax && (hasChannels || this.transport === "sse")) {
+      this.transport = this.transport === "sse" ? "websocket" : "sse";
+      this.#misses = 0;
+    }
+    // There is no event stream of no channel: the first subscription begins it.
+    if (this.transport === "sse" && !hasChannels) return;
+    let isCurrent = true;
+    /** @param {(...given: any[]) => void} then */
+    const current = (then) => (/** @type {any[]} */ ...given) => { if (isCurrent) then(...given); };
+    /** @type {LinkEvents} */
+    const events = {
+      open: current(() => this.#onOpen()),
+      alive: current(() => { this.#heardAt = Date.now(); }),
+      said: current((said, text) => this.#onSaid(said, text)),
+      end: current((code, reason, hintMs) => this.#onEnd(code, reason, hintMs)),
+    };
+    const link = this.transport === "sse"
+      ? eventStream(this.#streamUrl(), this.#options.fetch, events)
+      : webSocket(this.#url("ws", "/ws"), this.#options.WebSocket, events);
+    this.#link = { send: link.send, drop: () => { isCurrent = false; link.drop(); } };
+    this.#timer = setTimeout(() => this.#onEnd(1006, "no answer"), this.#options.connectTimeoutMs);
+  }
+
+  get #missesMax() { return this.#webSocketWorked ? MISSES_MAX.once : MISSES_MAX.never; }
+
+  /** @param {string} scheme @param {string} path */
+  #url(scheme, path) {
+    const url = new URL(this.#base);
+    const secure = ["https:", "wss:"].includes(url.protocol) ? "s" : "";
+    return new URL(`${scheme}${secure}://${url.host}${url.pathname.replace(/\/$/, "")}${path}`);
+  }
+
+  #streamUrl() {
+    const subscriptions = [...this.#subscriptions.values()];
+    const url = this.#url("http", "/sse");
+    url.searchParams.set("channels", subscriptions.map(({ channel }) => channel).join());
+    url.searchParams.set("since", subscriptions.map(({ position = "" }) => position).join());
+    if (subscriptions.some(({ options }) => options.snapshot)) url.searchParams.set("snapshot", "1");
+    // One rate for the stream: the highest, and none if a channel wants everything.
+    const rate = Math.max(...subscriptions.map(({ options }) => options.maxRate ?? Infinity));
+    if (rate < Infinity) url.searchParams.set("max_rate", `${rate}/s`);
+    return url;
+  }
+
+  #onOpen() {
+    clearTimeout(this.#timer);
+    [this.state, this.#misses, this.#openedAt, this.#heardAt] = ["open", 0, Date.now(), Date.now()];
+    this.#webSocketWorked ||= this.transport === "websocket";
+    this.#watch(this.#options.pingIntervalMs);
+    if (this.#link?.send) this.#subscriptions.forEach((subscription) => this.#ask(subscription));
+    for (const send of this.#waiting.splice(0)) send();
+    this.emit("open", { transport: this.transport });
+  }
+
+  /** Sees to it that a connection which went away without a word is noticed. @param {number} afterMs */
+  #watch(afterMs) {
+    const { pingIntervalMs, pingTimeoutMs } = this.#options;
+    this.#timer = setTimeout(() => {
+      const silent = Date.now() - this.#heardAt;
+      const isStream = this.#link?.send === undefined;
+      if (silent >= (isStream ? 3 * pingIntervalMs : pingIntervalMs + pingTimeoutMs)) return this.#onEnd(1006, "silent");
+      if (silent < pingIntervalMs) return this.#watch(pingIntervalMs - silent);
+      this.#link?.send?.('{"type":"ping"}');
+      this.#watch(isStream ? pingIntervalMs : pingTimeoutMs);
+    }, afterMs);
+  }
+
+  /** @param {any} said @param {string} text */
+  #onSaid(said, text) {
+    this.#heardAt = Date.now();
+    const subscription = this.#subscriptions.get(said.channel);
+    if (said.type === undefined) {
+      if (subscription?.isLive) subscription.receive(said, text);
+      return;
+    }
+    const asker = this.#asked.get(said.id);
+    this.#asked.delete(said.id);
+    switch (said.type) {
+      case "subscribed":
+        // Without an id it is a channel of the event stream; one that was given up meanwhile is nobody's.
+        if (subscription === undefined || (said.id !== undefined && asker?.subscription !== subscription)) return;
+        subscription.begin(said);
+        this.emit("subscribed", said);
+        break;
+      case "skipped": case "conflated": case "expired":
+        if (!subscription?.isLive) return;
+        subscription.leaveOut(said);
+        this.emit(said.type, said);
+        break;
+      case "published":
+        subscription?.publishedAt(said.position);
+        asker?.resolve?.(said.position);
+        break;
+      case "draining":
+        this.#hintMs = said.in_ms;
+        this.emit("draining", { inMs: said.in_ms });
+        break;
+      case "error":
+        asker?.reject?.(new TidegateError(said.error, said.message));
+        if (asker?.subscription) this.#onRefused(asker.subscription, said);
+    }
+  }
+
+  /** @param {Subscription} subscription @param {{error: string, message: string}} refusal */
+  #onRefused(subscription, { error, message }) {
+    const { channel, position } = subscription;
+    if (this.#subscriptions.get(channel) !== subscription) return;
+    if (["overloaded", "memory", "draining"].includes(error)) {
+      // Not now: it is asked for again with everything else, on a new connection.
+      this.#onEnd(1013, error, 1000);
+      return;
+    }
+    this.#subscriptions.delete(channel);
+    this.emit("error", { channel, error, message: error === "bad_position" ? `${message} (${position})` : message });
+  }
+
+  /** @param {number} code @param {string} reason @param {number} [hintMs] */
+  #onEnd(code, reason, hintMs) {
+    const { transport } = this;
+    const wasOpen = this.state === "open";
+    const lastedMs = wasOpen ? Date.now() - this.#openedAt : 0;
+    if (lastedMs >= this.#options.stableMs) this.#failures = 0;
+    if (!wasOpen) this.#misses += 1;
+    else if (this.transport === "sse" && this.#options.transports[0] === "websocket"
+      && (this.#webSocketWorked || lastedMs >= STREAM_MS)) {
+      // One attempt if there never was one.
+      this.transport = "websocket";
+      this.#misses = this.#missesMax - 1;
+    }
+    if (isTerminal(code)) return this.#finish(code, reason);
+    this.#drop();
+    const stated = /;in=(\d{1,9})/.exec(reason);
+    const hint = stated === null ? hintMs ?? this.#hintMs : Number(stated[1]);
+    const retryInMs = reconnectDelay({ code, failures: this.#failures, hintMs: hint, ...this.#options });
+    this.#failures += 1;
+    this.state = "waiting";
+    this.#timer = setTimeout(() => this.#connect(), retryInMs);
+    this.emit("close", { code, reason, transport, terminal: false, retryInMs });
+  }
+
+  /** @param {number} code @param {string} reason */
+  #finish(code, reason) {
+    if (this.state === "closed") return;
+    this.#drop();
+    this.state = "closed";
+    for (const send of this.#waiting.splice(0)) send();
+    this.emit("close", { code, reason, transport: this.transport, terminal: true, retryInMs: Infinity });
+  }
+
+  /** Ends the connection, if there is one: what it was asked stays unanswered. */
+  #drop() {
+    clearTimeout(this.#timer);
+    clearTimeout(this.#refresh);
+    this.#refresh = undefined;
+    this.#link?.drop();
+    this.#link = undefined;
+    this.#subscriptions.forEach((subscription) => { subscription.isLive = false; });
+    const asked = [...this.#asked.values()];
+    this.#asked.clear();
+    for (const { reject } of asked) reject?.(new TidegateError("unconfirmed", "the connection was lost before the answer"));
+  }
+}
+
+/** @param {URL} url @param {any} WebSocket @param {LinkEvents} on @returns {Link} */
+function webSocket(url, WebSocket, on) {
+  const socket = new WebSocket(url.href, [PROTOCOL]);
+  socket.onopen = () => (socket.protocol === PROTOCOL ? on.open() : on.end(1006, "not a tidegate"));
+  socket.onmessage = (/** @type {{data: string}} */ { data }) => on.said(JSON.parse(data), data);
+  socket.onclose = (/** @type {{code: number, reason: string}} */ { code, reason }) => on.end(code, reason);
+  // What went wrong is not told; the close follows.
+  socket.onerror = () => {};
+  return { send: (text) => socket.send(text), drop: () => socket.close() };
+}
+
+/** @param {URL} url @param {typeof fetch} fetch @param {LinkEvents} on @returns {Link} */
+function eventStream(url, fetch, on) {
+  const abort = new AbortController();
+  /** @type {number | undefined} */
+  let retryMs;
+  const follow = async () => {
+    const response = await fetch(url, { signal: abort.signal, cache: "no-store", headers: { accept: "text/event-stream" } });
+    const type = response.headers.get("content-type") ?? "";
+    if (response.status !== 200 || !response.body || !type.startsWith("text/event-stream")) {
+      const seconds = Number(response.headers.get("retry-after"));
+      abort.abort();
+      return on.end(1006, `HTTP ${response.status}`, seconds * 1000 || undefined);
+    }
+    on.open();
+    const reader = response.body.getReader();
+    const decoder = new TextDecoder();
+    let [rest, type_, data] = ["", "", /** @type {string | undefined} */ (undefined)];
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return on.end(1006, "the stream ended", retryMs);
+      on.alive();
+      const lines = (rest + decoder.decode(value, { stream: true })).split("\n");
+      rest = lines.pop() ?? "";
+      for (const line of lines) {
+        if (line.startsWith("data:")) {
+          const text = line.slice(line[5] === " " ? 6 : 5);
+          data = data === undefined ? text : `${data}\n${text}`;
+        } else if (line.startsWith("event: ")) type_ = line.slice(7);
+        else if (line.startsWith("retry: ")) retryMs = Number(line.slice(7));
+        else if (line === "") {
+          if (data !== undefined && type_ === "gw.close") {
+            if (data.startsWith("draining")) on.said({ type: "draining", in_ms: retryMs }, data);
+            return on.end(CODES[/^\w*/.exec(data)?.[0] ?? ""] ?? 1006, data, retryMs);
+          }
+          if (data !== undefined) on.said(JSON.parse(data), data);
+          [type_, data] = ["", undefined];
+        }
+      }
+    }
+  };
+  follow().catch((error) => on.end(1006, String(error?.message ?? error), retryMs)).finally(() => abort.abort());
+  return { drop: () => abort.abort() };
+}
+
+/**
+ * A client of the gateway at `url`, on a page of the gateway `/`. It connects by itself.
+ * @param {string | URL} url @param {Options} [options] @returns {import("./tidegate.d.ts").Client}
+ */
+export const connect = (url, options = {}) => new Client(url, options);
