@@ -2,7 +2,7 @@
 //! missing where history and live messages meet (E4, E6, E7).
 
 use crate::kit::{Standing, offset_of};
-use crate::live::{Account, Speaker, publish_keyed};
+use crate::live::{Account, Speaker, TINY, publish_keyed};
 use crate::support::http::upgrade_request;
 use crate::support::{Gateway, Message, Oracles, RawClient, Response, WebSocketClient};
 use serde_json::{Value, json};
@@ -211,5 +211,35 @@ fn a_plain_client_may_begin_with_a_snapshot() {
     assert_eq!(texts, ["a2", "c1", "b2"], "the state, in order, then what is new");
     client.close();
     drop(standing);
+    oracles.check(&mut gateway);
+}
+
+#[test]
+fn c12_a_storm_of_resumes_shares_what_is_replayed() {
+    const STORM: usize = 300;
+    const MESSAGES: usize = 300;
+    let options = ["--shards", "1", "--history-messages", "1000", "--max-lag-age", "1m"];
+    let mut gateway = Gateway::start(&options);
+    let oracles = Oracles::before(&gateway);
+    let mut standing = Standing::open(&gateway);
+    let text = |number: usize| format!("{number:>1000}");
+    (0..MESSAGES).for_each(|number| _ = standing.publish("feed", &text(number)));
+    let target = format!("/ws/feed?since={}-0", epoch_of(&gateway, "feed"));
+    let resident = gateway.resident_bytes();
+
+    // Each asks for 300 KB in a request of 200 bytes, and takes what fits its window.
+    let mut storm: Vec<_> =
+        (0..STORM).map(|_| WebSocketClient::join_with(gateway.clients, &target, TINY, &[])).collect();
+    standing.wait_metric("tidegate_connections_lagging", &[], |lagging| lagging == STORM as f64);
+    let grown = gateway.resident_bytes().saturating_sub(resident);
+    assert!(grown < 8 * 1024 * 1024, "{grown} bytes for {STORM} clients; a copy for each is 90 MB");
+    assert_eq!(standing.metric("tidegate_replayed_total", &[]), (STORM * MESSAGES) as f64);
+
+    // Who waits longest is not closed for what it missed, and all of it comes.
+    for client in storm.iter_mut().step_by(30) {
+        (0..MESSAGES).for_each(|number| assert_eq!(client.next_text(), text(number)));
+    }
+    assert_eq!(standing.closed("slow_consumer"), 0.0);
+    drop((storm, standing));
     oracles.check(&mut gateway);
 }
