@@ -250,7 +250,7 @@ impl<R: Reactor> Shard<R> {
         for numbered in window {
             feed.append(numbered.offset, &numbered.publication, 0, self.now);
         }
-        let retained_bytes = feed.journal.bytes();
+        let retained_bytes = feed.journal.memory_bytes() as u64;
         if retained_bytes > 0 {
             self.note_journal_growth(retained_bytes);
         }
