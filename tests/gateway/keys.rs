@@ -74,7 +74,9 @@ fn a_snapshot_has_the_newest_of_every_key_on_every_shard_and_live_messages_follo
 
 #[test]
 fn a_deleted_key_is_told_to_who_reads_and_missing_in_a_snapshot() {
-    let mut gateway = Gateway::start(&["--retain", "latest-per-key", "--relay", ">"]);
+    // With history, the deletions are kept.
+    let options = ["--retain", "latest-per-key", "--relay", ">", "--history-messages", "100"];
+    let mut gateway = Gateway::start(&options);
     let oracles = Oracles::before(&gateway);
     let mut standing = Standing::open(&gateway);
     let mut speaker = Speaker::join(&gateway, "/ws/prices");
