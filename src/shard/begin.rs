@@ -43,7 +43,9 @@ impl<R: Reactor> Shard<R> {
             }
             Dialect::Events | Dialect::EnvelopedEvents => {
                 event::append_retry(self.draw_retry_ms(), response);
-                let positions: Vec<_> = begun.iter().map(|begun| Some(begun.position)).collect();
+                // Who is cut before its snapshot came has nothing to go on behind, and is given it again.
+                let position = |begun: &Begun| begun.snapshot.is_none().then_some(begun.position);
+                let positions: Vec<_> = begun.iter().map(position).collect();
                 event::append_id(&positions, response);
                 for begun in &begun {
                     let mut json = Vec::new();
