@@ -238,6 +238,17 @@ impl Owed {
         }
     }
 
+    /// Forgets what the connection was told of `channel` that it has not come to, and says how many messages that are.
+    pub fn take_told(&mut self, channel: ChannelIndex) -> u64 {
+        let told = self.told(channel).told();
+        if told > 0
+            && let Some(backlog) = &mut self.backlog
+        {
+            backlog.told = None;
+        }
+        told
+    }
+
     /// Forgets that `channel` is caught up with.
     pub(super) fn end_catching_up(&mut self, channel: ChannelIndex) {
         if let Some(backlog) = &mut self.backlog {
@@ -257,6 +268,7 @@ impl Owed {
     /// Takes the subscription to `channel` out, if there is one; the caller takes it off the channel.
     pub fn unsubscribe(&mut self, channel: ChannelIndex) -> Option<Subscription> {
         self.end_catching_up(channel);
+        self.take_told(channel);
         let mut subscriptions = self.take_subscriptions();
         let place = subscriptions.iter().position(|subscription| subscription.channel == channel);
         let removed = place.map(|place| subscriptions.remove(place));

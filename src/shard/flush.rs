@@ -212,7 +212,8 @@ impl<R: Reactor> Shard<R> {
                 }
                 LagVerdict::Skip { missed, next } => {
                     self.counters.skipped.add(missed);
-                    let lost = Passed { lost: missed, ..Passed::default() };
+                    let told = connection.owed.take_told(subscription.channel);
+                    let lost = Passed { lost: missed.saturating_sub(told), ..Passed::default() };
                     teller.announce(subscription.channel, next, lost, &mut notices);
                     tracing::debug!(event = "lag_skip", shard = self.id.0, conn = %name, missed);
                     cursor.moved_to(next).at_pace(Pace::Every)

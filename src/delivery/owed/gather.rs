@@ -114,9 +114,17 @@ impl Owed {
             let own = manner.me.and_then(|me| journal.next_sent_by(me, from.offset()));
             let expired = journal.next_expired(from.offset());
             if own == Some(from.offset()) || expired == Some(from.offset()) {
-                let passed = if own == Some(from.offset()) { Passed::OWN } else { Passed::EXPIRED };
-                self.gather_notice(manner, index, (subscription.channel, from), passed, plan, scratched);
-                from = journal.step_over(from);
+                let (next, passed) = if own == Some(from.offset()) {
+                    (journal.step_over(from), Passed::OWN)
+                } else {
+                    journal.step_over_expired(from, own.unwrap_or(journal.next()))
+                };
+                // What was told before is where the cursor stands.
+                let is_first = from.offset() == subscription.cursor.offset();
+                let told = if is_first { self.told(subscription.channel) } else { Passed::default() };
+                let to_tell = passed.without(told);
+                self.gather_notice(manner, index, (subscription.channel, from), to_tell, plan, scratched);
+                from = next;
                 plan.push(Piece::Pass { subscription: index, next: from, passed });
                 continue;
             }
