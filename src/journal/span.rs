@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::cursor::{Cursor, Ride};
 use super::journal::Journal;
 use super::lane::Lane;
+use super::walk::Passed;
 use crate::model::{Encoding, Offset, Origin};
 
 /// A run of entries as bytes: contiguous, starting and ending at an entry boundary or at `bytes_max`.
@@ -92,6 +93,17 @@ impl Journal {
         let is_missed = self.deflated.as_ref().is_none_or(|deflated| deflated.is_deflated(stepped_over));
         let next = stepped_over.next();
         if is_missed { cursor.moved_to(next) } else { cursor.sent_to(next) }
+    }
+
+    /// Where a subscriber at `cursor` stands that has stepped over the expired entries there, up to entry `until` at most,
+    /// and how many they are. Linear in them.
+    pub fn step_over_expired(&self, cursor: Cursor, until: Offset) -> (Cursor, Passed) {
+        let (mut at, mut passed) = (cursor, Passed::default());
+        while at.offset() < until && self.entry(at.offset()).is_some_and(|entry| entry.is_expired()) {
+            at = self.step_over(at);
+            passed.add(Passed::EXPIRED);
+        }
+        (at, passed)
     }
 
     /// The first entry from `from` on that `origin` sent. Linear in the entries between.

@@ -117,11 +117,15 @@ impl Owed {
             let own = manner.me.and_then(|me| journal.next_sent_by(me, from.offset()));
             let expired = journal.next_expired(from.offset());
             if own == Some(from.offset()) || expired == Some(from.offset()) {
-                let passed = if own == Some(from.offset()) { Passed::OWN } else { Passed::EXPIRED };
+                let (next, passed) = if own == Some(from.offset()) {
+                    (journal.step_over(from), Passed::OWN)
+                } else {
+                    journal.step_over_expired(from, own.unwrap_or(journal.next()))
+                };
                 let news = passed.without(told);
                 told = told.without(passed);
                 self.gather_notice(manner, index, (subscription.channel, from), news, plan, scratched);
-                from = journal.step_over(from);
+                from = next;
                 plan.push(Piece::Pass { subscription: index, next: from, passed });
                 continue;
             }

@@ -376,7 +376,7 @@ fn a_notice_that_was_cut_is_not_given_twice() {
         owed.unblock();
         let progress = write_telling(&mut owed, &feeds, usize::MAX, &mut wire);
         let story = story(&wire);
-        assert_eq!(story[..3], ["told 1", "told 1", "20 bytes"], "cut after {cut}: {story:?}");
+        assert_eq!(story[..2], ["told 2", "20 bytes"], "cut after {cut}: {story:?}");
         assert!(!progress.is_blocked && owed.backlog.is_none(), "cut after {cut}");
     }
 }
@@ -391,5 +391,83 @@ fn who_subscribes_again_is_told_anew() {
     owed.unblock();
     owed.subscribe(Subscription { channel: CHANNEL, member: 0, cursor: Cursor::plain(Offset(1)) });
     write_telling(&mut owed, &feeds, usize::MAX, &mut wire);
-    assert_eq!(story(&wire)[..4], ["told 1", "told 1", "told 1", "20 bytes"]);
+    assert_eq!(story(&wire)[..3], ["told 2", "told 2", "20 bytes"]);
+}
+
+/// Writes what it is told as a text of one byte for each message left out.
+struct Counter;
+
+impl Herald for Counter {
+    fn announce(&self, _: ChannelIndex, _: Offset, passed: Passed, out: &mut Vec<u8>) {
+        let length = u8::try_from(passed.told()).expect("few");
+        out.extend_from_slice(&[0x81, length]);
+        out.extend(std::iter::repeat_n(b'x', usize::from(length)));
+    }
+
+    fn conclude(&self, _: &mut dyn Iterator<Item = (ChannelIndex, Cursor)>, _: &mut Vec<u8>) {}
+}
+
+/// As [`write`], to a client that is told what it is not sent.
+fn write_told(owed: &mut Owed, feeds: &Feeds, accepted: usize, wire: &mut Vec<u8>) -> Progress {
+    let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+    let mut scratch = Vec::new();
+    let manner = Manner { me: None, herald: Some(&Counter) };
+    let plan = owed.gather(feeds, manner, &mut scratch, &mut slices);
+    let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+    let written = accepted.min(bytes.len());
+    wire.extend_from_slice(&bytes[..written]);
+    owed.apply(&plan, written, feeds, &scratch, None, Time::ZERO, |_, _, _| {})
+}
+
+/// Feeds with one letter a message, of which capitals have expired.
+fn aged(letters: &[u8]) -> Feeds {
+    let mut feeds = feeds();
+    let feed = feeds.get_mut(CHANNEL).unwrap();
+    for letter in letters {
+        let channel = ChannelName::parse("c").unwrap();
+        let fresh = Publication::encode(channel, PayloadKind::Binary, &[*letter], Time::ZERO, None);
+        let expires_at = if letter.is_ascii_uppercase() { Time::from_millis(1) } else { Time::NEVER };
+        let publication = Publication { expires_at, ..fresh };
+        feed.append(feed.journal.next(), &publication, 1, Time::ZERO);
+    }
+    feed.journal.expire(Time::from_millis(2));
+    feeds
+}
+
+#[test]
+fn messages_that_expired_together_are_told_together_and_once_wherever_the_socket_cuts() {
+    let feeds = aged(b"aBCDeFg");
+    let binary = |letter: u8| (0x82, vec![letter]);
+    let told = |count: usize| (0x81, vec![b'x'; count]);
+    let expected = [binary(b'a'), told(3), binary(b'e'), told(1), binary(b'g')];
+    for first in 0..20 {
+        for second in 0..20 {
+            let (mut owed, mut wire, mut passed) = (subscribed(), Vec::new(), 0);
+            for accepted in [first, second, usize::MAX, usize::MAX] {
+                passed += write_told(&mut owed, &feeds, accepted, &mut wire).passed.expired;
+            }
+            assert_eq!(frames(&wire), expected, "{first} bytes, then {second}");
+            assert_eq!((passed, owed.memory_bytes()), (4, 0), "{first} bytes, then {second}");
+        }
+    }
+}
+
+#[test]
+fn many_messages_that_expired_take_one_notice_and_one_write() {
+    let mut feeds = aged(&[b'B'; 100]);
+    publish(&mut feeds, b"c", None);
+    let (mut owed, mut wire) = (subscribed(), Vec::new());
+    let progress = write_told(&mut owed, &feeds, usize::MAX, &mut wire);
+    assert_eq!((progress.passed.expired, progress.delivered, progress.has_more), (100, 1, false));
+    assert_eq!(wire.len(), 2 + 100 + 3);
+}
+
+#[test]
+fn what_was_told_is_forgotten_with_the_subscription() {
+    let feeds = aged(b"BCd");
+    let (mut owed, mut wire) = (subscribed(), Vec::new());
+    write_told(&mut owed, &feeds, 1, &mut wire);
+    assert_eq!(owed.told(CHANNEL).told(), 2);
+    owed.forget_told(CHANNEL);
+    assert_eq!(owed.told(CHANNEL).told(), 0);
 }
