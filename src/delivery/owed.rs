@@ -215,11 +215,19 @@ impl Owed {
         Reader { me: me.filter(|_| snapshot_until.is_none()), snapshot_until }
     }
 
-    fn told(&self, channel: ChannelIndex) -> Passed {
+    /// What it was told that it misses of `channel` and has not come to yet.
+    pub fn told(&self, channel: ChannelIndex) -> Passed {
         let told = self.backlog.as_ref().and_then(|backlog| {
             backlog.told.iter().find(|(other, _)| *other == channel).map(|(_, passed)| *passed)
         });
         told.unwrap_or_default()
+    }
+
+    /// What it was told of `channel` is of no account any more.
+    pub fn forget_told(&mut self, channel: ChannelIndex) {
+        if let Some(backlog) = &mut self.backlog {
+            backlog.told.retain(|(other, _)| *other != channel);
+        }
     }
 
     /// Where the snapshot of `channel` or what was missed of it ends, if the connection is in the middle of that.
@@ -261,9 +269,7 @@ impl Owed {
     /// Takes the subscription to `channel` out, if there is one; the caller takes it off the channel.
     pub fn unsubscribe(&mut self, channel: ChannelIndex) -> Option<Subscription> {
         self.end_catching_up(channel);
-        if let Some(backlog) = &mut self.backlog {
-            backlog.told.retain(|(other, _)| *other != channel);
-        }
+        self.forget_told(channel);
         let mut subscriptions = self.take_subscriptions();
         let place = subscriptions.iter().position(|subscription| subscription.channel == channel);
         let removed = place.map(|place| subscriptions.remove(place));

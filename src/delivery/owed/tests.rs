@@ -393,3 +393,12 @@ fn who_subscribes_again_is_told_anew() {
     write_telling(&mut owed, &feeds, usize::MAX, &mut wire);
     assert_eq!(story(&wire)[..4], ["told 1", "told 1", "told 1", "20 bytes"]);
 }
+
+#[test]
+fn a_reason_that_changes_after_it_was_told_is_not_told_again() {
+    let superseded = Passed { superseded: 3, ..Passed::default() };
+    let expired = Passed { superseded: 1, expired: 4, ..Passed::default() };
+    assert_eq!(expired.without(superseded), Passed { expired: 2, ..Passed::default() });
+    assert_eq!(superseded.without(expired), Passed::default());
+    assert_eq!(superseded.without(Passed::default()), superseded);
+}
