@@ -471,3 +471,12 @@ fn what_was_told_is_forgotten_with_the_subscription() {
     owed.forget_told(CHANNEL);
     assert_eq!(owed.told(CHANNEL).told(), 0);
 }
+
+#[test]
+fn a_reason_that_changes_after_it_was_told_is_not_told_again() {
+    let superseded = Passed { superseded: 3, ..Passed::default() };
+    let expired = Passed { superseded: 1, expired: 4, ..Passed::default() };
+    assert_eq!(expired.without(superseded), Passed { expired: 2, ..Passed::default() });
+    assert_eq!(superseded.without(expired), Passed::default());
+    assert_eq!(superseded.without(Passed::default()), superseded);
+}
