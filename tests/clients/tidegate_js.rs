@@ -42,7 +42,18 @@ fn it_follows_resumes_and_publishes() {
 fn fifty_clients_follow_a_feed_through_twenty_cuts_and_restarts() {
     let mut command = node("feed/follow.mjs");
     command.arg(env!("CARGO_BIN_EXE_tidegate"));
-    command.args(["--clients", "50", "--rate", "50", "--events", "20", "--restarts", "2", "--history", "100"]);
+    command.args([
+        "--clients",
+        "50",
+        "--rate",
+        "50",
+        "--events",
+        "20",
+        "--restarts",
+        "2",
+        "--history",
+        "100",
+    ]);
 
     expect_success(command);
 }
