@@ -14,7 +14,7 @@ use crate::stats::{Latencies, Stats};
 use crate::sys;
 use crate::target::Target;
 use crate::watch::Watch;
-use crate::worker::{Command, Opening, WAKER, Which, Worker};
+use crate::worker::{Begin, Command, Opening, WAKER, Which, Worker};
 
 /// Descriptors that a thread needs besides its connections.
 pub const SPARE_DESCRIPTORS: usize = 64;
@@ -136,6 +136,7 @@ impl Crew {
                 in_flight_max: manner.at_once.unwrap_or(HANDSHAKES_AT_ONCE).div_ceil(threads),
                 pace_ns,
                 due_ns: now_ns + pace_ns * index as u64 / threads as u64,
+                begin: manner.begin.clone(),
             }));
         }
         self.opened += count;
@@ -268,7 +269,7 @@ impl Member {
 }
 
 /// How connections are opened.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Manner {
     /// They read slowly or never.
     pub stalled: bool,
@@ -280,6 +281,8 @@ pub struct Manner {
     pub at_once: Option<usize>,
     /// Connections a second, all workers together; `None`: as fast as it goes.
     pub rate: Option<f64>,
+    /// Where they begin; `None`: with the next message.
+    pub begin: Option<Arc<Begin>>,
 }
 
 /// Notices when a number stops changing.

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::payload::{Form, Payload};
+use crate::payload::{Form, Keys, Payload};
 use crate::protocol::Protocol;
 use crate::wire::frame;
 
@@ -38,6 +38,8 @@ pub struct Batch {
     before: usize,
     /// Bytes behind it.
     after: usize,
+    /// What the messages are about.
+    keys: Keys,
 }
 
 impl Batch {
@@ -60,6 +62,11 @@ impl Batch {
     /// The messages without their frame headers.
     pub fn payloads(&self) -> impl Iterator<Item = &[u8]> {
         self.bytes.chunks_exact(self.frame_bytes()).map(|frame| &frame[self.before..frame.len() - self.after])
+    }
+
+    /// The keys of the messages, in their order; nothing where they have none.
+    pub fn keys(&self) -> impl Iterator<Item = String> {
+        (self.first..self.end()).filter_map(|sequence| self.keys.name(sequence))
     }
 
     fn end(&self) -> u64 {
@@ -112,6 +119,8 @@ struct Recipe {
 pub struct Feed {
     /// The number in every payload of this run.
     pub run: u32,
+    /// What the messages are about.
+    pub keys: Keys,
     protocol: Protocol,
     form: Form,
     opcode: AtomicU8,
@@ -129,12 +138,18 @@ impl Feed {
     /// An empty feed to subscribers who speak this protocol.
     pub fn new(run: u32, protocol: Protocol) -> Self {
         let (opcode, head) = (AtomicU8::new(frame::BINARY), AtomicU64::new(0));
-        Self { run, protocol, form: Form::default(), opcode, head, published: Mutex::default() }
+        let (keys, form) = (Keys::default(), Form::default());
+        Self { run, keys, protocol, form, opcode, head, published: Mutex::default() }
     }
 
     /// The same with messages of that form.
     pub fn of_form(self, form: Form) -> Self {
         Self { form, ..self }
+    }
+
+    /// The same with messages about those keys.
+    pub fn about(self, keys: Keys) -> Self {
+        Self { keys, ..self }
     }
 
     /// Sequence of the next message to be published.
@@ -149,7 +164,16 @@ impl Feed {
         let bytes = self.frames(recipe);
         let after = self.protocol.around(size).1.len();
         let before = bytes.len() / count - size - after;
-        let batch = Arc::new(Batch { first, count, due_ns, bytes, before, after, seen: Arc::default() });
+        let batch = Arc::new(Batch {
+            first,
+            count,
+            due_ns,
+            bytes,
+            seen: Arc::default(),
+            before,
+            after,
+            keys: self.keys,
+        });
         let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
         published.recent.push(Arc::clone(&batch));
         published.recipes.push_back(recipe);

@@ -45,6 +45,46 @@ impl Form {
     }
 }
 
+/// What messages are about: each has one of so many keys, or none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keys {
+    /// How many there are; 0: messages have none.
+    pub count: u32,
+    /// How they follow each other.
+    pub order: KeyOrder,
+}
+
+/// How keys follow each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum KeyOrder {
+    /// One after the other, all of them, and again
+    #[default]
+    Turns,
+    /// At random, each as likely as the others
+    Random,
+}
+
+impl Keys {
+    /// The number of the key that a message has. `None` if messages have none.
+    pub fn number(self, sequence: u64) -> Option<usize> {
+        let mixed = match self.order {
+            KeyOrder::Turns => sequence,
+            // The finish of splitmix64: neighbours have nothing in common.
+            KeyOrder::Random => {
+                let state = (sequence ^ (sequence >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+                let state = (state ^ (state >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+                state ^ (state >> 31)
+            }
+        };
+        mixed.checked_rem(u64::from(self.count)).map(|number| number as usize)
+    }
+
+    /// That key.
+    pub fn name(self, sequence: u64) -> Option<String> {
+        self.number(sequence).map(|number| format!("k{number}"))
+    }
+}
+
 /// The fields of a message that passed its checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Payload {
@@ -149,6 +189,18 @@ mod tests {
             assert_eq!(bytes.len(), size);
             assert_eq!(Payload::parse(&bytes), Some(Payload { sequence: 3, due_ns: 77, run: 9 }));
         }
+    }
+
+    #[test]
+    fn every_key_has_its_turn_or_its_share() {
+        assert_eq!(Keys::default().name(7), None);
+        let turns = Keys { count: 3, order: KeyOrder::Turns };
+        assert_eq!([2, 3, 4].map(|sequence| turns.name(sequence).unwrap()), ["k2", "k0", "k1"]);
+        let random = Keys { count: 50, order: KeyOrder::Random };
+        let mut times = [0; 50];
+        (0..5000).for_each(|sequence| times[random.number(sequence).unwrap()] += 1);
+        assert!(times.iter().all(|times| (60..150).contains(times)), "{times:?}");
+        assert!((0..50).any(|sequence| random.number(sequence) != turns.number(sequence)));
     }
 
     #[test]

@@ -40,6 +40,10 @@ pub struct Stats {
     pub refused: u64,
     /// Connections that read slowly or never and were ended by the server, as it may.
     pub given_up: u64,
+    /// Messages that slow subscribers of a feed with keys received.
+    pub held: u64,
+    /// The greatest age of the newest value of a key that one of them held, nanoseconds.
+    pub held_age_ns_max: u64,
     /// Refused connections of a storm that were tried again.
     pub retried: u64,
     /// Messages that live subscribers still had to receive when the run had ended.
@@ -93,6 +97,8 @@ impl Stats {
         self.closed += other.closed;
         self.refused += other.refused;
         self.given_up += other.given_up;
+        self.held += other.held;
+        self.held_age_ns_max = self.held_age_ns_max.max(other.held_age_ns_max);
         self.retried += other.retried;
         self.owed += other.owed;
         other.causes.iter().for_each(|(cause, &times)| self.count_cause(cause, times));

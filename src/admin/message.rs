@@ -14,6 +14,7 @@ use super::terms;
 use crate::config::limits::PUBLISH_BATCH_MAX;
 use crate::feeds::{IdempotencyKey, Terms};
 use crate::model::ChannelName;
+use crate::model::json::string;
 
 /// A text message for one or more channels.
 #[derive(PartialEq, Eq, Debug)]
@@ -30,6 +31,9 @@ pub struct Message<'a> {
 
 /// The keys that every message may have.
 const OF_MESSAGES: [Key; 5] = [Key::Channel, Key::Data, Key::Key, Key::TtlMs, Key::IdempotencyKey];
+/// Keys of a message to one channel or several.
+const OF_PUBLISHES: [Key; 6] =
+    [Key::Channel, Key::Data, Key::Key, Key::TtlMs, Key::IdempotencyKey, Key::Channels];
 
 /// What `/api/publish` asked for.
 #[derive(PartialEq, Eq, Debug)]
@@ -45,7 +49,7 @@ pub struct PublishRequest<'a> {
 /// # Errors
 /// Bad JSON, keys other than the documented ones, bad channel names, more channels than a batch has messages.
 pub fn parse_publish(body: &[u8]) -> Result<PublishRequest<'_>, Refused> {
-    let object = Object::read(body, &[&OF_MESSAGES[..], &[Key::Channels]].concat())?;
+    let object = Object::read(body, &OF_PUBLISHES)?;
     let (names, wants_list) = match (object.channel, object.channels) {
         (Some(name), None) => (vec![text(Key::Channel, name)?], false),
         (None, Some(names)) => (texts(Key::Channels, names)?, true),
@@ -59,7 +63,7 @@ pub fn parse_publish(body: &[u8]) -> Result<PublishRequest<'_>, Refused> {
     for (place, name) in names.iter().enumerate() {
         let index = wants_list.then_some(place);
         let blame = |_| Refused { index, ..Refusal::BadChannel.into() };
-        channels.push(ChannelName::parse(name).map_err(blame)?);
+        channels.push(ChannelName::parse_for_publishing(name).map_err(blame)?);
     }
     Ok(PublishRequest { message: message_to(channels, &object)?, wants_list })
 }
@@ -87,7 +91,7 @@ pub fn parse_batch(body: &[u8]) -> Result<Vec<Message<'_>>, Refused> {
 fn parse_item(item: &RawValue) -> Result<Message<'_>, Refused> {
     let object = Object::read(item.get().as_bytes(), &OF_MESSAGES)?;
     let name = text(Key::Channel, object.channel.ok_or(Wrong::Missing(Key::Channel))?)?;
-    let channel = ChannelName::parse(&name).map_err(|_| Refusal::BadChannel)?;
+    let channel = ChannelName::parse_for_publishing(&name).map_err(|_| Refusal::BadChannel)?;
     message_to(vec![channel], &object)
 }
 
@@ -136,20 +140,6 @@ fn texts(key: Key, value: &RawValue) -> Result<Vec<Cow<'_, str>>, Refused> {
         return Err(Wrong::Kind(key).into());
     }
     items.into_iter().map(|item| text(key, item)).collect()
-}
-
-/// What a string of JSON stands for; `None` if it is none, or names half a surrogate pair.
-fn string(value: &RawValue) -> Option<Cow<'_, str>> {
-    match unquoted(value.get()) {
-        Some(text) => Some(Cow::Borrowed(text)),
-        None => serde_json::from_str(value.get()).map(Cow::Owned).ok(),
-    }
-}
-
-/// The inside of a JSON string that has nothing escaped.
-fn unquoted(raw: &str) -> Option<&str> {
-    let inside = raw.strip_prefix('"')?.strip_suffix('"')?;
-    (!inside.contains('\\')).then_some(inside)
 }
 
 /// Valid JSON without white space between tokens.

@@ -1,16 +1,11 @@
 //! The objects of publish requests: keys from a closed list, each at most once, in any order.
 //!
-//! Values are kept as their own text and read later, so that what is wrong can be said with its key, and however deep a
-//! value is it costs no stack. Two readers of one request must not be able to understand it differently: a key that
-//! comes twice, or in other letters, is refused, never the last or the first taken (GUARANTEES B24).
+//! `src/model/json.rs` reads them, strictly (GUARANTEES B24); here is what is said of what is wrong.
 
-use std::borrow::Cow;
-use std::fmt;
-
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::refusal::{Refusal, Refused};
+use crate::model::json::{self, ObjectError};
 
 /// A key that some request has. Case matters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,6 +25,20 @@ pub enum Key {
     TtlMs,
     /// `idempotency_key`
     IdempotencyKey,
+}
+
+impl Key {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Channel => "channel",
+            Self::Channels => "channels",
+            Self::Data => "data",
+            Self::Messages => "messages",
+            Self::Key => "key",
+            Self::TtlMs => "ttl_ms",
+            Self::IdempotencyKey => "idempotency_key",
+        }
+    }
 }
 
 /// What is wrong with a request that is valid JSON.
@@ -112,16 +121,20 @@ impl<'a> Object<'a> {
     ///
     /// # Errors
     /// `BadJson`, or `Invalid` with what is [`Wrong`].
-    pub fn read(json: &'a [u8], known: &[Key]) -> Result<Self, Refused> {
-        let whole: &RawValue = serde_json::from_slice(json).map_err(|_| Refusal::BadJson)?;
-        if !whole.get().starts_with('{') {
-            return Err(Wrong::NoObject.into());
+    pub fn read<const N: usize>(json: &'a [u8], known: &[Key; N]) -> Result<Self, Refused> {
+        let values = json::members(json, &known.map(Key::name)).map_err(|error| match error {
+            ObjectError::Syntax => Refusal::BadJson.into(),
+            ObjectError::NoObject => Refused::from(Wrong::NoObject),
+            ObjectError::Unknown => Wrong::Unknown.into(),
+            ObjectError::Twice(place) => {
+                known.get(place).map_or(Wrong::Unknown, |key| Wrong::Twice(*key)).into()
+            }
+        })?;
+        let mut object = Self::default();
+        for (key, value) in known.iter().zip(values) {
+            *object.place(*key) = value;
         }
-        let mut wrong = None;
-        let members = Members { known, wrong: &mut wrong };
-        let result = members.deserialize(&mut serde_json::Deserializer::from_str(whole.get()));
-        // Without a word of ours a key has half a surrogate pair: but for that the text was found to be JSON.
-        result.map_err(|_| wrong.map_or(Refusal::BadJson.into(), Refused::from))
+        Ok(object)
     }
 
     fn place(&mut self, key: Key) -> &mut Option<&'a RawValue> {
@@ -136,54 +149,3 @@ impl<'a> Object<'a> {
         }
     }
 }
-
-/// Reads the members of an object; what is wrong with them goes to `wrong`, past the parser's own words.
-struct Members<'k> {
-    known: &'k [Key],
-    wrong: &'k mut Option<Wrong>,
-}
-
-impl<'a> DeserializeSeed<'a> for Members<'_> {
-    type Value = Object<'a>;
-
-    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<Object<'a>, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'a> Visitor<'a> for Members<'_> {
-    type Value = Object<'a>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'a>>(self, mut members: A) -> Result<Object<'a>, A::Error> {
-        let mut object = Object::default();
-        while let Some(Name(name)) = members.next_key()? {
-            let key = match &*name {
-                "channel" => Some(Key::Channel),
-                "channels" => Some(Key::Channels),
-                "data" => Some(Key::Data),
-                "messages" => Some(Key::Messages),
-                "key" => Some(Key::Key),
-                "ttl_ms" => Some(Key::TtlMs),
-                "idempotency_key" => Some(Key::IdempotencyKey),
-                _ => None,
-            };
-            let Some(key) = key.filter(|key| self.known.contains(key)) else {
-                *self.wrong = Some(Wrong::Unknown);
-                return Err(A::Error::custom("unknown"));
-            };
-            if object.place(key).replace(members.next_value()?).is_some() {
-                *self.wrong = Some(Wrong::Twice(key));
-                return Err(A::Error::custom("twice"));
-            }
-        }
-        Ok(object)
-    }
-}
-
-/// A key, borrowed unless something in it is escaped.
-#[derive(serde::Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);

@@ -30,6 +30,9 @@ pub async fn raw(
     body: Body,
 ) -> Result<Response, Refused> {
     let channel = channel_in_path(name)?;
+    if channel.is_reserved() {
+        return Err(Refusal::BadChannel.into());
+    }
     let terms = terms::of_query(query)?;
     let idempotency_key = terms::idempotency_key(headers)?;
     check_encoding(headers)?;

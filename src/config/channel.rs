@@ -94,6 +94,8 @@ pub struct ChannelSettings {
     pub keys_per_channel: u64,
     /// Age at which messages whose publisher says nothing else expire; zero: never.
     pub ttl: Duration,
+    /// Whether `$occupancy.NAME` tells how many subscribe.
+    pub occupancy: bool,
 }
 
 impl Default for ChannelSettings {
@@ -116,6 +118,7 @@ impl Default for ChannelSettings {
             retain: Retain::Window,
             keys_per_channel: 10_000,
             ttl: Duration::ZERO,
+            occupancy: false,
         }
     }
 }
@@ -159,6 +162,8 @@ pub struct ChannelRule {
     pub keys_per_channel: Option<u64>,
     /// See [`ChannelSettings::ttl`].
     pub ttl: Option<Duration>,
+    /// See [`ChannelSettings::occupancy`].
+    pub occupancy: Option<bool>,
     /// See [`ChannelRules::base_key`].
     pub key: Option<KeySource>,
 }
@@ -185,6 +190,7 @@ impl ChannelRule {
             retain: None,
             keys_per_channel: None,
             ttl: None,
+            occupancy: None,
             key: None,
         }
     }
@@ -209,6 +215,7 @@ impl ChannelRule {
             retain,
             keys_per_channel,
             ttl,
+            occupancy,
             key: _,
         } = self;
         settings.history_messages = history_messages.unwrap_or(settings.history_messages);
@@ -228,6 +235,7 @@ impl ChannelRule {
         settings.retain = retain.unwrap_or(settings.retain);
         settings.keys_per_channel = keys_per_channel.unwrap_or(settings.keys_per_channel);
         settings.ttl = ttl.unwrap_or(settings.ttl);
+        settings.occupancy = occupancy.unwrap_or(settings.occupancy);
     }
 }
 
@@ -249,7 +257,17 @@ impl ChannelRules {
         for rule in self.rules.iter().filter(|rule| rule.pattern.matches(channel)) {
             rule.apply(&mut settings);
         }
+        if channel.is_reserved() {
+            // The gateway's own: everybody finds the newest state there, and nobody publishes.
+            settings.retain = Retain::LatestPerKey;
+            (settings.relay, settings.occupancy) = (false, false);
+        }
         settings
+    }
+
+    /// Whether some channel has its subscribers counted for those who watch.
+    pub fn watches_occupancy(&self) -> bool {
+        self.base.occupancy || self.rules.iter().any(|rule| rule.occupancy == Some(true))
     }
 
     /// Where in a payload the keys of `channel` stand, if they stand there. Compares only rules that speak of keys.

@@ -187,6 +187,7 @@ impl Settings {
             retain: retain(get(Key::Retain)),
             keys_per_channel: number(get(Key::KeysPerChannel)),
             ttl: duration(get(Key::Ttl)),
+            occupancy: is_on(get(Key::Occupancy)),
         };
         let base_key = key_source(get(Key::KeySource));
         // Relay patterns are part of the base: the tables come after them and win.
@@ -224,6 +225,7 @@ impl ChannelTable {
                 Key::KeysPerChannel => rule.keys_per_channel = Some(number(value)),
                 Key::KeySource => rule.key = Some(key_source(value)),
                 Key::Ttl => rule.ttl = Some(duration(value)),
+                Key::Occupancy => rule.occupancy = Some(is_on(value)),
                 other => unreachable!("{other:?} is not set per channel"),
             }
         }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::cursor::{Cursor, Ride};
 use super::journal::Journal;
 use super::lane::Lane;
-use crate::model::{Offset, Origin};
+use crate::model::{Encoding, Offset, Origin};
 
 /// A run of entries as bytes: contiguous, starting and ending at an entry boundary or at `bytes_max`.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +79,10 @@ impl Journal {
     /// The strip that `ride` reads; that of plain frames if it is not kept.
     pub(super) fn lane_of(&self, ride: Ride) -> &Lane {
         let written = self.written.iter().find(|(other, _)| *other == ride);
+        debug_assert!(
+            written.is_some() || ride.encoding() == Encoding::Frame,
+            "a strip that is read is kept"
+        );
         written.map_or(&self.frames, |(_, written)| &written.lane)
     }
 

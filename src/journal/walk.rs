@@ -221,7 +221,7 @@ impl Journal {
         if entry.is_dropped() {
             return Some(self.missing(entry.offset, entry.offset.next()));
         }
-        let is_state = entry.key().is_some() && !entry.is_deletion();
+        let is_state = entry.key().is_some() && !entry.is_deletion() && !entry.is_forgotten();
         (reader.snapshot_until.is_some() && !is_state).then_some(Passed::default())
     }
 }

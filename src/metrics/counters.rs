@@ -106,6 +106,8 @@ counters! {
     conflations,
     /// Messages that a subscriber was not sent because they had expired.
     expired,
+    /// Counts of subscribers published to those who watch.
+    occupancies,
     /// Commands of `tidegate.v1`.
     commands,
     /// Of those, commands that were answered with an error.

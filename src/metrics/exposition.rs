@@ -107,6 +107,7 @@ const COUNTERS: &[(&str, Option<Unit>, &str, Read)] = &[
         &c.conflations
     }),
     ("expired", None, "Messages left out because they had expired", |c| &c.expired),
+    ("occupancies", None, "Counts of subscribers published to those who watch", |c| &c.occupancies),
     ("commands", None, "Commands of clients of tidegate.v1", |c| &c.commands),
     ("commands_refused", None, "Of those, answered with an error", |c| &c.commands_refused),
     ("encoded", None, "Messages written as envelopes or events, each once a shard", |c| &c.encoded),

@@ -1,7 +1,7 @@
 //! Channel names: what a publisher and a subscriber agree on.
 //!
 //! 1 to 255 bytes of `A-Z a-z 0-9 _ - . :`, segments split by `.`, no segment empty. ASCII only, so that no two names
-//! look alike and differ.
+//! look alike and differ. `$occupancy.` in front of a name is a channel of the gateway's own, which clients only read.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -9,6 +9,9 @@ use std::sync::Arc;
 
 /// Longest channel name in bytes, as Centrifugo has it.
 pub const CHANNEL_NAME_BYTES_MAX: usize = 255;
+
+/// What the names of channels begin with that tell how many subscribe to another.
+const OCCUPANCY_PREFIX: &str = "$occupancy.";
 
 /// A valid channel name. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,6 +44,26 @@ impl ChannelName {
         Ok(Self(Arc::from(name)))
     }
 
+    /// As [`ChannelName::parse`], for whoever wants to publish there.
+    ///
+    /// # Errors
+    /// As there; [`ChannelError::Character`] for a channel of the gateway's own.
+    pub fn parse_for_publishing(name: &str) -> Result<Self, ChannelError> {
+        Self::parse(name)
+            .and_then(|name| if name.is_reserved() { Err(ChannelError::Character) } else { Ok(name) })
+    }
+
+    /// The channel that tells how many subscribe to this one; none if its name would be too long, or if this is such a
+    /// channel.
+    pub fn occupancy(&self) -> Option<Self> {
+        (!self.is_reserved()).then(|| Self::parse(&format!("{OCCUPANCY_PREFIX}{self}")).ok()).flatten()
+    }
+
+    /// Whether only the gateway itself publishes there.
+    pub fn is_reserved(&self) -> bool {
+        self.0.starts_with('$')
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -54,6 +77,7 @@ fn check(name: &str) -> Result<(), ChannelError> {
     if name.len() > CHANNEL_NAME_BYTES_MAX {
         return Err(ChannelError::TooLong);
     }
+    let name = name.strip_prefix(OCCUPANCY_PREFIX).unwrap_or(name);
     if !name.bytes().all(is_name_byte) {
         return Err(ChannelError::Character);
     }
@@ -91,9 +115,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_channel_has_one_that_tells_how_many_subscribe_to_it() {
+        let name = |text: &str| ChannelName::parse(text).unwrap();
+        assert_eq!(name("a.b").occupancy(), Some(name("$occupancy.a.b")));
+        assert_eq!(name("$occupancy.a").occupancy(), None);
+        assert_eq!(ChannelName::parse_for_publishing("$occupancy.a"), Err(ChannelError::Character));
+        assert_eq!(name(&"a".repeat(245)).occupancy(), None, "256 bytes");
+        assert!(name("$occupancy.a").is_reserved() && !name("a").is_reserved());
+    }
+
+    #[test]
     fn names_are_checked_at_every_edge() {
         let longest = "a".repeat(255);
-        for good in ["a", "news.eu:live", "A-b_9", "x.y.z", longest.as_str()] {
+        for good in ["a", "news.eu:live", "A-b_9", "x.y.z", "$occupancy.a.b", longest.as_str()] {
             assert_eq!(ChannelName::parse(good).map(|name| name.to_string()), Ok(good.to_owned()));
         }
         let too_long = "a".repeat(256);
@@ -107,6 +141,12 @@ mod tests {
             (".a", ChannelError::EmptySegment),
             ("a.", ChannelError::EmptySegment),
             ("a..b", ChannelError::EmptySegment),
+            ("$occupancy", ChannelError::Character),
+            ("$occupancy.", ChannelError::EmptySegment),
+            ("$occupancy..a", ChannelError::EmptySegment),
+            ("$occupancy.$occupancy.a", ChannelError::Character),
+            ("$other.a", ChannelError::Character),
+            ("a.$occupancy.a", ChannelError::Character),
         ] {
             assert_eq!(ChannelName::parse(bad), Err(error), "{bad:?}");
         }

@@ -61,8 +61,11 @@ impl Pattern {
         Ok(Self(Arc::from(pattern)))
     }
 
-    /// Whether the pattern covers `channel`. Linear in the name's length.
+    /// Whether the pattern covers `channel`; none covers the gateway's own. Linear in the name's length.
     pub fn matches(&self, channel: &ChannelName) -> bool {
+        if channel.is_reserved() {
+            return false;
+        }
         let mut names = channel.as_str().split('.');
         for segment in self.0.split('.') {
             match (segment, names.next()) {
@@ -114,6 +117,8 @@ mod tests {
             (">", "anything.at.all", true),
             ("*.eu", "news.eu", true),
             ("*.eu", "news.us", false),
+            (">", "$occupancy.a", false),
+            ("*.a", "$occupancy.a", false),
         ] {
             assert_eq!(matches(pattern, channel), expected, "{pattern} against {channel}");
         }

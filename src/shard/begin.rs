@@ -24,6 +24,13 @@ pub(super) struct Begun {
     snapshot: Option<u64>,
 }
 
+impl Begun {
+    /// Where a reader goes on that is cut before it has read anything. Behind the snapshot it would never get that.
+    fn resumes_at(&self) -> Option<Position> {
+        self.snapshot.is_none().then_some(self.position)
+    }
+}
+
 impl<R: Reactor> Shard<R> {
     /// Begins every subscription of a connection whose channels are all live, and adds to `response` what it is to know.
     pub(super) fn begin_all(&mut self, slot: u32, requests: &[SubscribeRequest], response: &mut Vec<u8>) {
@@ -43,10 +50,7 @@ impl<R: Reactor> Shard<R> {
             }
             Dialect::Events | Dialect::EnvelopedEvents => {
                 event::append_retry(self.draw_retry_ms(), response);
-                // Who is cut before its snapshot came has nothing to go on behind, and is given it again.
-                let position = |begun: &Begun| begun.snapshot.is_none().then_some(begun.position);
-                let positions: Vec<_> = begun.iter().map(position).collect();
-                event::append_id(&positions, response);
+                event::append_id(&begun.iter().map(Begun::resumes_at).collect::<Vec<_>>(), response);
                 for begun in &begun {
                     let mut json = Vec::new();
                     self.append_subscribed(None, begun, &mut json);
@@ -83,8 +87,9 @@ impl<R: Reactor> Shard<R> {
         let feed = self.feeds.get_mut(channel)?;
         let (epoch, next) = (feed.epoch, feed.journal.next());
         let first = feed.journal.first();
-        let after = request.since.filter(|since| since.epoch == epoch).map(|since| since.offset.next());
-        let after = after.filter(|after| (first..=next).contains(after));
+        // A client may name any number: of those that were never given none has a next one here.
+        let since = request.since.filter(|since| since.epoch == epoch && since.offset < next);
+        let after = since.map(|since| since.offset.next()).filter(|after| *after >= first);
         feed.journal.expire(self.now);
         // Only a channel that keeps the newest message of each key has one.
         let keeps_states = feed.settings.retain == Retain::LatestPerKey;
@@ -99,7 +104,7 @@ impl<R: Reactor> Shard<R> {
             None => Recovery::Impossible,
         });
         let snapshot = has_snapshot.then(|| feed.journal.states() as u64);
-        feed.note_need(if has_snapshot { next } else { offset });
+        feed.note_need(if has_snapshot { next } else { offset }, self.hub.members(channel).len() as u32);
         match recovery {
             Some(Recovery::Replayed(messages)) => {
                 self.counters.recovered.add(1);

@@ -22,6 +22,7 @@ const GROUP_MAX: usize = 32;
 const SPANS_MAX: usize = 8;
 
 /// Subscribers of one channel whose next message is the same, read from the same strip.
+#[derive(Clone, Copy, Debug)]
 struct Group {
     slots: [u32; GROUP_MAX],
     count: usize,
@@ -46,8 +47,10 @@ impl Group {
 /// What the members of a group read, in this order.
 const GROUPED: [Ride; 5] = [Ride::Plain, Ride::Riding, Ride::Envelope, Ride::Event, Ride::EnvelopedEvent];
 
-/// Members taken off a pass: a group for each strip, and those that are not like the others of their strip.
-struct Found {
+/// Members taken off a pass: a group for each strip, and those that are not like the others of their strip. A shard has one,
+/// and uses it for every group.
+#[derive(Debug)]
+pub(super) struct Found {
     alike: [Group; GROUPED.len()],
     /// Visited one by one. Their cursor means nothing.
     odd: Group,
@@ -55,7 +58,13 @@ struct Found {
 }
 
 impl Found {
-    const EMPTY: Self = Self { alike: [Group::EMPTY; GROUPED.len()], odd: Group::EMPTY, count: 0 };
+    /// Nobody.
+    pub(super) const EMPTY: Self = Self { alike: [Group::EMPTY; GROUPED.len()], odd: Group::EMPTY, count: 0 };
+
+    fn clear(&mut self) {
+        self.alike.iter_mut().for_each(|group| group.count = 0);
+        (self.odd.count, self.count) = (0, 0);
+    }
 
     /// The group that one at `cursor` belongs to, unless it is to be visited alone.
     fn group_of(&mut self, cursor: Cursor, journal: &Journal) -> Option<&mut Group> {
@@ -94,18 +103,25 @@ impl<R: Reactor> Shard<R> {
     /// Visits the next members of `channel`'s pass, `visits` at most; says how many. 0: the pass is over.
     pub(super) fn visit_group(&mut self, channel: ChannelIndex, visits: usize) -> usize {
         let members_before = self.hub.members(channel).len();
-        let Some(found) = self.find_groups(channel, visits.min(GROUP_MAX)) else { return 0 };
-        let Found { alike, odd, count } = found;
-        for (group, ride) in alike.iter().zip(GROUPED) {
+        self.find_groups(channel, visits.min(GROUP_MAX));
+        let count = self.found.count;
+        for (index, ride) in GROUPED.into_iter().enumerate() {
+            if self.found.alike[index].count == 0 {
+                continue;
+            }
+            let group = self.found.alike[index];
             let slots = &group.slots[..group.count];
-            if !slots.is_empty() && !self.write_group(channel, group.from(), ride, slots) {
+            if !self.write_group(channel, group.from(), ride, slots) {
                 for slot in slots {
                     self.visit_member(*slot, channel);
                 }
             }
         }
-        for slot in &odd.slots[..odd.count] {
-            self.visit_member(*slot, channel);
+        for index in 0..self.found.odd.count {
+            self.visit_member(self.found.odd.slots[index], channel);
+        }
+        if count == 0 {
+            return 0;
         }
         if self.hub.contains(channel)
             && let Some(feed) = self.feeds.get_mut(channel)
@@ -120,12 +136,13 @@ impl<R: Reactor> Shard<R> {
     }
 
     /// Takes members off the pass. One that is visited out of its turn is the last, since it is to be noted before the next.
-    fn find_groups(&mut self, channel: ChannelIndex, limit: usize) -> Option<Found> {
+    fn find_groups(&mut self, channel: ChannelIndex, limit: usize) {
+        let found = &mut self.found;
+        found.clear();
         let members = self.hub.members(channel);
-        let feed = self.feeds.get_mut(channel)?;
+        let Some(feed) = self.feeds.get_mut(channel) else { return };
         feed.journal.expire(self.now);
         let (pass, journal) = (&mut feed.pass, &feed.journal);
-        let mut found = Found::EMPTY;
         let limit = limit.min(pass.left_in_circle(members.len() as u32) as usize);
         while found.count < limit {
             let Some(slot) =
@@ -150,7 +167,6 @@ impl<R: Reactor> Shard<R> {
                 break;
             }
         }
-        (found.count > 0).then_some(found)
     }
 
     /// Writes everything from `from` to the head to each of `slots`. False when that is nothing, or more than one write:

@@ -73,6 +73,7 @@ impl<R: Reactor> Shard<R> {
         let Some(connection) = self.slots.get_mut(slot) else { return is_live };
         connection.owed.subscribe(Subscription { channel, member, cursor: Cursor::parked(ride) });
         self.counters.subscriptions.add(1);
+        self.note_occupancy(channel);
         if is_live {
             self.enter(channel, name, ride);
         }
@@ -156,10 +157,11 @@ impl<R: Reactor> Shard<R> {
         }
         let is_deflated = self.keeps_deflated(channel);
         self.counters.subscriptions.sub(1);
+        self.note_occupancy(channel);
         if let Some(feed) = self.feeds.get_mut(channel) {
             feed.on_leave(member, left.members, self.now);
             feed.journal.keep_deflated(is_deflated);
-            feed.end_reading(cursor.ride(), self.hub.name(channel));
+            feed.end_reading(cursor.ride());
         }
         if let Some(moved) = left.moved
             && let Some(place) =

@@ -20,6 +20,7 @@ mod freeze;
 mod group;
 mod join;
 mod memory;
+mod occupancy;
 mod outbox;
 mod pending;
 pub mod reactor;

@@ -146,7 +146,7 @@ impl<R: Reactor> Shard<R> {
     }
 
     /// Sends a message to its home, which may be here; hands it back when there is no room, or memory is short.
-    fn submit(&mut self, publication: Publication) -> Option<Publication> {
+    pub(super) fn submit(&mut self, publication: Publication) -> Option<Publication> {
         if self.memory.grade >= Grade::Refusing {
             return Some(publication);
         }

@@ -17,7 +17,9 @@ use super::echo::Echoes;
 use super::ends::Ends;
 use super::expire::Sweep;
 use super::freeze::Freeze;
+use super::group::Found;
 use super::memory::Memory;
+use super::occupancy::Occupancy;
 use super::outbox::Outbox;
 use super::pending::Pending;
 use super::reactor::{Reactor, Readiness};
@@ -102,7 +104,9 @@ pub struct Shard<R: Reactor> {
     pub(super) paused: Paused,
     pub(super) senders: Senders,
     pub(super) subscribing: Subscribing,
+    pub(super) found: Found,
     pub(super) sampled: Sampled,
+    pub(super) occupancy: Occupancy,
     pub(super) accepting: AcceptState,
     pub(super) pending: Pending,
     pub(super) clients: Clients,
@@ -175,7 +179,9 @@ impl<R: Reactor> Shard<R> {
             paused: Paused::new(bus.shard_count()),
             senders: Senders::new(if config.echo { 0 } else { config.client_rate }),
             subscribing: Subscribing::new(),
+            found: Found::EMPTY,
             sampled: Sampled::default(),
+            occupancy: Occupancy::default(),
             accepting: AcceptState::default(),
             drain: None,
             sweep: Sweep::default(),

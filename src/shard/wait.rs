@@ -72,7 +72,7 @@ impl<R: Reactor> Shard<R> {
         if self.has_sweep_to_do() {
             due = due.min(self.sweep.due);
         }
-        due = due.min(self.senders.due()).min(self.sampled.next_due());
+        due = due.min(self.senders.due()).min(self.sampled.next_due()).min(self.occupancy.next_due());
         if self.outbox.waiting() > 0 || !self.paused.is_empty() {
             due = due.min(now.after(RETRY));
         }

@@ -42,7 +42,8 @@ fn a_sampled_subscriber_that_resumes_gets_what_it_missed_first() {
     let oracles = Oracles::before(&gateway);
     publish(&gateway, &[("k", "k1"), ("k", "k2"), ("k", "k3")]);
     let listing = gateway.admin().get("/api/channels/c").json();
-    let epoch = listing["position"].as_str().and_then(|position| position.split('-').next().map(str::to_owned));
+    let epoch =
+        listing["position"].as_str().and_then(|position| position.split('-').next().map(str::to_owned));
     let target = format!("/ws/c?max_rate=1/s&since={}-1", epoch.expect("a position"));
     let mut client = gateway.join(&target);
     assert_eq!(["k2", "k3"].map(|_| client.next_text()), ["k2", "k3"]);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::payload::Form;
+use crate::payload::{Form, KeyOrder};
 use crate::protocol::Kind;
 use crate::publisher::HttpMode;
 use crate::report::assert::{Assertion, Gives};
@@ -18,7 +18,7 @@ use crate::sources::Sources;
 use crate::wire::url::Url;
 pub use scenarios::{
     ChurnOptions, ConnectOptions, FanoutOptions, HoldOptions, HostileKind, HostileOptions, IdleOptions,
-    LatencyOptions, SlowOptions, SoakOptions, StormOptions,
+    LatencyOptions, ResumeOptions, SlowOptions, SnapshotOptions, SoakOptions, StormOptions,
 };
 use values::{byte_rate, duration, publish_by, thread_count};
 
@@ -51,6 +51,10 @@ pub enum Scenario {
     Churn(ChurnOptions),
     /// All connections break, all come back while messages go on: time until all have the newest
     Storm(StormOptions),
+    /// All join with snapshot=1 a channel of --keys: server CPU per join, until each has the newest value of every key
+    Snapshot(SnapshotOptions),
+    /// All connections break, and come back after --messages with since=POSITION: server memory, until each has those
+    Resume(ResumeOptions),
     /// Churn, storms and slow readers for hours: the slope of the server's memory
     Soak(SoakOptions),
     /// Connections that do what no client should, beside --connections canaries: what these notice, and the server's memory
@@ -90,6 +94,9 @@ pub struct Common {
     /// Subscribe with Server-Sent Events instead: --url http://host:port/path
     #[arg(long, conflicts_with = "protocol", help_heading = "Target")]
     pub sse: bool,
+    /// What subscribers of the second server speak, instead of the same
+    #[arg(long, value_enum, requires = "versus_url", help_heading = "Target")]
+    pub versus_protocol: Option<Kind>,
     /// For wss and https: trust the authorities in this PEM file
     #[arg(long, value_name = "FILE", conflicts_with = "insecure", help_heading = "Target")]
     pub ca: Option<PathBuf>,
@@ -176,9 +183,18 @@ pub struct Common {
     /// What messages look like
     #[arg(long, value_enum, default_value = "letters", help_heading = "Publishing")]
     pub payload: Form,
-    /// Send text instead of binary messages, for --publish ws
+    /// Send text instead of binary messages; always so where subscribers of either server speak tidegate.v1 or read events
     #[arg(long, help_heading = "Publishing")]
     pub text: bool,
+    /// Give each message one of so many keys, k0, k1 and so on; 0: none
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=100_000), help_heading = "Publishing")]
+    pub keys: u32,
+    /// How they follow each other
+    #[arg(long, value_enum, default_value = "turns", help_heading = "Publishing")]
+    pub key_order: KeyOrder,
+    /// Keys of the second server's messages, instead of as many
+    #[arg(long, requires = "versus_url", help_heading = "Publishing")]
+    pub versus_keys: Option<u32>,
 
     /// Do not fail for lost, duplicated, reordered or corrupted messages or closed connections
     #[arg(long, help_heading = "Outcome")]
@@ -210,6 +226,14 @@ pub struct Common {
     pub quiet: bool,
 }
 
+impl Common {
+    /// What subscribers of the first server and of the second speak.
+    pub fn kinds(&self) -> (Kind, Kind) {
+        let kind = if self.sse { Kind::Sse } else { self.protocol };
+        (kind, self.versus_protocol.unwrap_or(kind))
+    }
+}
+
 impl Scenario {
     /// What can be measured in it, as far as that is known before it runs.
     pub fn gives(&self) -> Gives {
@@ -218,7 +242,8 @@ impl Scenario {
         match self {
             Self::Connect(_) => Gives { unit: "connection", has_memory: false, ..usual },
             Self::Idle(_) | Self::Hold(_) => Gives { has_rounds: false, unit: "connection", ..usual },
-            Self::Storm(_) => Gives { unit: "reconnection", has_memory: false, ..usual },
+            Self::Storm(_) | Self::Resume(_) => Gives { unit: "reconnection", has_memory: false, ..usual },
+            Self::Snapshot(_) => Gives { unit: "join", has_memory: false, ..usual },
             Self::Slow(_) => Gives { sets_servers_side_by_side: false, ..usual },
             _ => usual,
         }
@@ -233,6 +258,8 @@ impl Scenario {
             Self::Hold(options) => options.size,
             Self::Churn(options) => options.size,
             Self::Storm(options) => options.size,
+            Self::Snapshot(options) => options.size,
+            Self::Resume(options) => options.size,
             Self::Soak(options) => options.size,
             Self::Hostile(options) => options.size,
             Self::Connect(_) | Self::Idle(_) | Self::BareServer(_) => return None,
@@ -250,6 +277,8 @@ impl Scenario {
             Self::Hold(options) => &options.common,
             Self::Churn(options) => &options.common,
             Self::Storm(options) => &options.common,
+            Self::Snapshot(options) => &options.common,
+            Self::Resume(options) => &options.common,
             Self::Soak(options) => &options.common,
             Self::Hostile(options) => &options.common,
             Self::BareServer(_) => return None,

@@ -78,10 +78,10 @@ pub struct SlowOptions {
     pub common: Common,
     #[command(flatten)]
     pub rounds: RoundOptions,
-    /// Open loop at this rate; without, a closed loop
+    /// Open loop at so many messages a second; without, a closed loop
     #[arg(long)]
     pub rate: Option<f64>,
-    /// Messages outstanding in the closed loop
+    /// Messages published together, and in the closed loop outstanding
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub window: u16,
     /// Bytes of a message
@@ -143,6 +143,47 @@ pub struct StormOptions {
     /// Bytes of a message
     #[arg(long, default_value = "128", value_parser = message_size)]
     pub size: usize,
+}
+
+/// Options of `snapshot`.
+#[derive(Args, Clone, Debug)]
+pub struct SnapshotOptions {
+    #[command(flatten)]
+    pub common: Common,
+    /// Rounds for each server; in each all join, and leave
+    #[arg(long, default_value_t = 3, value_parser = round_count)]
+    pub rounds: usize,
+    /// Joins under way at once
+    #[arg(long, default_value_t = 256)]
+    pub at_once: usize,
+    /// Bytes of a message
+    #[arg(long, default_value = "128", value_parser = message_size)]
+    pub size: usize,
+    /// Say how much this counter of /metrics has grown by the joins; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub counter: Vec<String>,
+}
+
+/// Options of `resume`.
+#[derive(Args, Clone, Debug)]
+pub struct ResumeOptions {
+    #[command(flatten)]
+    pub common: Common,
+    /// Storms for each server
+    #[arg(long, default_value_t = 3, value_parser = round_count)]
+    pub rounds: usize,
+    /// Messages that are published while nobody is there
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=16_000))]
+    pub messages: u32,
+    /// Handshakes under way at once
+    #[arg(long, default_value_t = 2048)]
+    pub at_once: usize,
+    /// Bytes of a message
+    #[arg(long, default_value = "128", value_parser = message_size)]
+    pub size: usize,
+    /// Say how much this counter of /metrics has grown by the storms; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub counter: Vec<String>,
 }
 
 /// Options of `soak`.

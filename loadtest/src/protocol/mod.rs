@@ -6,6 +6,7 @@
 
 mod mqtt;
 mod nats;
+pub mod v1;
 
 use clap::ValueEnum;
 
@@ -25,6 +26,8 @@ pub struct Protocol {
 pub enum Kind {
     /// A WebSocket message is a message
     Plain,
+    /// The WebSocket subprotocol tidegate.v1: each message in an envelope of JSON
+    V1,
     /// NATS inside binary WebSocket messages, as nats-server's websocket listener has it
     Nats,
     /// MQTT 3.1.1 inside binary WebSocket messages, as brokers' websocket listeners have it
@@ -32,6 +35,13 @@ pub enum Kind {
     /// Server-Sent Events over HTTP; the same as --sse
     #[value(hide = true)]
     Sse,
+}
+
+impl Kind {
+    /// Whether only texts reach a subscriber as they are.
+    pub fn wants_text(self) -> bool {
+        matches!(self, Self::V1 | Self::Sse)
+    }
 }
 
 /// One thing that came out of a broker's byte stream. Ranges are into the bytes that were read.
@@ -58,7 +68,7 @@ impl Protocol {
         match kind {
             Kind::Nats => nats::check_subject(&channel)?,
             Kind::Mqtt => mqtt::check_topic_name(&channel)?,
-            Kind::Plain | Kind::Sse => {}
+            Kind::Plain | Kind::V1 | Kind::Sse => {}
         }
         Ok(Self { kind, channel })
     }
@@ -70,7 +80,11 @@ impl Protocol {
 
     /// Value of `Sec-WebSocket-Protocol` to ask for.
     pub fn subprotocol(&self) -> Option<&'static str> {
-        (self.kind == Kind::Mqtt).then_some("mqtt")
+        match self.kind {
+            Kind::Mqtt => Some("mqtt"),
+            Kind::V1 => Some(v1::SUBPROTOCOL),
+            Kind::Plain | Kind::Nats | Kind::Sse => None,
+        }
     }
 
     /// Whether frames contain a broker's protocol rather than messages.
@@ -84,7 +98,7 @@ impl Protocol {
         match self.kind {
             Kind::Nats => nats::subscribe(&self.channel),
             Kind::Mqtt => mqtt::subscribe(&self.channel, number),
-            Kind::Plain | Kind::Sse => Vec::new(),
+            Kind::Plain | Kind::V1 | Kind::Sse => Vec::new(),
         }
     }
 
@@ -93,7 +107,7 @@ impl Protocol {
         match self.kind {
             Kind::Nats => nats::introduce(),
             Kind::Mqtt => mqtt::connect(number),
-            Kind::Plain | Kind::Sse => Vec::new(),
+            Kind::Plain | Kind::V1 | Kind::Sse => Vec::new(),
         }
     }
 
@@ -102,7 +116,7 @@ impl Protocol {
         let (before, after) = match self.kind {
             Kind::Nats => nats::publish_around(&self.channel, message.len()),
             Kind::Mqtt => mqtt::around(&self.channel, message.len()),
-            Kind::Plain | Kind::Sse => Default::default(),
+            Kind::Plain | Kind::V1 | Kind::Sse => Default::default(),
         };
         [&before, message, after].concat()
     }
@@ -112,7 +126,7 @@ impl Protocol {
         match self.kind {
             Kind::Nats => nats::around(&self.channel, bytes),
             Kind::Mqtt => mqtt::around(&self.channel, bytes),
-            Kind::Plain | Kind::Sse => Default::default(),
+            Kind::Plain | Kind::V1 | Kind::Sse => Default::default(),
         }
     }
 
@@ -125,7 +139,7 @@ impl Protocol {
         match self.kind {
             Kind::Nats => nats::take(bytes, &self.channel),
             Kind::Mqtt => mqtt::take(bytes, &self.channel),
-            Kind::Plain | Kind::Sse => Ok(None),
+            Kind::Plain | Kind::V1 | Kind::Sse => Ok(None),
         }
     }
 

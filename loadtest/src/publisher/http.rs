@@ -46,6 +46,10 @@ pub struct HttpPublisher {
     path: String,
     /// Whether there is a route for several messages.
     takes_batches: bool,
+    /// Of a message that goes as it is.
+    content_type: &'static str,
+    /// Position of the newest message, where the server says so.
+    position: Option<String>,
     stream: TcpStream,
     answers: Vec<u8>,
 }
@@ -60,6 +64,7 @@ impl HttpPublisher {
         channel: String,
         mode: HttpMode,
         path: Option<String>,
+        is_text: bool,
     ) -> Result<Self, Failure> {
         if admin.is_tls {
             let cure = "give an http:// address to publish to";
@@ -75,15 +80,19 @@ impl HttpPublisher {
         let takes_batches = path.is_none();
         let path = path.unwrap_or_else(|| format!("/publish/{}", percent_encoded(&channel)));
         let channel = serde_json::Value::from(channel).to_string();
-        Ok(Self { admin, channel, mode, path, takes_batches, stream, answers: Vec::new() })
+        let content_type = if is_text { "text/plain" } else { "application/octet-stream" };
+        let (answers, position) = (Vec::new(), None);
+        Ok(Self { admin, channel, mode, path, takes_batches, content_type, position, stream, answers })
     }
 
     /// The body of one request for a whole batch.
     fn batch_body(&self, batch: &Batch) -> Vec<u8> {
         let mut body = Vec::with_capacity(batch.bytes.len() + batch.count * (self.channel.len() + 30));
+        let mut keys = batch.keys();
         for (index, payload) in batch.payloads().enumerate() {
             body.extend_from_slice(if index == 0 { b"[" } else { b"," });
-            body.extend_from_slice(format!("{{\"channel\":{},\"data\":\"", self.channel).as_bytes());
+            let key = keys.next().map_or_else(String::new, |key| format!("\"key\":\"{key}\","));
+            body.extend_from_slice(format!("{{\"channel\":{},{key}\"data\":\"", self.channel).as_bytes());
             for &byte in payload {
                 if matches!(byte, b'"' | b'\\') {
                     body.push(b'\\');
@@ -130,6 +139,9 @@ impl HttpPublisher {
         let mut buffer = [0; 16 * 1024];
         loop {
             if let Some(length) = check_answer(&self.answers).map_err(Failure::Unavailable)? {
+                if let Some(position) = position_in(&self.answers[..length]) {
+                    self.position = Some(position);
+                }
                 self.answers.drain(..length);
                 return Ok(());
             }
@@ -156,10 +168,11 @@ impl Publisher for HttpPublisher {
             self.push_request(&mut requests, "/api/batch", "application/json", &self.batch_body(batch));
             return self.exchange(&requests, 1);
         }
-        let mut count = 0;
+        let (mut count, mut keys) = (0, batch.keys());
         for payload in batch.payloads() {
             let whole = requests.len();
-            self.push_request(&mut requests, &self.path, "application/octet-stream", payload);
+            let path = keys.next().map(|key| format!("{}?key={key}", self.path));
+            self.push_request(&mut requests, path.as_ref().unwrap_or(&self.path), self.content_type, payload);
             if count == PIPELINED_MAX || (count > 0 && requests.len() > PIPELINED_BYTES_MAX) {
                 self.exchange(&requests[..whole], count)?;
                 requests.drain(..whole);
@@ -169,6 +182,10 @@ impl Publisher for HttpPublisher {
         }
         self.exchange(&requests, count)
     }
+
+    fn position(&self) -> Option<&str> {
+        self.position.as_deref()
+    }
 }
 
 fn connect(admin: &Url) -> io::Result<TcpStream> {
@@ -177,6 +194,14 @@ fn connect(admin: &Url) -> io::Result<TcpStream> {
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     Ok(stream)
+}
+
+/// The last position that an answer of tidegate names.
+fn position_in(answer: &[u8]) -> Option<String> {
+    const NAME: &[u8] = b"\"position\":\"";
+    let at = answer.windows(NAME.len()).rposition(|window| window == NAME)? + NAME.len();
+    let end = answer[at..].iter().position(|&byte| byte == b'"')?;
+    String::from_utf8(answer[at..at + end].to_vec()).ok()
 }
 
 /// Length of the first complete answer, head and body, if its status is a success.
@@ -230,7 +255,8 @@ mod tests {
     fn publisher(channel: &str, mode: HttpMode) -> (HttpPublisher, TcpStream) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let admin = format!("http://{}", listener.local_addr().expect("bound")).parse().expect("a URL");
-        let publisher = HttpPublisher::connect(admin, channel.to_owned(), mode, None).expect("connected");
+        let publisher =
+            HttpPublisher::connect(admin, channel.to_owned(), mode, None, true).expect("connected");
         (publisher, listener.accept().expect("connected").0)
     }
 

@@ -23,6 +23,11 @@ pub trait Publisher {
     /// # Errors
     /// `Unavailable` with the cause; the run cannot go on.
     fn publish(&mut self, batch: &Batch) -> Result<(), Failure>;
+
+    /// Where the server says that the newest message stands: a subscriber may go on behind it.
+    fn position(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// The feed has its own source.

@@ -58,7 +58,10 @@ fn connect_all(stage: &mut Stage, index: usize, count: usize, rate: Option<f64>)
 }
 
 /// Waits until the server has dealt with what came before.
-fn await_rest(stage: &Stage, index: usize) -> Result<(), Failure> {
+///
+/// # Errors
+/// If its processes are gone, or the run is over.
+pub fn await_rest(stage: &Stage, index: usize) -> Result<(), Failure> {
     let give_up = Instant::now() + REST_TIMEOUT;
     let mut before = cpu_of(&stage.arms[index])?;
     while Instant::now() < give_up {

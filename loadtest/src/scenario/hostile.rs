@@ -76,13 +76,13 @@ pub fn run(stage: &mut Stage, report: &mut Report, options: &HostileOptions) -> 
     let names = [SERIES[1], SERIES[0], SERIES[2]].map(str::to_owned);
     let played = rounds::alternate(stage, report, &names, Length::Rounds(1), |stage, series| match series {
         0 => {
-            let round = load::open_loop(stage, SERVER, options.rate, options.size, options.quiet_seconds);
+            let round = load::open_loop(stage, SERVER, options.rate, 1, options.size, options.quiet_seconds);
             attack.before = resident(stage);
             round
         }
         1 if options.kind == HostileKind::Descriptors => shortage::round(stage, &mut attack),
         1 => attack.round(stage),
-        _ => load::open_loop(stage, SERVER, options.rate, options.size, options.quiet_seconds),
+        _ => load::open_loop(stage, SERVER, options.rate, 1, options.size, options.quiet_seconds),
     });
     // What it is about comes first.
     if report.series.len() == SERIES.len() {

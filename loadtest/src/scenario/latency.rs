@@ -24,7 +24,7 @@ pub fn run(stage: &mut Stage, report: &mut Report, options: &LatencyOptions) -> 
     let names = rounds::server_names(stage);
     let length = options.rounds.round_seconds;
     rounds::alternate(stage, report, &names, Length::Rounds(options.rounds.rounds), |stage, index| {
-        load::open_loop(stage, index, rate, size, length)
+        load::open_loop(stage, index, rate, 1, size, length)
     })?;
     report.add_memory(stage, &before, common.connections);
     Ok(())

@@ -183,7 +183,7 @@ pub fn closed_loop(
     published.stop(stage, stopwatch)
 }
 
-/// A round of the open loop: one message each `1 / rate` seconds, whatever the server does meanwhile.
+/// A round of the open loop: `rate` messages a second, `window` of them at a time, whatever the server does meanwhile.
 /// Latency counts from when a message was due, so that a late start is not forgiven.
 ///
 /// # Errors
@@ -192,10 +192,12 @@ pub fn open_loop(
     stage: &mut Stage,
     index: usize,
     rate: f64,
+    window: usize,
     size: usize,
     length: Duration,
 ) -> Result<Round, Failure> {
-    let mut published = Published::after(warm_up(stage, index, 1, size)?);
+    let mut published = Published::after(warm_up(stage, index, window, size)?);
+    let rate = rate / window as f64;
     let stopwatch = Stopwatch::start(stage, index)?;
     let (start, start_ns) = (Instant::now(), sys::monotonic_ns());
     let publishes = stage.arms[index].target.publishes;
@@ -204,7 +206,7 @@ pub fn open_loop(
         for number in 0..count {
             let due = Duration::from_secs_f64(f64::from(number) / rate);
             stage.watch.until_moment(start + due)?;
-            published.publish(stage, index, 1, size, start_ns + due.as_nanos() as u64)?;
+            published.publish(stage, index, window, size, start_ns + due.as_nanos() as u64)?;
         }
         stage.watch.until_moment(start + length)?;
         if publishes { published.wait(stage, index) } else { Ok(()) }

@@ -8,9 +8,11 @@ mod hold;
 mod hostile;
 mod latency;
 mod load;
+mod resume;
 mod rounds;
 mod shortage;
 mod slow;
+mod snapshot;
 mod soak;
 mod storm;
 
@@ -61,6 +63,13 @@ pub fn run(scenario: &Scenario) -> Result<Option<Report>, Failure> {
         }
         Scenario::Storm(options) => {
             on_stage(&options.common, true, |stage, report| storm::run(stage, report, options))
+        }
+        Scenario::Snapshot(options) => {
+            snapshot::check(options)?;
+            on_stage(&options.common, true, |stage, report| snapshot::run(stage, report, options))
+        }
+        Scenario::Resume(options) => {
+            on_stage(&options.common, true, |stage, report| resume::run(stage, report, options))
         }
         Scenario::Soak(options) => {
             on_stage(&soak::common(options), true, |stage, report| soak::run(stage, report, options))

@@ -48,6 +48,8 @@ pub fn run(stage: &mut Stage, report: &mut Report, options: &SlowOptions) -> Res
         report.add_memory_of(stage, index, &before, reading, "without stalled");
     }
     let mut backlog_rss: Vec<Option<f64>> = vec![None; stage.arms.len()];
+    // At the end of each round with the slow ones there.
+    let mut full_rss: Vec<Vec<f64>> = vec![Vec::new(); stage.arms.len()];
     let names = series_names(stage);
     rounds::alternate(stage, report, &names, Length::Rounds(options.rounds.rounds), |stage, series| {
         let (index, with_stalled) = (series / 2, series % 2 == 0);
@@ -63,11 +65,13 @@ pub fn run(stage: &mut Stage, report: &mut Report, options: &SlowOptions) -> Res
             }
         }
         let round = match options.rate {
-            Some(rate) => load::open_loop(stage, index, rate, size, length),
+            Some(rate) => load::open_loop(stage, index, rate, window, size, length),
             None => load::closed_loop(stage, index, window, size, length),
         };
         if with_stalled {
-            let growth = rss_of(stage, index).zip(rss_before).map(|(now, before)| now - before);
+            let rss_now = rss_of(stage, index);
+            full_rss[index].extend(rss_now);
+            let growth = rss_now.zip(rss_before).map(|(now, before)| now - before);
             backlog_rss[index] = growth.into_iter().chain(backlog_rss[index]).max_by(f64::total_cmp);
             load::unless_interrupted(stage.crew.close(index, true, &stage.watch))?;
         }
@@ -99,9 +103,39 @@ pub fn run(stage: &mut Stage, report: &mut Report, options: &SlowOptions) -> Res
             backlog_rss.map(|bytes| bytes / stalled as f64),
             "bytes of that for each of the stalled",
         );
+        let growth = match full_rss[index].as_slice() {
+            [first, .., last] => Some(last - first),
+            _ => None,
+        };
+        report.add_fact(
+            &format!("{name}_rounds_growth_bytes"),
+            growth,
+            "bytes RSS with the slow, last round less first",
+        );
+        tell_held(stage, report, index);
         report.add_memory_of(stage, index, &before, reading, "after stalled");
     }
     Ok(())
+}
+
+/// Says what the slow ones of a feed with keys held.
+fn tell_held(stage: &Stage, report: &mut Report, index: usize) {
+    let (name, stats) = (&stage.arms[index].target.name, stage.crew.stats(index));
+    if stats.held == 0 {
+        return;
+    }
+    let age_s = stats.held_age_ns_max as f64 / 1e9;
+    report.add_fact(
+        &format!("{name}_held_messages"),
+        stats.held as f64,
+        "messages that the slow received, in order",
+    );
+    report.add_fact(
+        &format!("{name}_held_age_seconds"),
+        age_s,
+        "s of age at most, of the newest value of a key that a slow one held",
+    );
+    report.add_fact(&format!("{name}_given_up"), stats.given_up as f64, "slow ones that the server ended");
 }
 
 /// Two for each server; one server alone needs no name.

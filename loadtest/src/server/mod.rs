@@ -3,6 +3,7 @@
 
 pub mod accounts;
 pub mod bare;
+pub mod counters;
 mod find;
 pub mod process;
 pub mod processes;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::cli::{Common, PublishBy};
 use crate::failure::Failure;
 use crate::feed::Feed;
+use crate::payload::Keys;
 use crate::protocol::{Kind, Protocol};
 use crate::publisher::{BarePublisher, CommandPublisher, HttpPublisher, NoPublisher, Publisher, WsPublisher};
 use crate::server::accounts::Stat;
@@ -25,13 +26,31 @@ pub struct Arm {
     pub processes: Processes,
     /// How messages get in.
     pub publisher: Box<dyn Publisher>,
+    /// Where the server publishes its counters, if it is tidegate.
+    pub admin: Option<Url>,
     pub(super) process: Option<ServerProcess>,
+}
+
+/// A server under test as it was named: started here if there is a command for it.
+pub struct Named<'a> {
+    pub name: &'static str,
+    pub urls: &'a [Url],
+    pub spawn: Option<&'a str>,
+    pub admin: &'a Url,
+    /// Its processes, if the user knows them.
+    pub pids: &'a [u32],
+    /// What its subscribers speak.
+    pub kind: Kind,
+    pub compression: bool,
+    pub keys: Keys,
 }
 
 /// What all servers of a run have in common.
 pub struct Casting<'a> {
     pub common: &'a Common,
     pub publish: PublishBy,
+    /// Whether messages are published as text.
+    pub is_text: bool,
     /// Number of the next server's payloads: two may be one and the same, or nodes of one cluster.
     pub run: Cell<u32>,
     pub watch: &'a Watch,
@@ -42,19 +61,12 @@ impl Casting<'_> {
         self.run.replace(self.run.get().wrapping_add(1))
     }
 
-    /// A server under test, started here if there is a command for it; `pids` if the user knows its processes.
+    /// A server under test.
     ///
     /// # Errors
     /// `Unavailable` if it does not start or is not there.
-    pub fn server(
-        &self,
-        name: &str,
-        urls: &[Url],
-        spawn: Option<&str>,
-        admin: &Url,
-        pids: &[u32],
-        compression: bool,
-    ) -> Result<Arm, Failure> {
+    pub fn server(&self, named: &Named<'_>) -> Result<Arm, Failure> {
+        let &Named { name, urls, spawn, admin, pids, kind, compression, keys } = named;
         let common = self.common;
         let address = urls[0].address;
         let start = |command| ServerProcess::start(command, &common.server_core, address, self.watch);
@@ -70,7 +82,6 @@ impl Casting<'_> {
         };
         let channel = common.channel.clone().or_else(|| urls[0].last_segment());
         let channel = channel.unwrap_or_else(|| "bench".to_owned());
-        let kind = if common.sse { Kind::Sse } else { common.protocol };
         let protocol = Protocol::new(kind, channel.clone()).map_err(Failure::Usage)?;
         let is_tls = urls.iter().any(|url| url.is_tls);
         let tls = is_tls.then(|| tls::config(common.ca.as_deref(), common.insecure)).transpose()?;
@@ -78,10 +89,11 @@ impl Casting<'_> {
             PublishBy::Http => {
                 let path = common.publish_url.as_ref().map(|url| url.path.clone());
                 let admin = common.publish_url.as_ref().unwrap_or(admin);
-                Box::new(HttpPublisher::connect(admin.clone(), channel, common.http_mode, path)?)
+                let mode = common.http_mode;
+                Box::new(HttpPublisher::connect(admin.clone(), channel, mode, path, self.is_text)?)
             }
             PublishBy::Ws => {
-                Box::new(WsPublisher::connect(&urls[0], protocol.clone(), protocol.opcode(common.text))?)
+                Box::new(WsPublisher::connect(&urls[0], protocol.clone(), protocol.opcode(self.is_text))?)
             }
             PublishBy::Command(command) => Box::new(CommandPublisher::start(command, &channel)?),
             PublishBy::Bare => Box::new(BarePublisher::connect(&[admin.address.port()])?),
@@ -90,13 +102,14 @@ impl Casting<'_> {
         let target = Target {
             name: name.to_owned(),
             urls: urls.to_vec(),
-            feed: Feed::new(self.next_run(), protocol.clone()).of_form(common.payload),
+            feed: Feed::new(self.next_run(), protocol.clone()).of_form(common.payload).about(keys),
             protocol,
             compression,
             tls,
             publishes: self.publish != PublishBy::None,
         };
-        Ok(Arm { target: Arc::new(target), processes, publisher, process })
+        let admin = (self.publish == PublishBy::Http).then(|| admin.clone());
+        Ok(Arm { target: Arc::new(target), processes, publisher, admin, process })
     }
 
     /// The built-in bare server with so many threads.
@@ -125,6 +138,6 @@ impl Casting<'_> {
         };
         let publisher = Box::new(BarePublisher::connect(&controls)?);
         let processes = Processes::of(&[process.pid()], None);
-        Ok(Arm { target: Arc::new(target), processes, publisher, process: Some(process) })
+        Ok(Arm { target: Arc::new(target), processes, publisher, admin: None, process: Some(process) })
     }
 }

@@ -11,13 +11,14 @@ use crate::cli::{Common, PublishBy};
 use crate::crew::{Crew, CrewOptions, SPARE_DESCRIPTORS};
 use crate::failure::Failure;
 use crate::monitor::{Monitor, Watched};
+use crate::payload::Keys;
 use crate::protocol::Kind;
 use crate::sources::{self, Sources};
 use crate::sys;
 use crate::target::Target;
 use crate::watch::Watch;
 pub use arm::Arm;
-use arm::Casting;
+use arm::{Casting, Named};
 
 /// What is said once if the owner of a server's socket may not be seen.
 const HIDDEN: &str =
@@ -60,11 +61,16 @@ impl Stage {
                 "nobody would publish to --limit: leave it away, or give another --publish".into(),
             ));
         }
-        if (common.compression || common.versus_compression) && (common.sse || common.protocol != Kind::Plain)
-        {
+        let (kind, versus_kind) = common.kinds();
+        let is_plain = |asks: bool, kind| !asks || kind == Kind::Plain;
+        if !is_plain(common.compression, kind) || !is_plain(common.versus_compression, versus_kind) {
             return Err(Failure::Usage(
                 "--compression is for WebSocket messages as they are: leave --sse and --protocol away".into(),
             ));
+        }
+        let (keys, versus_keys) = (common.keys, common.versus_keys.unwrap_or(common.keys));
+        if keys.max(versus_keys) > 0 && (common.publish != PublishBy::Http || common.publish_url.is_some()) {
+            return Err(Failure::Usage("--keys is for --publish http without --publish-url".into()));
         }
         // The controller looks at its workers thousands of times a second.
         if let Err(error) = sys::preempt_nobody() {
@@ -76,29 +82,33 @@ impl Stage {
             .map_err(|error| Failure::Usage(format!("descriptor limit: {error}")))?;
         let publish = if publishes { common.publish.clone() } else { PublishBy::None };
         let run = sys::monotonic_ns() as u32 ^ std::process::id().rotate_left(16);
-        let casting = Casting { common, publish, run: Cell::new(run), watch: &watch };
+        let is_text = common.text || kind.wants_text() || versus_kind.wants_text();
+        let casting = Casting { common, publish, is_text, run: Cell::new(run), watch: &watch };
+        let about = |count| Keys { count, order: common.key_order };
         let mut arms = Vec::new();
         if !common.url.is_empty() {
-            let (urls, spawn) = (&common.url, common.spawn.as_deref());
-            arms.push(casting.server(
-                "server",
-                urls,
-                spawn,
-                &common.admin,
-                &common.pid,
-                common.compression,
-            )?);
+            arms.push(casting.server(&Named {
+                name: "server",
+                urls: &common.url,
+                spawn: common.spawn.as_deref(),
+                admin: &common.admin,
+                pids: &common.pid,
+                kind,
+                compression: common.compression,
+                keys: about(keys),
+            })?);
         }
         if !common.versus_url.is_empty() {
-            let (urls, spawn) = (&common.versus_url, common.versus_spawn.as_deref());
-            arms.push(casting.server(
-                "versus",
-                urls,
-                spawn,
-                &common.versus_admin,
-                &[],
-                common.versus_compression,
-            )?);
+            arms.push(casting.server(&Named {
+                name: "versus",
+                urls: &common.versus_url,
+                spawn: common.versus_spawn.as_deref(),
+                admin: &common.versus_admin,
+                pids: &[],
+                kind: versus_kind,
+                compression: common.versus_compression,
+                keys: about(versus_keys),
+            })?);
         }
         for &threads in &common.limit {
             arms.push(casting.limit(threads)?);

@@ -44,6 +44,14 @@ pub fn check_response(bytes: &[u8]) -> Result<Option<(usize, EventReader)>, Stri
     Ok(Some((length, EventReader { is_chunked: !transfer.is_empty(), ..EventReader::default() })))
 }
 
+/// Bytes of the chunk at the beginning of `bytes`, its own line and line end included. `None` if not all of it is there.
+pub fn chunk_length(bytes: &[u8]) -> Option<usize> {
+    let line = bytes.iter().take(CHUNK_LINE_BYTES_MAX).position(|&byte| byte == b'\r')?;
+    let size = usize::from_str_radix(std::str::from_utf8(&bytes[..line]).ok()?, 16).ok()?;
+    let length = size.checked_add(line + 4)?;
+    (length <= bytes.len()).then_some(length)
+}
+
 /// The codings that a header lists, in the order in which they were applied.
 fn codings<'a>(head: &'a [u8], name: &str) -> Vec<&'a [u8]> {
     let listed = headers(head, name).flat_map(|value| value.split(|&byte| byte == b','));
@@ -79,9 +87,30 @@ pub struct EventReader {
     after_cr: bool,
     data: Vec<u8>,
     has_data: bool,
+    /// What the server says of itself, in events of its own.
+    notice: Option<Notice>,
+}
+
+/// Events of tidegate that are no messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Notice {
+    /// The last of a stream.
+    Close,
+    /// Any other.
+    Other,
 }
 
 impl EventReader {
+    /// Whether nothing is unfinished, and the next byte begins a chunk.
+    pub fn is_between_chunks(&self) -> bool {
+        let is_at_line = self.line.is_empty() && !self.has_data && self.notice.is_none();
+        self.is_chunked
+            && is_at_line
+            && self.chunk_left == 0
+            && !self.is_behind_chunk
+            && self.chunk_line.is_empty()
+    }
+
     /// Takes bytes and hands the data of each complete event to `found`.
     ///
     /// # Errors
@@ -160,7 +189,11 @@ impl EventReader {
                 continue;
             }
             if self.line.is_empty() {
-                if std::mem::take(&mut self.has_data) {
+                let notice = self.notice.take();
+                if notice == Some(Notice::Close) {
+                    return Err(format!("the server closed the event stream: {}", excerpt(&self.data)));
+                }
+                if std::mem::take(&mut self.has_data) && notice.is_none() {
                     found(&self.data)?;
                 }
                 self.data.clear();
@@ -170,6 +203,8 @@ impl EventReader {
                 }
                 self.data.extend_from_slice(value.strip_prefix(b" ").unwrap_or(value));
                 self.has_data = true;
+            } else if let Some(name) = self.line.strip_prefix(b"event: gw.") {
+                self.notice = Some(if name == b"close" { Notice::Close } else { Notice::Other });
             }
             self.line.clear();
         }
@@ -206,6 +241,31 @@ mod tests {
             let mut reader = EventReader { is_chunked: true, ..EventReader::default() };
             assert_eq!(events(&mut reader, &chunked, piece), ["one", "two\nlines"], "pieces of {piece}");
         }
+    }
+
+    #[test]
+    fn what_the_server_says_of_itself_is_no_message() {
+        let stream = b"event: gw.skipped\ndata: {}\n\nevent: x\ndata: one\n\n";
+        assert_eq!(events(&mut EventReader::default(), stream, 7), ["one"]);
+        let last = b"event: gw.close\nretry: 4000\ndata: draining\n\n";
+        let told = EventReader::default().read(last, |_| Ok(())).expect_err("the end");
+        assert!(told.contains("draining"), "{told}");
+    }
+
+    #[test]
+    fn a_chunk_has_its_length_once_all_of_it_is_there() {
+        let chunks = b"b\r\ndata: one\n\n\r\n3\r\n:\n\n\r\n";
+        let first = b"b\r\ndata: one\n\n\r\n".len();
+        assert_eq!(chunk_length(chunks), Some(first));
+        assert_eq!(chunk_length(&chunks[first..]), Some(chunks.len() - first));
+        assert_eq!(chunk_length(&chunks[..first - 1]), None);
+        assert_eq!(chunk_length(b"ffffffffffffffff\r\nx"), None);
+        let mut reader = EventReader { is_chunked: true, ..EventReader::default() };
+        for (index, &byte) in chunks[..first].iter().enumerate() {
+            assert_eq!(reader.is_between_chunks(), index == 0, "byte {index}");
+            reader.read(&[byte], |_| Ok(())).expect("a stream");
+        }
+        assert!(reader.is_between_chunks());
     }
 
     #[test]

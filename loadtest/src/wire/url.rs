@@ -27,6 +27,12 @@ impl Url {
         name.trim_start_matches('[').trim_end_matches(']')
     }
 
+    /// The same with `name=value` in its query.
+    pub fn asking(&self, query: &str) -> Self {
+        let mark = if self.path.contains('?') { '&' } else { '?' };
+        Self { path: format!("{}{mark}{query}", self.path), ..self.clone() }
+    }
+
     /// The last segment of the path without its query, percent-decoded; on tidegate that is the channel.
     pub fn last_segment(&self) -> Option<String> {
         let path = self.path.split('?').next().unwrap_or_default();

@@ -1,5 +1,6 @@
 //! One connection as a worker keeps it: a few dozen bytes, and a box while something is unfinished.
 
+use super::held::Held;
 use super::inflating::Inflating;
 use super::stream::Stream;
 use crate::feed::Position;
@@ -69,12 +70,14 @@ pub struct Inside {
     pub pending: Vec<u8>,
     /// Present until the broker says that the subscription stands.
     pub joining: Option<Joining>,
+    /// What a slow subscriber of a feed with keys knows of each.
+    pub held: Option<Box<Held>>,
 }
 
 impl Inside {
     /// Whether nothing is unfinished.
     pub fn is_at_rest(&self) -> bool {
-        self.reader.is_at_rest() && self.pending.is_empty() && self.joining.is_none()
+        self.reader.is_at_rest() && self.pending.is_empty() && self.joining.is_none() && self.held.is_none()
     }
 }
 

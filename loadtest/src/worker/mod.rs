@@ -6,7 +6,10 @@
 
 mod compressed;
 mod connection;
+mod enveloped;
+mod held;
 mod inflating;
+mod learned;
 mod opening;
 mod receive;
 mod sipping;
@@ -27,7 +30,7 @@ use crate::sys;
 use crate::target::Target;
 use crate::verify::{Gaps, owed};
 use connection::{Connection, Detour};
-pub use opening::{Opening, connect, reset_on_close};
+pub use opening::{Begin, Opening, connect, reset_on_close};
 use receive::{Desk, Ended};
 use sipping::Sipping;
 
@@ -183,6 +186,7 @@ impl Worker {
             match command {
                 Command::Open(opening) => {
                     self.in_flight_max = opening.in_flight_max;
+                    self.desks[usize::from(opening.target)].begin = opening.begin.clone();
                     self.openings.push(opening);
                 }
                 Command::Close { target, which } => self.close(target, which),

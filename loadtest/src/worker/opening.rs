@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, Write};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mio::net::TcpStream;
@@ -28,6 +29,15 @@ pub const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// Receive buffer of a connection that is never read: small, so that it fills soon.
 const STALLED_RECEIVE_BUFFER_BYTES: usize = 4096;
 
+/// How subscribers begin who do not begin with the next message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Begin {
+    /// What the URL asks for: `name=value`.
+    pub query: String,
+    /// The message that they must receive first, by its sequence.
+    pub sequence: u64,
+}
+
 /// An order to open connections, carried out over many sweeps.
 #[derive(Clone, Debug)]
 pub struct Opening {
@@ -51,6 +61,8 @@ pub struct Opening {
     pub pace_ns: u64,
     /// When the next is due, nanoseconds of `CLOCK_MONOTONIC`.
     pub due_ns: u64,
+    /// Where they begin; holds for all connections to the target until the next order.
+    pub begin: Option<Arc<Begin>>,
 }
 
 impl Opening {
@@ -68,6 +80,7 @@ impl Opening {
             in_flight_max,
             pace_ns: 0,
             due_ns: 0,
+            begin: None,
         }
     }
 }
@@ -166,7 +179,9 @@ impl Worker {
         if let Some(Detour::Handshake(handshake)) = detour.as_deref_mut() {
             let target = &self.targets[usize::from(connection.target)];
             let url = &target.urls[connection.position.sequence as usize % target.urls.len()];
-            if let Err(error) = send_request(connection, handshake, url, target) {
+            let begin = self.desks[usize::from(connection.target)].begin.as_deref();
+            let asked = begin.map(|begin| url.asking(&begin.query));
+            if let Err(error) = send_request(connection, handshake, asked.as_ref().unwrap_or(url), target) {
                 let source = connection.stream.socket().local_addr().ok().map(|address| address.ip());
                 return self.end(index, &describe(&error, url.address, source));
             }

@@ -1,9 +1,13 @@
 //! Received bytes of one connection: compared with the feed where possible, parsed where not.
 
 use std::io::Write;
+use std::sync::Arc;
 
+use super::Begin;
 use super::connection::{Connection, Detour, Handshake, Inside, Joining};
+use super::held::Held;
 use super::inflating::{Contexts, Inflating};
+use super::learned::Learned;
 use crate::feed::{FeedView, Match};
 use crate::protocol::{Item, Kind};
 use crate::stats::{Latencies, Stats};
@@ -30,6 +34,10 @@ pub struct Desk {
     pub latencies: Latencies,
     /// What subscribers with compression share.
     pub(super) contexts: Contexts,
+    /// What messages look like on the wire, as far as the first who received them has shown.
+    pub(super) learned: Learned,
+    /// Where connections begin.
+    pub begin: Option<Arc<Begin>>,
 }
 
 /// The connection is over; the text says why.
@@ -44,6 +52,8 @@ impl Desk {
             stats: Stats::default(),
             latencies: Latencies::new(),
             contexts: Contexts::default(),
+            learned: Learned::default(),
+            begin: None,
         }
     }
 
@@ -67,10 +77,14 @@ impl Desk {
                 None => self.compare(target, connection, bytes, now_ns)?,
                 Some(mut detour) => match detour.as_mut() {
                     Detour::Frames(inside) => {
+                        let (was_at_rest, before) = (inside.reader.is_at_rest(), self.mark(connection));
                         let (taken, event) =
                             inside.reader.read(bytes).map_err(|violation| protocol_error(violation.0))?;
                         if let Some(event) = event {
                             self.handle(target, connection, gaps, inside, event, now_ns)?;
+                            if was_at_rest && target.protocol.kind == Kind::V1 {
+                                self.learn(connection, before, &bytes[..taken]);
+                            }
                         }
                         if !inside.is_at_rest() {
                             connection.detour = Some(detour);
@@ -83,13 +97,9 @@ impl Desk {
                         taken
                     }
                     Detour::Events(reader) => {
-                        let judge = |data: &[u8]| {
-                            self.judge(target, connection, gaps, frame::TEXT, data, now_ns);
-                            Ok(())
-                        };
-                        reader.read(bytes, judge).map_err(Ended)?;
+                        let taken = self.take_events(target, connection, gaps, reader, bytes, now_ns)?;
                         connection.detour = Some(detour);
-                        bytes.len()
+                        taken
                     }
                     Detour::Handshake(handshake) => {
                         let taken = match self.open(target, connection, handshake, bytes, now_ns)? {
@@ -124,6 +134,14 @@ impl Desk {
         if connection.stalled {
             connection.detour = Some(Box::new(Detour::Frames(Inside::default())));
             return Ok(0);
+        }
+        if target.protocol.kind == Kind::V1 {
+            let taken = self.recognise(target, connection, bytes, now_ns);
+            if taken == 0 {
+                self.stats.detours += 1;
+                connection.detour = Some(Box::new(Detour::Frames(Inside::default())));
+            }
+            return Ok(taken);
         }
         let mut matched = self.view.advance(&mut connection.position, bytes);
         if matched.is_none() {
@@ -162,6 +180,13 @@ impl Desk {
             Event::Message(_, message) if target.protocol.is_broker() => {
                 inside.pending.extend_from_slice(&message);
                 self.take_items(target, connection, gaps, inside, now_ns)
+            }
+            Event::Message(_, message) if target.protocol.kind == Kind::V1 => {
+                self.open_envelope(target, connection, gaps, inside, &message, now_ns)
+            }
+            Event::Message(_, message) if inside.held.is_some() => {
+                self.hold(target, inside, &message);
+                Ok(())
             }
             Event::Message(opcode, message) => {
                 self.judge(target, connection, gaps, opcode, &message, now_ns);
@@ -286,6 +311,10 @@ impl Desk {
             let greeting = target.protocol.subscribe(connection.position.sequence);
             send(connection, &frame::client_frame(frame::BINARY, &greeting, now_ns as u32 | 1))?;
             next = Some(Detour::Frames(Inside { joining: Some(handshake.joining), ..Inside::default() }));
+        } else if connection.stalled && target.feed.keys.count > 0 {
+            self.join(target, connection, handshake.joining, now_ns);
+            let held = Some(Box::new(Held::new(target.feed.keys, now_ns)));
+            next = Some(Detour::Frames(Inside { held, ..Inside::default() }));
         } else {
             self.join(target, connection, handshake.joining, now_ns);
         }
@@ -300,10 +329,11 @@ impl Desk {
         if connection.stalled {
             self.stats.stalled += 1;
         } else {
-            connection.position.sequence = match (target.publishes, joining.midway) {
-                (true, false) => target.feed.head(),
-                (true, true) => joining_at(target.feed.head()),
-                (false, _) => SEQUENCE_UNKNOWN,
+            connection.position.sequence = match (&self.begin, target.publishes, joining.midway) {
+                (Some(begin), ..) => begin.sequence,
+                (None, true, false) => target.feed.head(),
+                (None, true, true) => joining_at(target.feed.head()),
+                (None, false, _) => SEQUENCE_UNKNOWN,
             };
             self.stats.live += 1;
             self.stats.sequence_sum =

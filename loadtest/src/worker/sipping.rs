@@ -5,11 +5,14 @@ use std::io::{ErrorKind, Read};
 use std::time::Duration;
 
 use super::Worker;
+use super::connection::{Detour, Inside};
 use crate::sys;
 use crate::verify::Gaps;
 
 /// Time between two sips of a connection.
 const SIP_EVERY: Duration = Duration::from_millis(50);
+/// Time between two looks at how old the values are that slow subscribers hold.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Who reads slowly, and when next.
 #[derive(Debug)]
@@ -19,12 +22,15 @@ pub struct Sipping {
     /// Connections that have been told of bytes to read; stays true for as long as they live.
     indices: HashSet<usize>,
     last_ns: u64,
+    /// When it was last looked at how old what they hold is.
+    looked_ns: u64,
 }
 
 impl Sipping {
     /// Nobody yet; `rate` in bytes per second.
     pub fn new(rate: u64) -> Self {
-        Self { rate, indices: HashSet::new(), last_ns: sys::monotonic_ns() }
+        let last_ns = sys::monotonic_ns();
+        Self { rate, indices: HashSet::new(), last_ns, looked_ns: last_ns }
     }
 
     /// A slow connection has something to read, now or from now on.
@@ -57,6 +63,16 @@ impl Sipping {
         }
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
+
+    /// Whether it is time to look at what they hold; `now_ns` is now.
+    fn is_look_due(&mut self, now_ns: u64) -> bool {
+        let is_due =
+            !self.indices.is_empty() && now_ns.saturating_sub(self.looked_ns) >= LOOK_EVERY.as_nanos() as u64;
+        if is_due {
+            self.looked_ns = now_ns;
+        }
+        is_due
+    }
 }
 
 impl Worker {
@@ -69,6 +85,20 @@ impl Worker {
         let mut indices = std::mem::take(&mut self.sipping.indices);
         indices.retain(|&index| self.sip_one(index, allowance));
         self.sipping.indices = indices;
+        let now_ns = sys::monotonic_ns();
+        if self.sipping.is_look_due(now_ns) {
+            self.look_at_held(now_ns);
+        }
+    }
+
+    /// Notes how old the oldest value of a key is that a slow subscriber holds.
+    fn look_at_held(&mut self, now_ns: u64) {
+        for connection in self.connections.iter().flatten().filter(|connection| connection.stalled) {
+            if let Some(Detour::Frames(Inside { held: Some(held), .. })) = connection.detour.as_deref() {
+                let stats = &mut self.desks[usize::from(connection.target)].stats;
+                stats.held_age_ns_max = stats.held_age_ns_max.max(held.age_ns(now_ns));
+            }
+        }
     }
 
     /// Whether the connection is still there and slow.

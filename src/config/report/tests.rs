@@ -103,6 +103,7 @@ retain = \"latest-per-key\"               # file {path}:14
 keys_per_channel = 10000                # default
 key = \"json:/a~1b/symbol\"               # file {path}:15
 ttl = \"0s\"                              # default
+occupancy = \"off\"                       # default
 "
     );
     assert_eq!(for_channel(&loaded, &ChannelName::parse("chat.admin").unwrap()), expected);
