@@ -115,19 +115,27 @@ impl Feed {
         self.journal.keep_written(ride, true, channel, self.epoch)
     }
 
-    /// A member that did has left: the strip goes with the last of them.
-    pub fn end_reading(&mut self, ride: Ride, channel: &ChannelName) {
-        let Some(place) = self.readers.iter().position(|(other, _)| *other == ride) else { return };
-        self.readers[place].1 -= 1;
-        if self.readers[place].1 == 0 {
-            self.readers.swap_remove(place);
+    /// A member that did has left. When the last of them has, the strip goes with [`Feed::drop_unread_strips`]: one who comes
+    /// and goes has it written but once in between.
+    pub fn end_reading(&mut self, ride: Ride) {
+        let reader = self.readers.iter_mut().find(|(other, readers)| *other == ride && *readers > 0);
+        if let Some((_, readers)) = reader {
+            *readers -= 1;
+        }
+    }
+
+    /// Lets go of strips that nobody reads.
+    pub fn drop_unread_strips(&mut self, channel: &ChannelName) {
+        while let Some(place) = self.readers.iter().position(|(_, readers)| *readers == 0) {
+            let (ride, _) = self.readers.swap_remove(place);
             self.journal.keep_written(ride, false, channel, self.epoch);
         }
     }
 
-    /// A member needs the journal from `from` on.
-    pub fn note_need(&mut self, from: Offset) {
+    /// One of `members` needs the journal from `from` on, however the circle that is under way has noted it.
+    pub fn note_need(&mut self, from: Offset, members: u32) {
         self.needed_from = self.needed_from.min(from);
+        self.pass.restart_circle(members);
     }
 
     /// The member at `left` left, and the last one has its place.
@@ -207,5 +215,52 @@ impl Feeds {
     pub fn indices_from(&self, from: u32, count: usize) -> impl Iterator<Item = ChannelIndex> {
         let slots = self.slots.get(from as usize..).unwrap_or_default().iter().zip(from..);
         slots.filter_map(|(slot, index)| slot.is_some().then_some(ChannelIndex(index))).take(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::PayloadKind;
+
+    fn feed(messages: u64) -> Feed {
+        let mut feed = Feed::new(ChannelSettings::default(), Epoch(1), Offset(1));
+        for offset in 1..=messages {
+            let publication = Publication::encode(name(), PayloadKind::Text, b"1", Time::ZERO, None);
+            feed.append(Offset(offset), &publication, 2, Time::ZERO);
+        }
+        feed
+    }
+
+    fn name() -> ChannelName {
+        ChannelName::parse("c").unwrap()
+    }
+
+    /// It waited for other channels meanwhile, and goes back to what history has.
+    #[test]
+    fn a_member_that_was_noted_at_the_head_and_goes_back_keeps_what_it_needs() {
+        let mut feed = feed(10);
+        assert_eq!(feed.journal.first(), Offset(1));
+        feed.note_visits(1, Offset(11), false, 2, Time::ZERO);
+        feed.note_need(Offset(4), 2);
+        feed.note_visits(1, Offset(11), false, 2, Time::ZERO);
+        assert!(feed.journal.first() <= Offset(4));
+        feed.note_visits(1, Offset(4), false, 2, Time::ZERO);
+        assert_eq!(feed.journal.first(), Offset(4));
+    }
+
+    #[test]
+    fn who_comes_and_goes_has_a_strip_written_but_once() {
+        let mut feed = feed(10);
+        assert_eq!(feed.begin_reading(Ride::Envelope, &name()), 10);
+        for _ in 0..100 {
+            feed.end_reading(Ride::Envelope);
+            assert_eq!(feed.begin_reading(Ride::Envelope, &name()), 0);
+        }
+        feed.drop_unread_strips(&name());
+        assert_eq!(feed.journal.written_strips(), 1);
+        feed.end_reading(Ride::Envelope);
+        feed.drop_unread_strips(&name());
+        assert_eq!(feed.journal.written_strips(), 0);
     }
 }

@@ -33,6 +33,10 @@ impl Feed {
         {
             return LagVerdict::Keep;
         }
+        if cursor.pace() == Pace::Snapshot && self.settings.on_lag != LagPolicy::Disconnect {
+            // First the state, whole; then what comes after it is judged.
+            return LagVerdict::Keep;
+        }
         let bytes_behind = self.journal.bytes_behind(needed_from);
         let is_overtaken = needed_from < self.journal.first();
         if self.settings.on_lag == LagPolicy::Conflate {
@@ -115,5 +119,18 @@ mod tests {
             LagVerdict::Skip { missed: 10, next: Offset(11) }
         );
         assert_eq!(skip.journal.first(), Offset(8), "the bound is strict");
+    }
+
+    #[test]
+    fn a_snapshot_comes_whole_before_what_follows_it_is_judged() {
+        let snapshot = Cursor::plain(Offset(1)).at_pace(Pace::Snapshot);
+        for (on_lag, verdict) in [
+            (LagPolicy::Skip, LagVerdict::Keep),
+            (LagPolicy::Conflate, LagVerdict::Keep),
+            (LagPolicy::Disconnect, LagVerdict::Disconnect),
+        ] {
+            let feed = feed(on_lag, 350);
+            assert_eq!(feed.judge(snapshot, Offset(5), Time::from_millis(1000)), verdict, "{on_lag:?}");
+        }
     }
 }

@@ -37,6 +37,8 @@ enum Subscriptions {
 #[derive(Debug, Default)]
 struct Backlog {
     rest: Bytes,
+    /// The rest is one of a message, not of what is told beside them.
+    is_rest_of_message: bool,
     own: Vec<u8>,
     own_taken: usize,
     /// A pong that waits until the socket takes more: the newest, or none. Only while blocked.
@@ -44,8 +46,8 @@ struct Backlog {
     blocked_since: Option<Time>,
     /// Channels of which it is given a snapshot or what it missed, and where that ends.
     catching_up: Vec<(ChannelIndex, Offset)>,
-    /// A subscription, and what it was told that it misses and has not come to yet.
-    told: Option<(ChannelIndex, Passed)>,
+    /// Of subscriptions, what they were told that they miss and have not come to yet.
+    told: Vec<(ChannelIndex, Passed)>,
 }
 
 /// How a connection is written to.
@@ -213,9 +215,19 @@ impl Owed {
         Reader { me: me.filter(|_| snapshot_until.is_none()), snapshot_until }
     }
 
-    fn told(&self, channel: ChannelIndex) -> Passed {
-        let told = self.backlog.as_ref().and_then(|backlog| backlog.told);
-        told.filter(|(other, _)| *other == channel).map_or(Passed::default(), |(_, passed)| passed)
+    /// What it was told that it misses of `channel` and has not come to yet.
+    pub fn told(&self, channel: ChannelIndex) -> Passed {
+        let told = self.backlog.as_ref().and_then(|backlog| {
+            backlog.told.iter().find(|(other, _)| *other == channel).map(|(_, passed)| *passed)
+        });
+        told.unwrap_or_default()
+    }
+
+    /// What it was told of `channel` is of no account any more.
+    pub fn forget_told(&mut self, channel: ChannelIndex) {
+        if let Some(backlog) = &mut self.backlog {
+            backlog.told.retain(|(other, _)| *other != channel);
+        }
     }
 
     /// Where the snapshot of `channel` or what was missed of it ends, if the connection is in the middle of that.
@@ -238,15 +250,11 @@ impl Owed {
         }
     }
 
-    /// Forgets what the connection was told of `channel` that it has not come to, and says how many messages that are.
-    pub fn take_told(&mut self, channel: ChannelIndex) -> u64 {
-        let told = self.told(channel).told();
-        if told > 0
-            && let Some(backlog) = &mut self.backlog
-        {
-            backlog.told = None;
+    /// What it was told of `channel` is of no account any more.
+    pub fn forget_told(&mut self, channel: ChannelIndex) {
+        if let Some(backlog) = &mut self.backlog {
+            backlog.told.retain(|(other, _)| *other != channel);
         }
-        told
     }
 
     /// Forgets that `channel` is caught up with.
@@ -268,7 +276,7 @@ impl Owed {
     /// Takes the subscription to `channel` out, if there is one; the caller takes it off the channel.
     pub fn unsubscribe(&mut self, channel: ChannelIndex) -> Option<Subscription> {
         self.end_catching_up(channel);
-        self.take_told(channel);
+        self.forget_told(channel);
         let mut subscriptions = self.take_subscriptions();
         let place = subscriptions.iter().position(|subscription| subscription.channel == channel);
         let removed = place.map(|place| subscriptions.remove(place));

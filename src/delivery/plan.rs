@@ -9,8 +9,8 @@ pub const SLICES_MAX: usize = 16;
 /// One piece of a planned write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Piece {
-    /// The rest of an entry that an earlier write cut.
-    Rest { bytes: usize },
+    /// The rest of what an earlier write cut; with `ends_message` a message is complete then.
+    Rest { bytes: usize, ends_message: bool },
     /// Own frames.
     Own { bytes: usize },
     /// Entries `from..next` of a subscription, of the strip that `from` reads; `next == from` when not even one fits whole.
@@ -33,9 +33,23 @@ pub(super) enum Piece {
 }
 
 impl Piece {
-    /// Whether it carries messages.
-    pub(super) const fn is_entries(&self) -> bool {
-        matches!(self, Self::Entries { bytes: 1.., .. } | Self::Read { bytes: 1.., .. })
+    /// Whether a message is complete with it.
+    pub(super) fn ends_message(&self) -> bool {
+        match *self {
+            Self::Rest { ends_message, .. } => ends_message,
+            Self::Entries { from, next, .. } => next != from,
+            Self::Read { bytes, is_cut, .. } => bytes > 0 && !is_cut,
+            Self::Own { .. } | Self::Pass { .. } | Self::Notice { .. } | Self::Trailer { .. } => false,
+        }
+    }
+
+    /// Whether it ends inside a message: nothing may follow it.
+    pub(super) fn is_cut(&self) -> bool {
+        match *self {
+            Self::Entries { from, next, .. } => next == from,
+            Self::Read { is_cut, .. } => is_cut,
+            _ => false,
+        }
     }
 
     /// Where it takes the cursor of a subscription, if it moves that.

@@ -7,6 +7,7 @@ pub(super) const SUPERSEDED: u8 = 1;
 pub(super) const EXPIRED: u8 = 2;
 pub(super) const DROPPED: u8 = 4;
 const DELETES: u8 = 8;
+pub(super) const FORGOTTEN: u8 = 16;
 
 /// One message of a journal: 32 bytes, and more for those few that say more of themselves.
 #[derive(Clone, Debug)]
@@ -77,6 +78,11 @@ impl Entry {
     /// It lies in the base and is not kept there: its bytes go with the next compaction.
     pub(super) const fn is_dropped(&self) -> bool {
         self.marks & DROPPED != 0
+    }
+
+    /// There were too many keys: it is no key's newest message any more, though no newer one has its key.
+    pub(super) const fn is_forgotten(&self) -> bool {
+        self.marks & FORGOTTEN != 0
     }
 
     /// It deletes its key.

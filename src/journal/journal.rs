@@ -212,8 +212,11 @@ impl Journal {
     }
 
     /// Adds what another journal kept of old messages, before the first is appended: entry `offset` to the base, after those
-    /// that are there.
+    /// that are there. Nothing, unless that is kept here whatever its age: else it would never go.
     pub fn restore(&mut self, offset: Offset, publication: &Publication) {
+        if !self.keyed.as_ref().is_some_and(|keyed| keyed.is_retained) {
+            return;
+        }
         debug_assert!(self.entries.len() == self.base && offset < self.next, "the base comes first");
         self.push(offset, publication);
         self.base = self.entries.len();
@@ -327,8 +330,8 @@ impl Journal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::Cursor;
-    use crate::model::{ChannelName, PayloadKind};
+    use crate::journal::{Cursor, Reader};
+    use crate::model::{ChannelName, MessageKey, PayloadKind};
 
     const EVERYTHING: Window = Window { messages: u64::MAX, bytes: u64::MAX, age: Duration::MAX };
     const NOTHING: Window = Window { messages: 0, bytes: 0, age: Duration::ZERO };
@@ -433,5 +436,64 @@ mod tests {
         assert_eq!((journal.first(), journal.next(), journal.bytes()), (Offset(7), Offset(8), 7));
         assert!(journal.entry(Offset(2)).is_none());
         assert_eq!(journal.bytes_behind(Offset(2)), 7 + 5);
+    }
+
+    fn keyed_publication(key: &str, ttl_ms: u64) -> Publication {
+        let key = Some(MessageKey::parse(key).unwrap());
+        let expires_at = if ttl_ms == 0 { Time::NEVER } else { Time::from_millis(ttl_ms) };
+        Publication { key, expires_at, ..publication(10, Time::ZERO) }
+    }
+
+    const NOBODY: Need = Need { from: Offset(u64::MAX), bytes_max: 0 };
+
+    /// The window has more keys than the channel may have.
+    #[test]
+    fn a_key_that_was_pushed_out_while_in_the_window_does_not_stay_behind_it() {
+        let mut journal = Journal::new(Offset(1));
+        journal.keep_keys(10, true);
+        let window = Window { messages: 30, ..EVERYTHING };
+        for offset in 1..=1000 {
+            journal.append(Offset(offset), &keyed_publication(&offset.to_string(), 0));
+            journal.retain(window, NOBODY, Time::ZERO);
+        }
+        assert_eq!((journal.keys(), journal.len(), journal.base().count()), (10, 30, 0));
+        let reader = Reader { me: None, snapshot_until: Some(journal.next()) };
+        let snapshot = journal.read(Cursor::plain(journal.oldest()), reader, 1 << 20, &mut Vec::new());
+        assert_eq!(snapshot.entries, journal.states() as u64);
+        let everybody = Need { from: Offset(1), bytes_max: 100 };
+        for offset in 1001..=2000 {
+            journal.append(Offset(offset), &keyed_publication(&offset.to_string(), 0));
+            journal.retain(NOTHING, everybody, Time::ZERO);
+            assert!(journal.entries.len() < 1000, "{} entries at {offset}", journal.entries.len());
+        }
+    }
+
+    #[test]
+    fn a_base_that_is_not_retained_here_is_not_restored() {
+        for keeps_keys in [false, true] {
+            let mut journal = Journal::new(Offset(100));
+            if keeps_keys {
+                journal.keep_keys(10, false);
+            }
+            journal.restore(Offset(5), &keyed_publication("a", 0));
+            for offset in 100..1000 {
+                journal.append(Offset(offset), &publication(10, Time::ZERO));
+                journal.retain(NOTHING, Need { from: Offset(offset), bytes_max: 100 }, Time::ZERO);
+                assert_eq!(journal.entries.len(), 1);
+            }
+        }
+    }
+
+    #[test]
+    fn expiries_of_what_is_gone_are_not_kept() {
+        let mut journal = Journal::new(Offset(1));
+        let window = Window { messages: 10, ..EVERYTHING };
+        for offset in 1..=10_000 {
+            journal.append(Offset(offset), &keyed_publication("a", 60_000 + offset));
+            journal.retain(window, NOBODY, Time::ZERO);
+            assert!(journal.expiries.len() < 100, "{}", journal.expiries.len());
+        }
+        journal.expire(Time::from_millis(69_995));
+        assert_eq!(journal.expired, 5, "9991 to 9995");
     }
 }

@@ -3,12 +3,14 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
-use super::entry::{DROPPED, EXPIRED, Entry, SUPERSEDED};
+use super::entry::{DROPPED, EXPIRED, Entry, FORGOTTEN, SUPERSEDED};
 use super::journal::{Journal, Need, Window};
 use crate::model::{Offset, Time};
 
 /// Bytes of dropped entries that the base may hold beyond as many as it keeps.
 const DROPPED_BYTES_SLACK: u64 = 16 * 1024;
+/// Expiries of entries that are gone that may be kept beyond as many as there are entries, twice over.
+const GONE_EXPIRIES_SLACK: usize = 64;
 
 impl Journal {
     /// The newest entry takes the place of an older one of its key, and may push out a key too many.
@@ -25,6 +27,9 @@ impl Journal {
             if index < self.base {
                 self.last_lost = self.last_lost.max(self.entries[index].offset);
                 self.mark(index, DROPPED);
+            } else {
+                // As long as the window has it.
+                self.mark(index, FORGOTTEN);
             }
         }
     }
@@ -90,6 +95,11 @@ impl Journal {
         if self.entries.is_empty() {
             self.entries = VecDeque::new();
             self.expiries = BinaryHeap::new();
+        } else if self.expiries.len() > self.entries.len() * 2 + GONE_EXPIRIES_SLACK {
+            let mut expiries = std::mem::take(&mut self.expiries);
+            expiries.retain(|Reverse((_, offset))| self.find(*offset).is_some());
+            expiries.shrink_to(self.entries.len() * 2);
+            self.expiries = expiries;
         }
     }
 
@@ -101,6 +111,7 @@ impl Journal {
         let is_needed = offset >= needed_from;
         let is_kept = is_live
             && front.key().is_some()
+            && !front.is_forgotten()
             && self
                 .keyed
                 .as_ref()

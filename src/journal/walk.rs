@@ -36,15 +36,28 @@ impl Passed {
         self.own += other.own;
     }
 
-    /// Less what is in `other`.
+    /// Less as many to hear of as are in `other`: of the same reason as far as there are, else of another. A message that was
+    /// superseded may have expired by the time it is passed.
     #[must_use]
-    pub const fn without(self, other: Self) -> Self {
-        Self {
-            superseded: self.superseded.saturating_sub(other.superseded),
-            expired: self.expired.saturating_sub(other.expired),
-            lost: self.lost.saturating_sub(other.lost),
-            own: self.own.saturating_sub(other.own),
+    pub fn without(self, other: Self) -> Self {
+        let mut left = self;
+        let mut debt = 0;
+        let counts = [
+            (&mut left.superseded, other.superseded),
+            (&mut left.expired, other.expired),
+            (&mut left.lost, other.lost),
+        ];
+        for (count, less) in counts {
+            debt += less.saturating_sub(*count);
+            *count = count.saturating_sub(less);
         }
+        for count in [&mut left.superseded, &mut left.expired, &mut left.lost] {
+            let less = debt.min(*count);
+            *count -= less;
+            debt -= less;
+        }
+        left.own = left.own.saturating_sub(other.own);
+        left
     }
 
     /// Messages that a subscriber may want to hear of.
@@ -221,7 +234,7 @@ impl Journal {
         if entry.is_dropped() {
             return Some(self.missing(entry.offset, entry.offset.next()));
         }
-        let is_state = entry.key().is_some() && !entry.is_deletion();
+        let is_state = entry.key().is_some() && !entry.is_deletion() && !entry.is_forgotten();
         (reader.snapshot_until.is_some() && !is_state).then_some(Passed::default())
     }
 }

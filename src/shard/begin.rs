@@ -87,8 +87,9 @@ impl<R: Reactor> Shard<R> {
         let feed = self.feeds.get_mut(channel)?;
         let (epoch, next) = (feed.epoch, feed.journal.next());
         let first = feed.journal.first();
-        let after = request.since.filter(|since| since.epoch == epoch).map(|since| since.offset.next());
-        let after = after.filter(|after| (first..=next).contains(after));
+        // A client may name any number: of those that were never given none has a next one here.
+        let since = request.since.filter(|since| since.epoch == epoch && since.offset < next);
+        let after = since.map(|since| since.offset.next()).filter(|after| *after >= first);
         feed.journal.expire(self.now);
         // Only a channel that keeps the newest message of each key has one.
         let keeps_states = feed.settings.retain == Retain::LatestPerKey;
@@ -103,7 +104,7 @@ impl<R: Reactor> Shard<R> {
             None => Recovery::Impossible,
         });
         let snapshot = has_snapshot.then(|| feed.journal.states() as u64);
-        feed.note_need(if has_snapshot { next } else { offset });
+        feed.note_need(if has_snapshot { next } else { offset }, self.hub.members(channel).len() as u32);
         match recovery {
             Some(Recovery::Replayed(messages)) => {
                 self.counters.recovered.add(1);

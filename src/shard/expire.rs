@@ -155,6 +155,8 @@ impl<R: Reactor> Shard<R> {
         for channel in &channels {
             self.adjust_history(*channel);
             let Some(feed) = self.feeds.get_mut(*channel) else { continue };
+            feed.drop_unread_strips(self.hub.name(*channel));
+            feed.journal.expire(self.now);
             feed.retain(self.now);
             let members = self.hub.members(*channel).len() as u32;
             if members > 0 && feed.wants_round() {

@@ -212,8 +212,9 @@ impl<R: Reactor> Shard<R> {
                 }
                 LagVerdict::Skip { missed, next } => {
                     self.counters.skipped.add(missed);
-                    let told = connection.owed.take_told(subscription.channel);
-                    let lost = Passed { lost: missed.saturating_sub(told), ..Passed::default() };
+                    let lost = Passed { lost: missed, ..Passed::default() };
+                    let lost = lost.without(connection.owed.told(subscription.channel));
+                    connection.owed.forget_told(subscription.channel);
                     teller.announce(subscription.channel, next, lost, &mut notices);
                     tracing::debug!(event = "lag_skip", shard = self.id.0, conn = %name, missed);
                     cursor.moved_to(next).at_pace(Pace::Every)

@@ -161,7 +161,7 @@ impl<R: Reactor> Shard<R> {
         if let Some(feed) = self.feeds.get_mut(channel) {
             feed.on_leave(member, left.members, self.now);
             feed.journal.keep_deflated(is_deflated);
-            feed.end_reading(cursor.ride(), self.hub.name(channel));
+            feed.end_reading(cursor.ride());
         }
         if let Some(moved) = left.moved
             && let Some(place) =

@@ -27,12 +27,14 @@ pub struct Occupancy {
     changed: BTreeSet<(Time, ChannelName)>,
     /// The same channels.
     listed: HashMap<ChannelName, Time>,
+    /// Not before this: a home took no more.
+    resumes_at: Time,
 }
 
 impl Occupancy {
     /// When to look at a count.
     pub(super) fn next_due(&self) -> Time {
-        self.changed.first().map_or(Time::NEVER, |(due, _)| *due)
+        self.changed.first().map_or(Time::NEVER, |(due, _)| *due.max(&self.resumes_at))
     }
 
     fn list(&mut self, channel: &ChannelName, due: Time) {
@@ -43,8 +45,7 @@ impl Occupancy {
     }
 
     fn next_changed(&mut self, now: Time) -> Option<ChannelName> {
-        let (due, _) = self.changed.first()?;
-        if *due > now {
+        if self.next_due() > now {
             return None;
         }
         let (_, channel) = self.changed.pop_first()?;
@@ -76,7 +77,8 @@ impl<R: Reactor> Shard<R> {
             }
             let Some(publication) = self.count_of(&channel, before, count) else { continue };
             if self.submit(publication).is_some() {
-                self.occupancy.list(&channel, self.now.after(DEBOUNCE));
+                self.occupancy.list(&channel, self.now);
+                self.occupancy.resumes_at = self.now.after(DEBOUNCE);
                 break;
             }
             self.counters.occupancies.add(1);
@@ -105,5 +107,27 @@ impl<R: Reactor> Shard<R> {
             expires_at: self.expiry(ttl),
             ..publication
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn while_a_home_takes_no_more_nothing_is_due() {
+        let mut occupancy = Occupancy::default();
+        for name in ["a", "b", "c"] {
+            occupancy.list(&ChannelName::parse(name).unwrap(), Time::from_millis(5));
+        }
+        assert_eq!(occupancy.next_due(), Time::from_millis(5));
+        occupancy.resumes_at = Time::from_millis(9);
+        assert_eq!(
+            (occupancy.next_due(), occupancy.next_changed(Time::from_millis(8))),
+            (Time::from_millis(9), None)
+        );
+        let mut taken = std::iter::from_fn(|| occupancy.next_changed(Time::from_millis(9)));
+        assert_eq!(taken.by_ref().count(), 3);
+        assert_eq!(occupancy.next_due(), Time::NEVER);
     }
 }

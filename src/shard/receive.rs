@@ -223,15 +223,16 @@ impl<R: Reactor> Shard<R> {
                 acknowledge: None,
             },
         };
-        let kept = match feed.settings.retain {
-            Retain::LatestPerKey => journal.len() as u64,
-            Retain::Window => (journal.len() as u64).min(feed.settings.history_messages),
+        // What else the base has, slow subscribers here still need.
+        let (base, kept) = match feed.settings.retain {
+            Retain::LatestPerKey => (usize::MAX, journal.len() as u64),
+            Retain::Window => (0, (journal.len() as u64).min(feed.settings.history_messages)),
         };
         let window = (journal.next().0 - kept..journal.next().0).filter_map(|offset| {
             let offset = Offset(offset);
             Some(numbered(journal.entry(offset)?, journal.frame(offset)?))
         });
-        journal.base().map(|(entry, frame)| numbered(entry, frame)).chain(window).collect()
+        journal.base().take(base).map(|(entry, frame)| numbered(entry, frame)).chain(window).collect()
     }
 
     fn handle_attach(&mut self, attach: &Attach) {
@@ -249,7 +250,7 @@ impl<R: Reactor> Shard<R> {
         for numbered in window {
             feed.append(numbered.offset, &numbered.publication, 0, self.now);
         }
-        let retained_bytes = feed.journal.bytes();
+        let retained_bytes = feed.journal.memory_bytes() as u64;
         if retained_bytes > 0 {
             self.note_journal_growth(retained_bytes);
         }

@@ -262,3 +262,26 @@ fn curl_reads_an_event_stream_as_it_comes() {
 
     oracles.check(&mut gateway);
 }
+
+#[test]
+fn a_stream_has_no_id_to_come_back_with_before_its_snapshot_has_begun() {
+    let mut gateway = Gateway::start(&["--history-messages", "10", "--retain", "latest-per-key"]);
+    let oracles = Oracles::before(&gateway);
+    let reply = curl(&["-d", "1", &admin_url(&gateway, "/publish/state?key=a")]);
+    assert_eq!(reply.status, 200, "{reply:?}");
+
+    for (target, first) in
+        [("/sse/state?snapshot=1", ""), ("/sse?channels=state,other&snapshot=1", ","), ("/sse/state", "…")]
+    {
+        let stream = Stream::open(gateway.clients, target, None);
+        let id = stream.next("id");
+        let is_as_due = match first {
+            "…" => id.ends_with("-1"),
+            first => id == first,
+        };
+        assert!(is_as_due, "{target}: {id}");
+        assert_eq!(stream.next("event"), "gw.subscribed");
+    }
+
+    oracles.check(&mut gateway);
+}

@@ -360,3 +360,17 @@ fn e2_what_was_let_go_under_conflate_is_told_as_skipped() {
     drop(standing);
     oracles.check(&mut gateway);
 }
+
+/// Nobody reads it: what has expired goes all the same, and with the last of it the channel.
+#[test]
+fn a_channel_without_subscribers_lets_go_of_what_has_expired() {
+    let mut gateway = Gateway::start(&["--retain", "latest-per-key"]);
+    let oracles = Oracles::before(&gateway);
+    for key in 0..10 {
+        let response =
+            gateway.admin().post(&format!("/publish/c?key={key}&ttl=50ms"), "text/plain", b"state");
+        assert_eq!(response.status, 200, "{}", response.text());
+    }
+    wait_until("the channel is gone", PATIENCE, || gateway.metric("tidegate_channels") == 0.0);
+    oracles.check(&mut gateway);
+}

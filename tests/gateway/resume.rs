@@ -55,6 +55,7 @@ fn e6_a_plain_client_is_told_in_the_101_and_its_messages_are_byte_exact() {
         (format!("{epoch}-6"), "0", 6),
         (format!("{epoch}-2"), "gap", 6),
         (format!("{epoch}-7"), "gap", 6),
+        (format!("{epoch}-{}", u64::MAX), "gap", 6),
         ("0000000000000001-6".to_owned(), "gap", 6),
     ] {
         let (mut client, answer) = join_plain(&gateway, &format!("/ws/news?since={since}"));

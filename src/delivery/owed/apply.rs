@@ -39,12 +39,12 @@ impl Owed {
         let mut scratch_at = 0;
         for piece in plan.pieces() {
             match *piece {
-                Piece::Rest { bytes } => {
+                Piece::Rest { bytes, ends_message } => {
                     let taken = left.min(bytes);
                     left -= taken;
                     if let Some(backlog) = &mut self.backlog {
                         backlog.rest.advance(taken);
-                        progress.delivered += u64::from(backlog.rest.is_empty());
+                        progress.delivered += u64::from(ends_message && backlog.rest.is_empty());
                     }
                     if taken < bytes {
                         break;
@@ -108,7 +108,7 @@ impl Owed {
                     self.settle_told(subscription, stretch.passed);
                     self.move_cursor(subscription, stretch.next);
                     if let Some(rest) = rest {
-                        self.backlog.get_or_insert_default().rest = rest;
+                        self.set_rest(rest, true);
                     }
                     break;
                 }
@@ -131,7 +131,7 @@ impl Owed {
                     }
                     self.move_cursor(subscription, reached);
                     if let Some(rest) = rest {
-                        self.backlog.get_or_insert_default().rest = rest;
+                        self.set_rest(rest, true);
                     }
                     break;
                 }
@@ -151,7 +151,7 @@ impl Owed {
         } else if self.backlog.is_some() {
             self.unblock();
             let holds_more =
-                |backlog: &super::Backlog| backlog.told.is_some() || !backlog.catching_up.is_empty();
+                |backlog: &super::Backlog| !backlog.told.is_empty() || !backlog.catching_up.is_empty();
             if !self.has_own() && !self.backlog.as_deref().is_some_and(holds_more) {
                 self.backlog = None;
             }
@@ -179,29 +179,34 @@ impl Owed {
     fn keep_rest(&mut self, scratch: &[u8], from: usize, length: usize, taken: usize) {
         if taken > 0 && length > 0 {
             let rest = scratch.get(from..from + length).unwrap_or_default();
-            self.backlog.get_or_insert_default().rest = Bytes::copy_from_slice(rest);
+            self.set_rest(Bytes::copy_from_slice(rest), false);
         }
+    }
+
+    fn set_rest(&mut self, rest: Bytes, is_of_message: bool) {
+        let backlog = self.backlog.get_or_insert_default();
+        (backlog.rest, backlog.is_rest_of_message) = (rest, is_of_message);
     }
 
     /// The connection was told of messages that it misses, before they are passed over.
     fn note_told(&mut self, subscription: usize, passed: Passed) {
         let Some(channel) = self.subscriptions().get(subscription).map(|place| place.channel) else { return };
-        let mut told = self.told(channel);
-        told.add(passed);
-        self.backlog.get_or_insert_default().told = Some((channel, told));
+        let told = &mut self.backlog.get_or_insert_default().told;
+        match told.iter_mut().find(|(other, _)| *other == channel) {
+            Some((_, told)) => told.add(passed),
+            None => told.push((channel, passed)),
+        }
     }
 
     /// Of what it was told, `passed` has come.
     fn settle_told(&mut self, subscription: usize, passed: Passed) {
         let Some(channel) = self.subscriptions().get(subscription).map(|place| place.channel) else { return };
         let Some(backlog) = &mut self.backlog else { return };
-        if let Some((other, told)) = &mut backlog.told
-            && *other == channel
-        {
-            *told = told.without(passed);
-            if told.told() == 0 {
-                backlog.told = None;
+        backlog.told.retain_mut(|(other, told)| {
+            if *other == channel {
+                *told = told.without(passed);
             }
-        }
+            told.told() > 0
+        });
     }
 }

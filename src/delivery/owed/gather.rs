@@ -49,8 +49,9 @@ impl Owed {
         if let Some(backlog) = &self.backlog {
             if !backlog.rest.is_empty() {
                 let end = backlog.rest.len().min(WRITE_BYTES_MAX);
-                add(&mut plan, slices, Piece::Rest { bytes: end }, &backlog.rest[..end]);
                 plan.is_truncated = end < backlog.rest.len();
+                let ends_message = backlog.is_rest_of_message && !plan.is_truncated;
+                add(&mut plan, slices, Piece::Rest { bytes: end, ends_message }, &backlog.rest[..end]);
             }
             if backlog.own.len() > backlog.own_taken && !plan.is_truncated {
                 let own = &backlog.own[backlog.own_taken..];
@@ -101,6 +102,8 @@ impl Owed {
             from = self.gather_read(feed, manner, index, subscription, plan, scratched);
         }
         let is_every = matches!(from.pace(), Pace::Every | Pace::Replay);
+        // What an earlier write has told of what comes now.
+        let mut told = self.told(subscription.channel);
         if is_every && from.offset() < journal.first() {
             plan.overtaken = Some(subscription.channel);
             return;
@@ -119,11 +122,9 @@ impl Owed {
                 } else {
                     journal.step_over_expired(from, own.unwrap_or(journal.next()))
                 };
-                // What was told before is where the cursor stands.
-                let is_first = from.offset() == subscription.cursor.offset();
-                let told = if is_first { self.told(subscription.channel) } else { Passed::default() };
-                let to_tell = passed.without(told);
-                self.gather_notice(manner, index, (subscription.channel, from), to_tell, plan, scratched);
+                let news = passed.without(told);
+                told = told.without(passed);
+                self.gather_notice(manner, index, (subscription.channel, from), news, plan, scratched);
                 from = next;
                 plan.push(Piece::Pass { subscription: index, next: from, passed });
                 continue;
@@ -213,7 +214,9 @@ impl Owed {
     }
 
     fn gather_trailer(&self, herald: &dyn Herald, plan: &mut Plan, scratched: &mut Scratched<'_>) {
-        if !plan.pieces().iter().any(Piece::is_entries) {
+        let is_cut = plan.pieces().last().is_some_and(Piece::is_cut);
+        let is_over = self.subscriptions().is_empty();
+        if is_cut || is_over || !plan.pieces().iter().any(Piece::ends_message) {
             return;
         }
         let begin = scratched.bytes.len();

@@ -1,6 +1,6 @@
 // Clients of clients/js follow a feed through cut connections and restarts of the gateway:
 // node follow.mjs BINARY [--clients N] [--rate PER_SECOND] [--events N] [--restarts N] [--outages N] [--history N] [--processes N]
-//   [--share OF_CLIENTS_BACK_BEFORE_THE_NEXT_CUT]
+//   [--share OF_CLIENTS_BACK_BEFORE_THE_NEXT_CUT] [--tick MS_BETWEEN_PUBLISHES]
 //
 // Half of the clients have a WebSocket, half an event stream. Every event is one of: a cut of all connections or of some of them,
 // an outage that outlasts the history, a restart (KILL, or TERM with its drain). The clients judge every message by its number and
@@ -12,7 +12,7 @@ import { fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { publishBatch, startGateway, until } from './kit.mjs';
 
-const settings = { clients: 50, rate: 50, events: 20, restarts: 3, outages: 1, history: 1000, processes: 2, share: 0.5 };
+const settings = { clients: 50, rate: 50, events: 20, restarts: 3, outages: 1, history: 1000, processes: 2, share: 0.5, tick: 20 };
 const [binary, ...given] = process.argv.slice(2);
 for (let index = 0; index < given.length; index += 2) {
   const name = given[index].replace(/^--/, '');
@@ -24,6 +24,7 @@ const say = (text) => process.stdout.write(`${text}\n`);
 const options = ['--history-messages', `${settings.history}`, '--history-bytes', '64MiB', '--max-lag-bytes', '16MiB', '--max-lag-age', '60s',
   '--max-pending', '4096'];
 
+process.setMaxListeners(0);
 let gateway = await startGateway(binary, options);
 const workers = [];
 for (let number = 0; number < settings.processes; number++) {
@@ -47,21 +48,25 @@ const follows = (share, what) => until(what, () => { check(); return total('live
 
 // The feed. What is not acknowledged may have been published or not; its number is not used again.
 const feed = { number: 0, taken: 0, isOver: false, begun: Date.now() };
-const feeding = (async () => {
+const feeding = async () => {
   while (!feed.isOver) {
-    await pause(1000 / settings.rate);
+    await pause(settings.tick);
     // What is due goes at once. Behind time, as after a restart, it does not catch up but goes on.
+    const most = Math.max(1, Math.ceil((settings.rate * settings.tick) / 500));
     const due = Math.floor(((Date.now() - feed.begun) * settings.rate) / 1000) - feed.number;
-    if (due > settings.rate / 4) feed.begun += ((due - 1) * 1000) / settings.rate;
-    const texts = Array.from({ length: Math.min(due, settings.rate / 4) }, () => `${++feed.number}`);
+    if (due > most) feed.begun += ((due - most) * 1000) / settings.rate;
+    const texts = Array.from({ length: Math.max(0, Math.min(due, most)) }, () => `${++feed.number}`);
     if (texts.length > 0) await publishBatch(gateway.admin, 'feed', texts).then(() => { feed.taken += texts.length; }, () => {});
   }
-})();
+};
 
 const begun = Date.now();
 await follows(1, 'all clients');
+feed.begun = Date.now();
+const fed = feeding();
 say(`follow: ${settings.clients} clients, ${settings.rate}/s, history ${settings.history}`);
-const every = (count) => (count > 0 ? Math.floor(settings.events / count) : Infinity);
+/** Whether this event is one of so many of a kind. */
+const isOneOf = (event, count, first) => count > 0 && event % Math.floor(settings.events / count) === first;
 const counts = { cuts: 0, partial: 0, outages: 0, kills: 0, drains: 0 };
 for (let event = 1; event <= settings.events; event++) {
   await pause(200 + Math.random() * 300);
@@ -69,7 +74,7 @@ for (let event = 1; event <= settings.events; event++) {
     const before = total('subscribed');
     return () => until('all clients again', () => { check(); return total('subscribed') >= before + settings.clients; }, 300_000);
   };
-  if (event % every(settings.restarts) === 0) {
+  if (isOneOf(event, settings.restarts, 0)) {
     const again = everyoneAgain();
     const drains = (counts.kills + counts.drains) % 2 === 1;
     if (drains) await gateway.stop('SIGTERM');
@@ -81,7 +86,7 @@ for (let event = 1; event <= settings.events; event++) {
     gateway = await startGateway(binary, options);
     reachGateway(gateway.port);
     await again();
-  } else if (event % every(settings.outages) === 1) {
+  } else if (isOneOf(event, settings.outages, 1)) {
     counts.outages += 1;
     const again = everyoneAgain();
     const before = feed.taken;
@@ -99,11 +104,11 @@ for (let event = 1; event <= settings.events; event++) {
   }
   await pause(300);
   await follows(settings.share, `clients after event ${event}`);
-  if (event % 20 === 0) say(`follow: ${event} of ${settings.events}, ${total('delivered')} delivered, ${total('gaps')} gaps, ${total('subscribed')} subscriptions`);
+  if (event % 10 === 0) say(`follow: ${event} of ${settings.events} in ${Math.round((Date.now() - begun) / 1000)} s, ${total('delivered')} delivered, ${total('gaps')} gaps, ${total('subscribed')} subscriptions`);
 }
 await follows(1, 'all clients in the end');
 feed.isOver = true;
-await feeding;
+await fed;
 const [last] = await publishBatch(gateway.admin, 'feed', ['end']);
 order({ last });
 await until('the last message at every client', () => { check(); return total('ended') === settings.clients; }, 300_000);

@@ -24,6 +24,8 @@ export async function startGateway(binary, options = []) {
   const child = spawn(binary, ['serve', '--listen', '127.0.0.1:0', '--admin-listen', '127.0.0.1:0', '--shards', '2', '--log-level',
     'warn', '--drain-grace', '0s', '--drain-spread', '0s', ...options], { stdio: ['ignore', 'pipe', 'inherit'] });
   const ended = new Promise((resolve) => child.once('exit', resolve));
+  // However this process ends.
+  process.once('exit', () => child.kill('SIGKILL'));
   const ports = {};
   for await (const line of createInterface({ input: child.stdout })) {
     const found = /^(clients|publish)\s.*?http:\/\/[^:]+:(\d+)/.exec(line);
