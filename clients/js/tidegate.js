@@ -62,16 +62,22 @@ function parsed(position) {
 }
 
 /** @param {any} envelope @param {string} text @param {boolean} snapshot @returns {Message} */
-function messageOf(envelope, text, snapshot) {
-  const { channel, position, key } = envelope;
-  const base = { channel, position, ...(key === undefined ? {} : { key }), snapshot };
-  if ("data" in envelope) {
+function messageOf({ channel, position, key, data, text: plain, base64 }, text, snapshot) {
+  /** @type {Message} */
+  const message = { channel, position, kind: "deleted", data, snapshot };
+  if (key !== undefined) message.key = key;
+  if (data !== undefined) {
+    message.kind = "json";
     // The value stands last and as it was published; nothing before it can contain these characters.
-    return { ...base, kind: "json", data: envelope.data, text: text.slice(text.indexOf('"data":') + 7, -1) };
+    message.text = text.slice(text.indexOf('"data":') + 7, -1);
+  } else if (plain !== undefined) {
+    message.kind = "text";
+    message.data = message.text = plain;
+  } else if (base64 !== undefined) {
+    message.kind = "binary";
+    message.data = Uint8Array.from(atob(base64), (byte) => byte.charCodeAt(0));
   }
-  if ("text" in envelope) return { ...base, kind: "text", data: envelope.text, text: envelope.text };
-  if (!("base64" in envelope)) return { ...base, kind: "deleted", data: undefined };
-  return { ...base, kind: "binary", data: Uint8Array.from(atob(envelope.base64), (byte) => byte.charCodeAt(0)) };
+  return message;
 }
 
 /** Calls a listener. A fault of its own is reported as nobody's, and stops nothing here. @template T @param {(value: T) => void} listener @param {T} value */
@@ -165,16 +171,15 @@ export class Subscription {
     }
     // Of a snapshot, what is superseded while it comes is left out.
     if (this.#snapshotEnd >= 0) this.#endSnapshot();
-    const before = `${epoch}-${offset - 1}`;
     if (epoch !== this.#epoch) {
-      this.#gap(before, 0);
-      this.setPosition(before);
+      this.#gap(`${epoch}-${offset - 1}`, 0);
+      this.setPosition(`${epoch}-${offset - 1}`);
     }
     if (offset <= this.#last) return;
     let missing = offset - this.#last - 1;
-    for (const own of this.#own) missing -= Number(own < offset);
+    if (missing > 0) for (const own of this.#own) missing -= Number(own < offset);
     if (missing > this.#credit) {
-      this.#gap(before, missing - this.#credit);
+      this.#gap(`${epoch}-${offset - 1}`, missing - this.#credit);
       this.#floor = offset - 1;
     }
     this.#credit = Math.max(0, this.#credit - missing);
@@ -209,8 +214,10 @@ export class Subscription {
   /** @param {number} offset */
   #advance(offset) {
     this.#last = offset;
-    while (this.#own.has(this.#last + 1)) this.#last += 1;
-    for (const own of this.#own) if (own <= this.#last) this.#own.delete(own);
+    if (this.#own.size > 0) {
+      while (this.#own.has(this.#last + 1)) this.#last += 1;
+      for (const own of this.#own) if (own <= this.#last) this.#own.delete(own);
+    }
     this.#resume = `${this.#epoch}-${this.#last}`;
   }
 }

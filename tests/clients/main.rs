@@ -1,5 +1,6 @@
 //! The gateway against clients that we did not write: Chromium on the demo page, `ws` and `wscat` from npm,
-//! `websockets` and `wsproto` from PyPI, curl, and the Autobahn testsuite. Their scripts lie beside this file; each test starts a gateway of its own.
+//! `websockets` and `wsproto` from PyPI, curl, and the Autobahn testsuite; and against the JavaScript client of `clients/js`.
+//! Their scripts lie beside this file; each test starts a gateway of its own.
 //!
 //! A client that is not installed fails its tests with one line that names the installer; `make test` installs them,
 //! and skips by name what a machine cannot install.

@@ -150,6 +150,8 @@ impl HttpPublisher {
                     return Err(Failure::Unavailable("the server closed the publishing connection".into()));
                 }
                 Ok(length) => self.answers.extend_from_slice(&buffer[..length]),
+                // Ctrl-C, for one: whoever waits for the answer is asked afterwards whether to go on.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
                     let cause = describe(&error, TIMEOUT);
                     return Err(Failure::Unavailable(format!("no answer to a publish request: {cause}")));

@@ -99,10 +99,12 @@ impl Casting<'_> {
             PublishBy::Bare => Box::new(BarePublisher::connect(&[admin.address.port()])?),
             PublishBy::None => Box::new(NoPublisher),
         };
+        let feed = Feed::new(self.next_run(), protocol.clone()).of_form(common.payload).about(keys);
+        feed.expect_opcode(protocol.opcode(self.is_text));
         let target = Target {
             name: name.to_owned(),
             urls: urls.to_vec(),
-            feed: Feed::new(self.next_run(), protocol.clone()).of_form(common.payload).about(keys),
+            feed,
             protocol,
             compression,
             tls,

@@ -24,7 +24,6 @@ const say = (text) => process.stdout.write(`${text}\n`);
 const options = ['--history-messages', `${settings.history}`, '--history-bytes', '64MiB', '--max-lag-bytes', '16MiB', '--max-lag-age', '60s',
   '--max-pending', '4096'];
 
-process.setMaxListeners(0);
 let gateway = await startGateway(binary, options);
 const workers = [];
 for (let number = 0; number < settings.processes; number++) {

@@ -22,7 +22,7 @@ const split = (position) => {
 function follower(number, { url, channel, history }) {
   const transport = number % 2 === 0 ? 'websocket' : 'sse';
   state[transport === 'sse' ? 'streams' : 'webSockets'] += 1;
-  const client = connect(url, { WebSocket, transports: [transport], backoffMs: 100, backoffMaxMs: 1000 });
+  const client = connect(url, { WebSocket, transports: [transport], backoffMs: 100, backoffMaxMs: 1000, connectTimeoutMs: 60_000 });
   const it = { isLive: false, epoch: undefined, offset: 0, feed: 0, gap: undefined, epochs: new Set() };
   client.on('subscribed', ({ position, recovered, replayed }) => {
     state.subscribed += 1;

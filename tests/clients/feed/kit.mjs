@@ -8,6 +8,9 @@ import { createInterface } from 'node:readline';
 
 export const patience = 30_000;
 
+// Gateways end with this process, however it ends.
+for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP']) process.once(signal, () => process.exit(130));
+
 /** Waits until `condition` gives something, and gives that. */
 export async function until(what, condition, ms = patience) {
   const end = Date.now() + ms;
@@ -24,8 +27,9 @@ export async function startGateway(binary, options = []) {
   const child = spawn(binary, ['serve', '--listen', '127.0.0.1:0', '--admin-listen', '127.0.0.1:0', '--shards', '2', '--log-level',
     'warn', '--drain-grace', '0s', '--drain-spread', '0s', ...options], { stdio: ['ignore', 'pipe', 'inherit'] });
   const ended = new Promise((resolve) => child.once('exit', resolve));
-  // However this process ends.
-  process.once('exit', () => child.kill('SIGKILL'));
+  const kill = () => child.kill('SIGKILL');
+  process.once('exit', kill);
+  ended.then(() => process.off('exit', kill));
   const ports = {};
   for await (const line of createInterface({ input: child.stdout })) {
     const found = /^(clients|publish)\s.*?http:\/\/[^:]+:(\d+)/.exec(line);
