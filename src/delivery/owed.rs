@@ -223,13 +223,6 @@ impl Owed {
         told.unwrap_or_default()
     }
 
-    /// What it was told of `channel` is of no account any more.
-    pub fn forget_told(&mut self, channel: ChannelIndex) {
-        if let Some(backlog) = &mut self.backlog {
-            backlog.told.retain(|(other, _)| *other != channel);
-        }
-    }
-
     /// Where the snapshot of `channel` or what was missed of it ends, if the connection is in the middle of that.
     pub fn catches_up_at(&self, channel: ChannelIndex) -> Option<Offset> {
         let catching_up = &self.backlog.as_ref()?.catching_up;
