@@ -244,7 +244,7 @@ impl Client {
 
     fn react(&mut self, item: Item, now: Time, ledger: &mut Ledger) {
         match item {
-            Item::Head { status, retry_after } => {
+            Item::Head { status, retry_after, .. } => {
                 self.status = Some(status);
                 self.retry_after = retry_after;
             }

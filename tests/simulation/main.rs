@@ -1,7 +1,8 @@
 //! The real turn in a made-up world: fake sockets, a virtual clock, and a naive model of what everybody must see.
 //!
 //! `every_seed_holds` runs 256 random worlds. `SIM_SEED=n cargo test --test simulation every_seed -- --nocapture`
-//! replays one with a trace, `SIM_SEEDS=n` runs more. Scenarios by fault case are in `cases_*.rs`. Read
+//! replays one with a trace, `SIM_SEEDS=n` runs more. What live feeds add, from keys to resumes, has runs and a model of its own
+//! in `feeds/`. Scenarios by fault case are in `cases_*.rs`. Read
 //! `world.rs` first, then `random.rs` and `oracle.rs`.
 
 mod cases_accept;
@@ -15,6 +16,7 @@ mod cases_memory;
 mod cases_order;
 mod cases_transport;
 mod client;
+mod feeds;
 mod inflater;
 mod ledger;
 mod oracle;

@@ -25,9 +25,14 @@ pub fn upgrade_request(channels: &[&str], offer: Option<&str>) -> Vec<u8> {
         many => format!("/ws?channels={}", many.join(",")),
     };
     let offer = offer.map_or(String::new(), |offer| format!("Sec-WebSocket-Extensions: {offer}\r\n"));
+    upgrade_to(&target, &offer)
+}
+
+/// An upgrade request for `target` with `headers`, each line with its end.
+pub fn upgrade_to(target: &str, headers: &str) -> Vec<u8> {
     format!(
         "GET {target} HTTP/1.1\r\nHost: feed.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n"
+         Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n{headers}\r\n"
     )
     .into_bytes()
 }
@@ -60,7 +65,7 @@ pub fn close_payload(code: u16, reason: &str) -> Vec<u8> {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Item {
     /// The head of a response; anything but 101 is followed by [`Item::Body`].
-    Head { status: u16, retry_after: Option<u32> },
+    Head { status: u16, retry_after: Option<u32>, text: String },
     /// Bytes of a body.
     Body(Vec<u8>),
     /// A complete data message.
@@ -97,6 +102,11 @@ impl Stream {
     /// Before the first response; whether the client `offers` permessage-deflate.
     pub fn new(offers: bool) -> Self {
         Self { bytes: Vec::new(), stage: Stage::Head, offers, inflater: None, deflated: 0 }
+    }
+
+    /// Whether a part of something has come.
+    pub fn has_part(&self) -> bool {
+        !self.bytes.is_empty()
     }
 
     /// Adds `bytes` and gives what they complete.
@@ -157,7 +167,8 @@ fn head(bytes: &[u8]) -> Result<Option<(Item, usize)>, String> {
         return Err("a wrong accept key".to_owned());
     }
     let retry_after = header("Retry-After").and_then(|value| value.parse().ok());
-    Ok(Some((Item::Head { status, retry_after }, end + 4)))
+    let text = text.to_owned();
+    Ok(Some((Item::Head { status, retry_after, text }, end + 4)))
 }
 
 /// Whether a response agrees to permessage-deflate; anything else that it agrees to, or that was not offered, is a fault.

@@ -119,6 +119,11 @@ impl World {
             rule.compression_min_size = Some(settings.compression_min_size);
             rule.compression_epoch = Some(settings.compression_epoch);
             rule.message_type = Some(settings.message_type);
+            rule.conflate_enter = Some(settings.conflate_enter);
+            rule.conflate_leave = Some(settings.conflate_leave);
+            rule.retain = Some(settings.retain);
+            rule.keys_per_channel = Some(settings.keys_per_channel);
+            rule.ttl = Some(settings.ttl);
             config.channels.rules.push(rule);
             ledger.add_channel(ChannelName::parse(&name).expect("a valid name"), settings);
         }
