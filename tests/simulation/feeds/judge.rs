@@ -509,18 +509,19 @@ pub fn judge_plain(
             return Err(format!("{place} of another stream"));
         }
         let next = reading.place(place.offset.0).ok_or_else(|| format!("{place} is not due"))?;
-        deletions(&mut reading, next, &mut waiting, sums)?;
+        deletions(&mut reading, next, true, &mut waiting, sums)?;
         reading.on_message(place.offset.0, *at, sums)?;
     }
-    deletions(&mut reading, all, &mut waiting, sums)?;
+    deletions(&mut reading, all, ended.1 == Rest::Nothing, &mut waiting, sums)?;
     end(reading, ended.0, ended.1, sums)
 }
 
 /// Messages without a payload came before what is due at `end`: they were the deletions there that there was least reason
-/// to leave out.
+/// to leave out, or the first ones if others `are_due` no more.
 fn deletions(
     reading: &mut Reading<'_>,
     end: u64,
+    are_due: bool,
     waiting: &mut Vec<Moment>,
     sums: &mut Sums,
 ) -> Result<(), String> {
@@ -533,7 +534,9 @@ fn deletions(
             found.push((is_excused, std::cmp::Reverse(place)));
         }
     }
-    found.sort_unstable();
+    if are_due {
+        found.sort_unstable();
+    }
     if found.len() < waiting.len() {
         return Err(format!("{} empty messages, {} deletions", waiting.len(), found.len()));
     }
