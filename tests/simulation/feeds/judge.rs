@@ -484,8 +484,12 @@ pub fn judge_plain(
             return Ok(());
         };
         let stream = channel.stream(first.epoch).ok_or("no stream")?;
-        let mut leading = places.iter().take_while(|place| place.is_none()).count();
         let mut base = (first.offset.0 - 1).min(stream.head_at_most(at.turn));
+        // Empty messages before the first are deletions: of those that came after its 101 it may have had every one.
+        let is_deletion = |offset: &u64| stream.entry(*offset).is_some_and(|entry| entry.is_deletion);
+        let since = (base + 1..first.offset.0).filter(is_deletion).count();
+        let empty = places.iter().take_while(|place| place.is_none()).count();
+        let mut leading = empty.saturating_sub(since);
         while let Some(entry) = stream.entry(base).filter(|_| leading > 0) {
             if !entry.is_deletion && !entry.may_be_expired(messages[0].1.time) {
                 break;
