@@ -1,14 +1,18 @@
 //! Subscribers with compression against a server of our own that deflates as RFC 7692 has it, or not quite.
 
-use std::io::{BufRead, BufReader, Read, Write};
+mod hall;
+
+use std::io::{BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Output};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use flate2::{Compress, Compression, FlushCompress};
 use serde_json::Value;
 use tungstenite::handshake::derive_accept_key;
+
+use hall::{frame, read_head};
 
 /// The publication at which something is planted, counted from 0.
 const PLANTED_AT: usize = 4;
@@ -98,47 +102,17 @@ fn deflated(context: &mut Compress, message: &[u8]) -> Vec<u8> {
     out
 }
 
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let length = payload.len();
-    let header = if length < 126 {
-        vec![first, length as u8]
-    } else {
-        [&[first, 126][..], &(length as u16).to_be_bytes()].concat()
-    };
-    [&header, payload].concat()
-}
-
 /// Starts it; subscribers and publishers use the same port.
 fn serve(manner: Manner) -> u16 {
     let context = Compress::new(Compression::new(1), false);
-    let hall = Arc::new(Mutex::new(Hall {
-        manner,
-        subscribers: Vec::new(),
-        context,
-        published: 0,
-        last: Vec::new(),
-    }));
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let port = listener.local_addr().expect("bound").port();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let hall = Arc::clone(&hall);
-            std::thread::spawn(move || talk(stream, &hall));
-        }
-    });
-    port
+    let hall = Hall { manner, subscribers: Vec::new(), context, published: 0, last: Vec::new() };
+    hall::serve(hall, talk)
 }
 
 /// A subscriber's upgrade, or one publication after another.
 fn talk(mut stream: TcpStream, hall: &Mutex<Hall>) {
     let mut reader = BufReader::new(stream.try_clone().expect("a clone"));
-    loop {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            if reader.read_line(&mut head).unwrap_or(0) == 0 {
-                return;
-            }
-        }
+    while let Some(head) = read_head(&mut reader) {
         let value = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
         if let Some(key) = value("Sec-WebSocket-Key:") {
             let offer = value("Sec-WebSocket-Extensions:").expect("an offer");

@@ -1,14 +1,18 @@
 //! Subscribers that read event streams, speak tidegate.v1, join for a snapshot or come back for what they missed: against a
 //! server of our own that does as it should, or not quite, and against the gateway where it has been built.
 
-use std::io::{BufRead, BufReader, Read, Write};
+mod hall;
+
+use std::io::{BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use serde_json::Value;
 use tungstenite::handshake::derive_accept_key;
+
+use hall::{frame, read_head};
 
 /// What the server does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +58,8 @@ impl Hall {
             .map(|key| if self.manner == Manner::MixesUp && offset == PLANTED_AT { "kx" } else { key });
         let key = key.map_or_else(String::new, |key| format!(",\"key\":\"{key}\""));
         match dialect {
-            Dialect::Plain => frame(payload),
-            Dialect::V1 => frame(&format!(
+            Dialect::Plain => text_frame(payload),
+            Dialect::V1 => text_frame(&format!(
                 "{{\"channel\":\"x\",\"position\":\"e-{offset}\"{key},\"text\":\"{payload}\"}}"
             )),
             Dialect::Events => chunk(&format!("id: e-{offset}\ndata: {payload}\n\n")),
@@ -112,40 +116,19 @@ fn chunk(text: &str) -> Vec<u8> {
     format!("{:x}\r\n{text}\r\n", text.len()).into_bytes()
 }
 
-fn frame(payload: &str) -> Vec<u8> {
-    let length = payload.len();
-    let header = if length < 126 {
-        vec![0x81, length as u8]
-    } else {
-        [&[0x81, 126][..], &(length as u16).to_be_bytes()].concat()
-    };
-    [&header, payload.as_bytes()].concat()
+fn text_frame(payload: &str) -> Vec<u8> {
+    frame(0x81, payload.as_bytes())
 }
 
 /// Starts it; subscribers and publishers use the same port.
 fn serve(manner: Manner) -> u16 {
-    let hall = Arc::new(Mutex::new(Hall { manner, subscribers: Vec::new(), messages: Vec::new() }));
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let port = listener.local_addr().expect("bound").port();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let hall = Arc::clone(&hall);
-            std::thread::spawn(move || talk(stream, &hall));
-        }
-    });
-    port
+    hall::serve(Hall { manner, subscribers: Vec::new(), messages: Vec::new() }, talk)
 }
 
 /// A subscriber's request, or one publication after another.
 fn talk(mut stream: TcpStream, hall: &Mutex<Hall>) {
     let mut reader = BufReader::new(stream.try_clone().expect("a clone"));
-    loop {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            if reader.read_line(&mut head).unwrap_or(0) == 0 {
-                return;
-            }
-        }
+    while let Some(head) = read_head(&mut reader) {
         let value = |name: &str| {
             let line = head.lines().find_map(|line| line.strip_prefix(name));
             line.map(|value| value.trim().to_owned())
@@ -185,7 +168,7 @@ fn talk(mut stream: TcpStream, hall: &Mutex<Hall>) {
         };
         let mut bytes = answer.into_bytes();
         if dialect == Dialect::V1 {
-            bytes.extend(frame("{\"type\":\"subscribed\",\"channel\":\"x\",\"position\":\"e-0\"}"));
+            bytes.extend(text_frame("{\"type\":\"subscribed\",\"channel\":\"x\",\"position\":\"e-0\"}"));
         }
         hall.kept(query).into_iter().for_each(|offset| bytes.extend(hall.encoded(dialect, offset)));
         let _ = stream.write_all(&bytes);

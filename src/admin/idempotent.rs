@@ -7,6 +7,8 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::time::MissedTickBehavior;
+
 use super::Admin;
 use crate::feeds::{
     Begun, IdempotencyFigures, IdempotencyKey, PendingReceipt, PublishError, RecentPublishes,
@@ -57,9 +59,11 @@ impl Idempotent {
 
 /// Puts away keys whose time has passed, for ever.
 pub async fn sweep(admin: &Admin) -> Infallible {
-    let (pause, most) = SWEEP;
+    let (period, most) = SWEEP;
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tokio::time::sleep(pause).await;
+        ticks.tick().await;
         admin.idempotent.with(|table| table.forget_old(admin.clock.now(), most));
     }
 }

@@ -10,12 +10,11 @@ use axum::extract::Query;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
-use tokio::time::sleep;
+use tokio::time::{Interval, interval};
 
 use super::refusal::{Refusal, Refused};
 use super::{Admin, publish, routes};
 use crate::bus::{Answer, ChannelRow, ConnectionRow, Page, Question};
-use crate::clock::Clock;
 use crate::config::limits::PAGE_ROWS_MAX;
 use crate::model::{Blame, Cause, End, ShardId, Time};
 
@@ -24,16 +23,16 @@ const PAGE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Lets one listing through at a time, with [`PAGE_PAUSE`] in between.
 #[derive(Default)]
-pub struct Pace(Mutex<Option<Time>>);
+pub struct Pace(Mutex<Option<Interval>>);
 
 impl Pace {
-    async fn run<T>(&self, clock: Clock, page: impl Future<Output = T>) -> T {
-        let mut ended_at = self.0.lock().await;
-        if let Some(ended_at) = *ended_at {
-            sleep(PAGE_PAUSE.saturating_sub(clock.now().since(ended_at))).await;
-        }
+    async fn run<T>(&self, page: impl Future<Output = T>) -> T {
+        let mut ticks = self.0.lock().await;
+        // Made by the first page: an interval belongs to a runtime. Its first tick is at once.
+        let ticks = ticks.get_or_insert_with(|| interval(PAGE_PAUSE));
+        ticks.tick().await;
         let outcome = page.await;
-        *ended_at = Some(clock.now());
+        ticks.reset();
         outcome
     }
 }
@@ -211,7 +210,7 @@ pub async fn closed(admin: &Admin, query: Option<&str>) -> Result<Response, Refu
         return Err(Refusal::BadQuery.into());
     }
     let limit = parameters.limit()?;
-    let answers = admin.pace.run(admin.clock, admin.shards.ask_all(Question::Ends { limit })).await;
+    let answers = admin.pace.run(admin.shards.ask_all(Question::Ends { limit })).await;
     let mut ends: Vec<End> = Vec::new();
     for answer in answers {
         let Some(Answer::Ends(found)) = answer else { return Err(Refusal::ShardStuck.into()) };
@@ -236,7 +235,7 @@ async fn walk<T>(
         Some(after) => Cursor::parse(after, admin.shards.count()).ok_or(Refusal::BadQuery)?,
         None => Cursor::START,
     };
-    let page = admin.pace.run(admin.clock, async {
+    let page = admin.pace.run(async {
         let mut rows = Vec::new();
         let mut cursor = Some(start);
         while let Some(here) = cursor {
