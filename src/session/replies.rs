@@ -52,14 +52,8 @@ vocabulary! {
     NotAllowed = "not_allowed", "this channel does not allow it: the operator can, with --relay";
     /// Text where the channel takes binary alone.
     TypeUnsupported = "type_unsupported", "this channel takes only binary messages: publish there over HTTP";
-    /// More than a message may have.
-    TooLarge = "too_large", "more than a message may have: send less";
-    /// The channel's home takes no more at the moment.
-    Overloaded = "overloaded", "the channel's shard is overloaded and did not take it: send it again later";
     /// Memory is short.
     Memory = "memory", "the gateway is short of memory and did not take it: send it again later";
-    /// The gateway is being stopped.
-    Draining = "draining", "the gateway is being stopped: connect again and send it there";
 }
 
 /// What became of `since`.

@@ -5,8 +5,7 @@ use super::tell::append_frame;
 use super::turn::Shard;
 use crate::config::Retain;
 use crate::journal::{Cursor, Pace};
-use crate::model::encoding as event;
-use crate::model::{ChannelIndex, Dialect, Offset, Position, SubscribeRequest};
+use crate::model::{ChannelIndex, Dialect, Offset, Position, SubscribeRequest, encoding};
 use crate::session::{Recovery, Subscribed, Window, replies};
 
 /// How long an event stream waits before it comes back after it was cut, in milliseconds: at least, and drawn on top.
@@ -49,12 +48,12 @@ impl<R: Reactor> Shard<R> {
                 }
             }
             Dialect::Events | Dialect::EnvelopedEvents => {
-                event::append_retry(self.draw_retry_ms(), response);
-                event::append_id(&begun.iter().map(Begun::resumes_at).collect::<Vec<_>>(), response);
+                encoding::append_retry(self.draw_retry_ms(), response);
+                encoding::append_id(&begun.iter().map(Begun::resumes_at).collect::<Vec<_>>(), response);
                 for begun in &begun {
                     let mut json = Vec::new();
                     self.append_subscribed(None, begun, &mut json);
-                    event::append_notice_event("subscribed", &json, response);
+                    encoding::append_notice_event("subscribed", &json, response);
                 }
             }
         }

@@ -180,14 +180,12 @@ impl<R: Reactor> Shard<R> {
             self.write_list.push(slot, &mut connection.is_write_listed);
         } else if matches!(connection.phase, Phase::Closing(_)) {
             self.after_last_flush(slot);
-        } else if connection.owed.subscriptions().iter().any(|place| place.cursor.pace() == Pace::Newest) {
-            for subscription in connection.owed.subscriptions_mut() {
-                let cursor = subscription.cursor;
-                let feed = self.feeds.get(subscription.channel);
-                subscription.cursor = cursor.at_pace(feed.map_or(cursor.pace(), |feed| feed.pace_at(cursor)));
-            }
-            self.rest_sampled(slot);
         } else {
+            for place in connection.owed.subscriptions_mut() {
+                if let Some(feed) = self.feeds.get(place.channel) {
+                    place.cursor = place.cursor.at_pace(feed.pace_at(place.cursor));
+                }
+            }
             self.rest_sampled(slot);
         }
     }
