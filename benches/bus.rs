@@ -27,7 +27,7 @@ fn bus(shards: usize) -> (Bus, Vec<Receiver>) {
 }
 
 fn deliver(publication: &Publication) -> Order {
-    Order::Deliver(Numbered { offset: Offset::FIRST, publication: publication.clone() })
+    Order::Deliver(Epoch(1), Numbered { offset: Offset::FIRST, publication: publication.clone() })
 }
 
 /// Sends until there is room.

@@ -19,7 +19,7 @@ use crossbeam_queue::ArrayQueue;
 
 pub use question::{Answer, ChannelRow, ConnectionRow, OnAnswer, Page, Question};
 
-use crate::model::{ChannelName, ConnectionId, Epoch, Offset, Position, Publication, ShardId, Time};
+use crate::model::{ChannelName, ConnectionId, Epoch, Offset, Pattern, Position, Publication, ShardId, Time};
 
 /// What the publisher learns once the home shard has numbered its message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,8 +82,25 @@ pub enum Order {
     },
     /// The answer to a new interest.
     Attach(Box<Attach>),
-    /// A message for this shard's subscribers.
-    Deliver(Numbered),
+    /// A message for this shard's subscribers, and the numbering that its number is of.
+    Deliver(Epoch, Numbered),
+    /// `from` has clients that subscribe to `pattern`, or no longer: from here on it is sent every message of the channels
+    /// that match. Answered with [`Order::Followed`] if it is held.
+    Follow {
+        /// Which pattern.
+        pattern: Pattern,
+        /// Whose clients.
+        from: ShardId,
+        /// Whether it is held.
+        is_held: bool,
+        /// Goes with the answer.
+        ticket: u64,
+    },
+    /// The answer: what the sender numbers from here on comes behind it.
+    Followed {
+        /// Of the question.
+        ticket: u64,
+    },
     /// The home has numbered a message whose sender wants to know.
     Published {
         /// The sender, on the shard that this goes to.
@@ -107,9 +124,15 @@ impl Order {
     /// Bytes that its messages hold.
     pub fn bytes(&self) -> usize {
         match self {
-            Self::Deliver(numbered) => numbered.publication.bytes(),
+            Self::Deliver(_, numbered) => numbered.publication.bytes(),
             Self::Attach(attach) => attach.bytes(),
-            Self::Interest { .. } | Self::Published { .. } | Self::Ask(..) | Self::Drain(_) | Self::Stop => 0,
+            Self::Interest { .. }
+            | Self::Follow { .. }
+            | Self::Followed { .. }
+            | Self::Published { .. }
+            | Self::Ask(..)
+            | Self::Drain(_)
+            | Self::Stop => 0,
         }
     }
 }

@@ -38,19 +38,27 @@ export interface Events {
   open: { transport: Transport };
   /** The connection ended, or an attempt failed; it comes back in `retryInMs`, unless it is `terminal`. */
   close: { code: number; reason: string; transport: Transport; terminal: boolean; retryInMs: number };
-  /** A channel begins, or goes on after the connection was lost: `replayed` messages come first, or not all are there. */
+  /**
+   * A channel begins, or goes on after the connection was lost: `replayed` messages come first, or not all are there. Of a
+   * pattern there is the `channel` alone: it is in force.
+   */
   subscribed: {
-    channel: string; position: string; recovered?: boolean; replayed?: number; snapshot?: number;
-    window: { messages: number; age_ms: number };
+    channel: string; position?: string; recovered?: boolean; replayed?: number; snapshot?: number;
+    window?: { messages: number; age_ms: number };
   };
-  /** What came behind `from`, up to `to`, is missing. Without `count` the numbering is another: nobody can say how much. */
-  gap: { channel: string; from: string; to: string; count?: number };
+  /**
+   * What came behind `from`, up to `to`, is missing. Without `count` the numbering is another: nobody can say how much. Of a
+   * pattern there is the `channel` alone: the connection was lost, and what came meanwhile is missing, of whichever channel.
+   */
+  gap: { channel: string; from?: string; to?: string; count?: number };
   /** This client was too far behind. */
   skipped: { channel: string; count: number; position: string };
   /** Newer messages of the same keys come instead. */
   conflated: { channel: string; count: number };
   /** Their time to live was over. */
   expired: { channel: string; count: number };
+  /** `channel` matches `pattern` and is not delivered: the connection has as many channels as it may. Others may follow untold. */
+  overmatched: { channel: string; pattern: string };
   /** The gateway is being stopped, and asks to come back in so many milliseconds. */
   draining: { inMs: number };
   /** A subscription was refused, and is given up. */
@@ -91,7 +99,11 @@ export interface Client {
   readonly transport: Transport;
   /** Calls `listener` on each event of that name; what it gives back takes that back. */
   on<Name extends keyof Events>(name: Name, listener: (event: Events[Name]) => void): () => void;
-  /** Calls `onMessage` with what is published to `channel` from now on, or from where `options` say. */
+  /**
+   * Calls `onMessage` with what is published to `channel` from now on, or from where `options` say. `channel` may be a pattern,
+   * `prices.*` or `prices.>`, without options: then with what is published to every channel that matches, those to come included.
+   * There is no event stream of patterns: while it has one, the client stays with WebSockets.
+   */
   subscribe(channel: string, options: SubscribeOptions, onMessage: (message: Message) => void): Subscription;
   /**
    * Sends `data` as JSON, where the operator allows it, and gives the position; `undefined` deletes the key. Rejects with a
@@ -108,10 +120,13 @@ export interface Client {
 
 /** Why something was not done. */
 export class TidegateError extends Error {
-  /** The word of the gateway, or `closed`, `unconfirmed`, `overloaded`, `sse_only`. */
+  /** The word of the gateway, or `closed`, `unconfirmed`, `overloaded`, `sse_only`, `websocket_only`. */
   token: string;
   constructor(token: string, message: string);
 }
+
+/** Whether `channel` matches `pattern`: `*` is one segment, a last `>` one or more. */
+export function matches(pattern: string, channel: string): boolean;
 
 /** Whether the same would happen again after this close code. */
 export function isTerminal(code: number): boolean;

@@ -89,7 +89,18 @@ function call(listener, value) {
   }
 }
 
-/** One channel: what came of it, and what is missing. */
+/** @param {string} channel */
+const isPattern = (channel) => /[*>]/.test(channel);
+
+/** Whether `channel` matches: `*` is one segment, a last `>` one or more. @param {string} pattern @param {string} channel */
+export function matches(pattern, channel) {
+  if (channel.startsWith("$")) return false;
+  const [wanted, given] = [pattern.split("."), channel.split(".")];
+  if (wanted.at(-1) === ">" ? given.length < wanted.length : given.length !== wanted.length) return false;
+  return wanted.every((segment, at) => segment === "*" || segment === ">" || segment === given[at]);
+}
+
+/** One channel: what came of it, and what is missing. Or a pattern, which knows nothing of that. */
 export class Subscription {
   /** The position to go on behind; none before the first answer, and while a snapshot is incomplete. @type {string | undefined} */
   #resume;
@@ -114,12 +125,18 @@ export class Subscription {
     this.channel = channel;
     this.options = options;
     this.onMessage = onMessage;
+    this.isPattern = isPattern(channel);
+    /** It was in force once. */
+    this.wasLive = false;
     this.isLive = false;
     this.setPosition(options.since);
   }
 
   /** Where it is: hand it to `since` to go on behind it some other time. */
   get position() { return this.#resume; }
+
+  /** @internal */
+  get epoch() { return this.#epoch; }
 
   unsubscribe() { this.#client.unsubscribe(this); }
 
@@ -136,6 +153,13 @@ export class Subscription {
   #gap(to, count) {
     const from = /** @type {string} */ (this.#resume);
     this.#client.emit("gap", { channel: this.channel, from, to, ...(count > 0 ? { count } : {}) });
+  }
+
+  /** The pattern is in force, on a new connection too: what came in between is missing, of whichever channel. @internal */
+  follow() {
+    this.isLive = true;
+    if (this.wasLive) this.#client.emit("gap", { channel: this.channel });
+    this.wasLive = true;
   }
 
   /** It begins, on a new connection too. @internal @param {any} reply */
@@ -166,7 +190,7 @@ export class Subscription {
       this.#known = Math.max(this.#known, offset);
       this.#snapshotLeft -= 1;
       if (this.#snapshotLeft === 0) this.#endSnapshot();
-      if (isNews) call(this.onMessage, messageOf(envelope, text, true));
+      if (isNews) this.#client.deliver(this, messageOf(envelope, text, true));
       return;
     }
     // Of a snapshot, what is superseded while it comes is left out.
@@ -185,7 +209,7 @@ export class Subscription {
     this.#credit = Math.max(0, this.#credit - missing);
     const isOwn = this.#own.has(offset);
     this.#advance(offset);
-    if (!isOwn) call(this.onMessage, messageOf(envelope, text, false));
+    if (!isOwn) this.#client.deliver(this, messageOf(envelope, text, false));
   }
 
   /** Messages are left out. @internal @param {any} notice */
@@ -232,6 +256,8 @@ export class Client {
   #options;
   /** @type {Map<string, Subscription>} */
   #subscriptions = new Map();
+  /** Channels that come because a pattern matches, the one that was heard of last behind. @type {Map<string, Subscription>} */
+  #matched = new Map();
   /** @type {Map<string, Set<(event: any) => void>>} */
   #listeners = new Map();
   /** Commands that were sent and not answered. @type {Map<number, {subscription?: Subscription, resolve?: (position: string) => void, reject?: (error: Error) => void}>} */
@@ -284,14 +310,21 @@ export class Client {
   }
 
   /**
-   * Has `onMessage` called with the messages of `channel`, from now on or from where `options` say.
+   * Has `onMessage` called with the messages of `channel`, from now on or from where `options` say; or with those of every
+   * channel that matches, if it is a pattern.
    * @param {string} channel @param {SubscribeOptions} options @param {(message: Message) => void} onMessage
    */
   subscribe(channel, options, onMessage) {
     if (this.#subscriptions.has(channel)) throw new TidegateError("already_subscribed", channel);
     const subscription = new Subscription(this, channel, options, onMessage);
+    if (subscription.isPattern && !this.#options.transports.includes("websocket")) {
+      throw new TidegateError("websocket_only", "event streams have no patterns");
+    }
     this.#subscriptions.set(channel, subscription);
-    if (this.#link?.send && this.state === "open") this.#ask(subscription);
+    if (subscription.isPattern && this.transport === "sse") {
+      this.transport = "websocket";
+      if (this.state !== "waiting" && this.state !== "closed") this.#refresh ??= setTimeout(() => this.#connect(), 0);
+    } else if (this.#link?.send && this.state === "open") this.#ask(subscription);
     else this.#reopen();
     return subscription;
   }
@@ -303,6 +336,28 @@ export class Client {
     if (this.#link?.send && this.state === "open") {
       this.#command({ type: "unsubscribe", channel: subscription.channel }, {});
     } else this.#reopen();
+  }
+
+  /** @internal @param {Subscription} subscription @param {Message} message */
+  deliver({ onMessage }, message) {
+    call(onMessage, message);
+    for (const { channel, isLive, isPattern: follows, onMessage: onMatch } of [...this.#subscriptions.values()]) {
+      if (follows && isLive && matches(channel, message.channel)) call(onMatch, message);
+    }
+  }
+
+  /** What keeps count of a channel that nobody named; a numbering that begins anew is no gap. @param {any} said */
+  #counted({ channel, position }) {
+    let counted = this.#matched.get(channel);
+    this.#matched.delete(channel);
+    const { epoch, offset } = parsed(position);
+    if (counted?.epoch !== epoch) {
+      counted = new Subscription(this, channel, { since: `${epoch}-${offset - 1}` }, () => {});
+      counted.isLive = true;
+    }
+    this.#matched.set(channel, counted);
+    if (this.#matched.size > WAITING_MAX) this.#matched.delete(/** @type {string} */ (this.#matched.keys().next().value));
+    return counted;
   }
 
   /**
@@ -364,7 +419,8 @@ export class Client {
     [this.state, this.#hintMs] = ["connecting", undefined];
     const { transports } = this.#options;
     const hasChannels = this.#subscriptions.size > 0;
-    if (transports.length > 1 && this.#misses >= this.#missesMax && (hasChannels || this.transport === "sse")) {
+    const hasPatterns = [...this.#subscriptions.values()].some((subscription) => subscription.isPattern);
+    if (transports.length > 1 && !hasPatterns && this.#misses >= this.#missesMax && (hasChannels || this.transport === "sse")) {
       this.transport = this.transport === "sse" ? "websocket" : "sse";
       this.#misses = 0;
     }
@@ -435,26 +491,35 @@ export class Client {
   #onSaid(said, text) {
     this.#heardAt = Date.now();
     const subscription = this.#subscriptions.get(said.channel);
+    const isNamed = subscription?.isLive;
     if (said.type === undefined) {
-      if (subscription?.isLive) subscription.receive(said, text);
+      if (isNamed) subscription.receive(said, text);
+      else if ([...this.#subscriptions.values()].some((it) => it.isLive && it.isPattern && matches(it.channel, said.channel))) {
+        this.#counted(said).receive(said, text);
+      }
       return;
     }
+    const counted = isNamed ? subscription : this.#matched.get(said.channel);
     const asker = this.#asked.get(said.id);
     this.#asked.delete(said.id);
     switch (said.type) {
       case "subscribed":
         // Without an id it is a channel of the event stream; one that was given up meanwhile is nobody's.
         if (subscription === undefined || (said.id !== undefined && asker?.subscription !== subscription)) return;
-        subscription.begin(said);
+        this.#matched.delete(said.channel);
+        if (subscription.isPattern) subscription.follow();
+        else subscription.begin(said);
         this.emit("subscribed", said);
         break;
       case "skipped": case "conflated": case "expired":
-        if (!subscription?.isLive) return;
-        subscription.leaveOut(said);
-        this.emit(said.type, said);
+        counted?.leaveOut(said);
+        if (counted || said.type === "skipped") this.emit(said.type, said);
+        break;
+      case "overmatched":
+        this.emit("overmatched", said);
         break;
       case "published":
-        subscription?.publishedAt(said.position);
+        counted?.publishedAt(said.position);
         asker?.resolve?.(said.position);
         break;
       case "draining":
@@ -520,6 +585,7 @@ export class Client {
     this.#refresh = undefined;
     this.#link?.drop();
     this.#link = undefined;
+    this.#matched.clear();
     this.#subscriptions.forEach((subscription) => { subscription.isLive = false; });
     const asked = [...this.#asked.values()];
     this.#asked.clear();

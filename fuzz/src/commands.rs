@@ -54,6 +54,12 @@ fn check(tree: &Value, command: &Command<'_>) {
             assert_eq!(channel, Some(Ok(left.clone())));
             (Some(*id), Some("unsubscribe"))
         }
+        Command::Follow { id, pattern } | Command::Unfollow { id, pattern } => {
+            assert_eq!(tree["channel"].as_str(), Some(pattern.as_str()));
+            assert!(matches!(channel, Some(Err(_))), "no channel has wildcards");
+            let is_follow = matches!(command, Command::Follow { .. });
+            (Some(*id), Some(if is_follow { "subscribe" } else { "unsubscribe" }))
+        }
         Command::Publish { id, message } => {
             assert_eq!(channel, Some(Ok(message.channel.clone())));
             assert_eq!(key, message.key.clone().map(Ok));

@@ -4,7 +4,9 @@
 //! many, within its limits; a decision must be a well-formed answer, a WebSocket that tungstenite's handshake takes too, or the
 //! head of an event stream.
 
-use tidegate::config::limits::{CHANNELS_PER_CONNECTION_MAX, HEAD_BYTES_MAX, SUBSCRIBER_RATE_MAX};
+use tidegate::config::limits::{
+    CHANNELS_PER_CONNECTION_MAX, HEAD_BYTES_MAX, PATTERNS_PER_CONNECTION_MAX, SUBSCRIBER_RATE_MAX,
+};
 use tidegate::config::{ChannelRule, Config};
 use tidegate::edge::{Compression, Decision, Edge, HeadScanner, Scan};
 use tidegate::model::{Dialect, Pattern, RejectReason};
@@ -98,7 +100,11 @@ fn check(edge: &Edge, head: &[u8], has_early_bytes: bool) {
             let status = check_answer(&bytes, closes, without_body).status;
             assert_eq!(reject.is_some(), status >= 400, "status {status}");
         }
-        Decision::Join { response, requests, dialect, compression } => {
+        Decision::Join { response, requests, patterns, dialect, compression } => {
+            assert!(
+                patterns.len() <= PATTERNS_PER_CONNECTION_MAX
+                    && (patterns.is_empty() || dialect == Dialect::V1)
+            );
             let fewest = usize::from(dialect != Dialect::V1);
             assert!((fewest..=CHANNELS_PER_CONNECTION_MAX).contains(&requests.len()));
             let mut channels: Vec<_> = requests.iter().map(|request| &request.channel).collect();

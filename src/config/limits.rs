@@ -21,6 +21,21 @@ pub const TRUSTED_PROXIES_MAX: usize = 256;
 pub const EXTENSIONS_BYTES_MAX: usize = 1024;
 /// Channels that one connection may join; beyond: 400 `channel_limit`.
 pub const CHANNELS_PER_CONNECTION_MAX: usize = 128;
+/// Largest `--max-patterns`.
+pub const PATTERNS_PER_CONNECTION_MAX: usize = 128;
+/// Different patterns of one shard's clients: each is compared with every channel that comes alive, by every shard; beyond:
+/// the error `pattern_limit`. 0.1 ms a channel when all shards of four have as many.
+pub const PATTERNS_PER_SHARD_MAX: usize = 1024;
+/// Bytes that a pattern is accounted for with, on each shard that knows it.
+pub const PATTERN_BYTES: usize = 512;
+/// The same for a client that holds it.
+pub const PATTERN_HOLDER_BYTES: usize = 128;
+/// The same for a channel that patterns match, beside what it is accounted for anyhow.
+pub const MATCHED_CHANNEL_BYTES: usize = 192;
+/// How long a channel that only patterns match is kept after its last message.
+pub const PATTERN_LINGER: Duration = Duration::from_secs(10);
+/// Channels that were quiet for so long and are let go in one turn.
+pub const QUIET_PER_TURN: usize = 256;
 /// Messages a second that a subscriber may ask to be limited to; beyond: 400 `bad_parameter`.
 pub const SUBSCRIBER_RATE_MAX: u16 = 1000;
 /// Requests answered on one keep-alive connection; the last says `Connection: close`.

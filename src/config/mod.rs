@@ -105,6 +105,8 @@ pub struct Config {
     pub subprotocols: Vec<Subprotocol>,
     /// Messages a second that a client may send, twice as many at once; zero: any number.
     pub client_rate: u64,
+    /// Patterns that one client may subscribe to; 0: none.
+    pub max_patterns: usize,
     /// SO_SNDBUF in bytes; zero: the kernel decides.
     pub send_buffer: usize,
     /// SO_RCVBUF in bytes; zero: the kernel decides.
@@ -192,6 +194,7 @@ impl Default for Config {
             allow_host: Vec::new(),
             subprotocols: Vec::new(),
             client_rate: 50,
+            max_patterns: 16,
             send_buffer: 64 * 1024,
             receive_buffer: 16 * 1024,
             notsent_lowat: 16 * 1024,

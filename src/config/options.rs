@@ -36,6 +36,7 @@ pub enum Key {
     ConnectRatePerAddress,
     LimitLoopback,
     ClientRate,
+    MaxPatterns,
     PingInterval,
     PongTimeout,
     IdleTimeout,
@@ -211,7 +212,8 @@ pub const OPTIONS: &[Definition] = {
     const SHARDS: Kind = Kind::Count { zero: Auto("one per core"), max: limits::SHARDS_MAX as u64 };
     const CONNECTIONS: Kind = Kind::Count { zero: Auto("as many as descriptors allow"), max: limits::CONNECTIONS_MAX };
     const PENDING: Kind = Kind::Count { zero: Auto("a tenth of the connections"), max: limits::CONNECTIONS_MAX };
-    const CLIENT_RATE: Kind = Kind::Count { zero: Means("any number"), max: limits::CLIENT_RATE_MAX };
+    const PATTERNS: Kind = Kind::Count { zero: Means("none"), max: limits::PATTERNS_PER_CONNECTION_MAX as u64 };
+const CLIENT_RATE: Kind = Kind::Count { zero: Means("any number"), max: limits::CLIENT_RATE_MAX };
     const MESSAGE: Kind = Kind::Size { zero: Refused, max: limits::MESSAGE_BYTES_MAX };
     const MEMORY: Kind = Kind::Size { zero: Auto("75% of what there is"), max: limits::MEMORY_BYTES_MAX };
     const USER_TIMEOUT: Kind = Kind::Duration { zero: Means("off"), max: limits::USER_TIMEOUT_MAX };
@@ -273,6 +275,8 @@ pub const OPTIONS: &[Definition] = {
             "Limit loopback addresses like others"),
         Definition::new(K::ClientRate, "client-rate", G::Connections, CLIENT_RATE, "50",
             "Messages a second that a client may send, twice as many at once; 0: any number"),
+        Definition::new(K::MaxPatterns, "max-patterns", G::Connections, PATTERNS, "16",
+            "Patterns such as news.* that one client may subscribe to; 0: none"),
         Definition::new(K::PingInterval, "ping-interval", G::Liveness, duration(Refused), "25s",
             "Silence after which a client is pinged"),
         Definition::new(K::PongTimeout, "pong-timeout", G::Liveness, duration(Refused), "10s",

@@ -152,6 +152,7 @@ impl Settings {
             allow_host: hosts(get(Key::AllowHost)),
             subprotocols: subprotocols(get(Key::Subprotocol)),
             client_rate: number(get(Key::ClientRate)),
+            max_patterns: count(get(Key::MaxPatterns)),
             send_buffer: count(get(Key::SendBuffer)),
             receive_buffer: count(get(Key::ReceiveBuffer)),
             notsent_lowat: count(get(Key::NotsentLowat)),

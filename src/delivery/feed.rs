@@ -204,6 +204,11 @@ impl Feeds {
         self.account.bytes()
     }
 
+    /// Takes the channel's feed out.
+    pub fn take(&mut self, channel: ChannelIndex) -> Option<Box<Feed>> {
+        self.slots.get_mut(channel.index())?.take()
+    }
+
     /// Drops the channel's feed.
     pub fn remove(&mut self, channel: ChannelIndex) {
         if let Some(slot) = self.slots.get_mut(channel.index()) {

@@ -42,8 +42,8 @@ use std::net::SocketAddr;
 
 use crate::config::{ChannelRules, Config, ForwardedHeader};
 use crate::model::{
-    AllowedOrigin, ChannelName, Dialect, Network, RejectReason, ServedHost, Subprotocol, SubscribeRequest,
-    WebOrigin,
+    AllowedOrigin, ChannelName, Dialect, Network, Pattern, RejectReason, ServedHost, Subprotocol,
+    SubscribeRequest, WebOrigin,
 };
 use event_stream::Reader;
 use page::Page;
@@ -71,6 +71,8 @@ pub enum Decision {
         response: Vec<u8>,
         /// What it asks for: at most 128 channels, no duplicates, in the order named. Only [`Dialect::V1`] may name none.
         requests: Vec<SubscribeRequest>,
+        /// Patterns that it asks for: at most `--max-patterns`, no duplicates, in the order named; none but for [`Dialect::V1`].
+        patterns: Vec<Pattern>,
         /// What is spoken once it has joined.
         dialect: Dialect,
         /// What the response agrees to; [`Compression::Declined`] for event streams.
@@ -88,6 +90,7 @@ pub struct Edge {
     allow_host: Vec<ServedHost>,
     subprotocols: Vec<Subprotocol>,
     page: Page,
+    max_patterns: usize,
     forwarded_header: ForwardedHeader,
     trusted_proxies: Vec<Network>,
 }
@@ -98,7 +101,7 @@ enum Answer {
     Asset(page::Asset),
     /// The head of an event stream, which ends with it.
     StreamHead(Vec<u8>),
-    Join(Accepted, Vec<SubscribeRequest>, Dialect),
+    Join(Accepted, Vec<SubscribeRequest>, Vec<Pattern>, Dialect),
 }
 
 impl Edge {
@@ -113,6 +116,7 @@ impl Edge {
             allow_host: config.allow_host.clone(),
             subprotocols: config.subprotocols.clone(),
             page: Page::new(config),
+            max_patterns: config.max_patterns,
             forwarded_header: config.forwarded_header,
             trusted_proxies: config.trusted_proxies.clone(),
         }
@@ -131,8 +135,8 @@ impl Edge {
         };
         let mut manner = Manner { closes: wants_close || is_last, without_body };
         let (bytes, reject) = match answer {
-            Ok(Answer::Join(Accepted { response, compression }, requests, dialect)) => {
-                return Decision::Join { response, requests, dialect, compression };
+            Ok(Answer::Join(Accepted { response, compression }, requests, patterns, dialect)) => {
+                return Decision::Join { response, requests, patterns, dialect, compression };
             }
             Ok(Answer::StreamHead(head)) => {
                 manner.closes = true;
@@ -183,7 +187,8 @@ impl Edge {
         match route {
             Route::Asset(asset) => Ok(Answer::Asset(asset)),
             Route::Home(channel, _) if !request.offer.is_hinted() => Ok(Answer::Page(channel)),
-            Route::Home(_, requests) | Route::Channels(requests) => self.accept(request, requests),
+            Route::Home(_, requests) => self.accept(request, requests, Vec::new()),
+            Route::Channels(requests, patterns) => self.accept(request, requests, patterns),
             Route::EventStream(requests, dialect) => self.stream(request, requests, dialect),
         }
     }
@@ -200,8 +205,17 @@ impl Edge {
     }
 
     /// A WebSocket.
-    fn accept(&self, request: &Request<'_>, requests: Vec<SubscribeRequest>) -> Result<Answer, RejectReason> {
+    fn accept(
+        &self,
+        request: &Request<'_>,
+        requests: Vec<SubscribeRequest>,
+        patterns: Vec<Pattern>,
+    ) -> Result<Answer, RejectReason> {
         let dialect = request.offer.dialect(&self.subprotocols);
+        // Plain messages do not say of which channel they are.
+        if !patterns.is_empty() && dialect != Dialect::V1 || patterns.len() > self.max_patterns {
+            return Err(RejectReason::BadPattern);
+        }
         // Whoever speaks it subscribes later.
         if requests.is_empty() && dialect != Dialect::V1 {
             return Err(RejectReason::BadChannel);
@@ -218,7 +232,8 @@ impl Edge {
             let names = || requests.iter().map(|request| &request.channel);
             self.compressing.as_ref().is_some_and(|rules| names().any(|name| compresses(rules, name)))
         };
-        Ok(Answer::Join(request.offer.accept(&self.subprotocols, compresses)?, requests, dialect))
+        let accepted = request.offer.accept(&self.subprotocols, compresses)?;
+        Ok(Answer::Join(accepted, requests, patterns, dialect))
     }
 
     /// An event stream.
@@ -244,6 +259,6 @@ impl Edge {
             let _ = begin_after(&mut requests, last);
         }
         let accepted = Accepted { response, compression: Compression::Declined };
-        Ok(Answer::Join(accepted, requests, dialect))
+        Ok(Answer::Join(accepted, requests, Vec::new(), dialect))
     }
 }

@@ -3,7 +3,7 @@
 //! | Parameter | Value |
 //! |---|---|
 //! | `channel` | a name |
-//! | `channels` | names, split by commas; may repeat, duplicates are merged |
+//! | `channels` | names and patterns, split by commas; may repeat, duplicates are merged |
 //! | `since` | a position for each channel, in their order, split by commas; an empty one begins with the next message |
 //! | `snapshot` | `1` or `true`, `0` or `false` |
 //! | `max_rate` | `1/s` to `1000/s` |
@@ -14,8 +14,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use crate::config::limits::{CHANNELS_PER_CONNECTION_MAX, SUBSCRIBER_RATE_MAX};
-use crate::model::{ChannelName, Position, RejectReason, SubscribeRequest};
+use crate::config::limits::{CHANNELS_PER_CONNECTION_MAX, PATTERNS_PER_CONNECTION_MAX, SUBSCRIBER_RATE_MAX};
+use crate::model::{ChannelName, Pattern, Position, RejectReason, SubscribeRequest};
 
 /// The parameters of one query, still encoded. Borrows from the head.
 #[derive(Clone, Copy, Default, Debug)]
@@ -58,15 +58,28 @@ impl<'a> Parameters<'a> {
         self.channel.map(|raw| channel_name(&decoded(raw)?)).transpose()
     }
 
-    /// The channels that are listed: at most 128, no duplicates, in the order named; none if there is no list.
+    /// The channels that are listed, and the patterns, at most 128 each: no duplicates, in the order named; none if
+    /// there is no list.
     ///
     /// # Errors
-    /// `BadChannel`, for an empty list and an empty item too, or `ChannelLimit`.
-    pub(super) fn channels(&self) -> Result<Vec<ChannelName>, RejectReason> {
+    /// `BadChannel`, for an empty list and an empty item too, `ChannelLimit` or `BadPattern`.
+    pub(super) fn channels(&self) -> Result<(Vec<ChannelName>, Vec<Pattern>), RejectReason> {
         let mut seen = BTreeSet::new();
         let mut channels = Vec::new();
+        let mut patterns = Vec::new();
         for raw in self.query.split('&').filter_map(|pair| pair.strip_prefix("channels=")) {
             for name in percent_decoded(raw).ok_or(RejectReason::BadChannel)?.split(',') {
+                if Pattern::is_meant_by(name) {
+                    let pattern = Pattern::parse(name).map_err(|_| RejectReason::BadPattern)?;
+                    if patterns.contains(&pattern) {
+                        continue;
+                    }
+                    if patterns.len() == PATTERNS_PER_CONNECTION_MAX {
+                        return Err(RejectReason::BadPattern);
+                    }
+                    patterns.push(pattern);
+                    continue;
+                }
                 let channel = channel_name(name)?;
                 if seen.contains(&channel) {
                     continue;
@@ -78,7 +91,12 @@ impl<'a> Parameters<'a> {
                 channels.push(channel);
             }
         }
-        Ok(channels)
+        Ok((channels, patterns))
+    }
+
+    /// Whether it is said where channels begin or how they are read, which patterns do not have.
+    pub(super) const fn has_terms(&self) -> bool {
+        self.since.is_some() || self.snapshot.is_some() || self.max_rate.is_some()
     }
 
     /// What is asked of `channels`: the other parameters hold for each of them.
@@ -143,9 +161,11 @@ pub(super) fn begin_after(requests: &mut [SubscribeRequest], text: &str) -> Resu
 /// The channel that is called `name`.
 ///
 /// # Errors
-/// `BadChannel` when none can be.
+/// `BadChannel` when none can be; `BadPattern` when it is one.
 pub(super) fn channel_name(name: &str) -> Result<ChannelName, RejectReason> {
-    ChannelName::parse(name).map_err(|_| RejectReason::BadChannel)
+    let is_pattern = Pattern::is_meant_by(name);
+    let reason = if is_pattern { RejectReason::BadPattern } else { RejectReason::BadChannel };
+    ChannelName::parse(name).map_err(|_| reason)
 }
 
 /// One pass of percent-decoding. Whatever is written here is ASCII: anything else than an encoded ASCII byte is `None`.

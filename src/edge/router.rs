@@ -3,7 +3,7 @@
 //! | Target | Route |
 //! |---|---|
 //! | `/`, `/?channel=NAME` | the demo page, or a WebSocket on the default (or that) channel |
-//! | `/ws/NAME`, `/ws?channels=NAME,NAME`, `/ws` | a WebSocket on the named channels |
+//! | `/ws/NAME`, `/ws?channels=NAME,NAME`, `/ws` | a WebSocket on the named channels, and on what patterns match |
 //! | `/sse/NAME`, `/sse?channels=NAME,NAME` | an event stream of the named channels |
 //! | `/page.js`, `/tidegate.js`, `/page.css`, `/favicon.svg` | what the page is made of |
 //!
@@ -12,7 +12,7 @@
 
 use super::page::Asset;
 use super::parameters::{Parameters, channel_name, percent_decoded};
-use crate::model::{ChannelName, Dialect, RejectReason, SubscribeRequest};
+use crate::model::{ChannelName, Dialect, Pattern, RejectReason, SubscribeRequest};
 
 /// A place that exists.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -21,8 +21,9 @@ pub(super) enum Route {
     Home(ChannelName, Vec<SubscribeRequest>),
     /// A part of the page.
     Asset(Asset),
-    /// A WebSocket on these channels: at most 128, no duplicates, in the order named; none if none is named.
-    Channels(Vec<SubscribeRequest>),
+    /// A WebSocket on these channels: at most 128, no duplicates, in the order named; none if none is named. And on what
+    /// these patterns match.
+    Channels(Vec<SubscribeRequest>, Vec<Pattern>),
     /// An event stream of these channels: 1 to 128, no duplicates, in the order named.
     EventStream(Vec<SubscribeRequest>, Dialect),
 }
@@ -30,20 +31,22 @@ pub(super) enum Route {
 /// Where `target` (path and query) leads; `default_channel` is the one of `/`. Allocates the channel names and requests only.
 ///
 /// # Errors
-/// `NoRoute`, `BadChannel`, `ChannelLimit`, `BadPosition` or `BadParameter`, to be answered.
+/// `NoRoute`, `BadChannel`, `ChannelLimit`, `BadPattern`, `BadPosition` or `BadParameter`, to be answered.
 pub(super) fn route(target: &str, default_channel: &ChannelName) -> Result<Route, RejectReason> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     match path {
         // An absolute target may come without a path.
         "/" | "" => home(query, default_channel),
-        "/ws" => Ok(Route::Channels(listed(query)?)),
+        "/ws" => listed(query).map(|(requests, patterns)| Route::Channels(requests, patterns)),
+        // Its id names each of its channels: they are the same from its beginning to its end.
         "/sse" => match listed(query)? {
-            none if none.is_empty() => Err(RejectReason::BadChannel),
-            requests => Ok(Route::EventStream(requests, Dialect::EnvelopedEvents)),
+            (_, patterns) if !patterns.is_empty() => Err(RejectReason::BadPattern),
+            (none, _) if none.is_empty() => Err(RejectReason::BadChannel),
+            (requests, _) => Ok(Route::EventStream(requests, Dialect::EnvelopedEvents)),
         },
         _ => {
             if let Some(segment) = path.strip_prefix("/ws/") {
-                Ok(Route::Channels(named(segment, query)?))
+                Ok(Route::Channels(named(segment, query)?, Vec::new()))
             } else if let Some(segment) = path.strip_prefix("/sse/") {
                 Ok(Route::EventStream(named(segment, query)?, Dialect::Events))
             } else {
@@ -60,10 +63,14 @@ fn home(query: &str, default_channel: &ChannelName) -> Result<Route, RejectReaso
     Ok(Route::Home(channel, requests))
 }
 
-/// The channels that `query` lists.
-fn listed(query: &str) -> Result<Vec<SubscribeRequest>, RejectReason> {
+/// The channels and patterns that `query` lists.
+fn listed(query: &str) -> Result<(Vec<SubscribeRequest>, Vec<Pattern>), RejectReason> {
     let parameters = Parameters::find(query)?;
-    parameters.requests_for(parameters.channels()?)
+    let (channels, patterns) = parameters.channels()?;
+    if !patterns.is_empty() && parameters.has_terms() {
+        return Err(RejectReason::BadPattern);
+    }
+    Ok((parameters.requests_for(channels)?, patterns))
 }
 
 /// The one channel that the last segment of a path names.

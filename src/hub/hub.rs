@@ -5,15 +5,15 @@
 //! withdraws. Joiners of a channel that is not live yet wait, so that nothing accepted after their reply is missed
 //! (GUARANTEES E10).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use slab::Slab;
 
 use super::deflater::Deflater;
+use super::matching::Matching;
 use super::numbering::{InterestOutcome, Numbering};
-use crate::config::ChannelSettings;
-use crate::config::limits::COMPRESSORS_MAX;
-use crate::model::{ChannelIndex, ChannelName, Epoch, ShardId};
+use super::patterns::Patterns;
+use crate::model::{ChannelIndex, ChannelName, Epoch, ShardId, Time};
 
 /// ```text
 ///            first member joins                    home answers with the ticket
@@ -40,25 +40,27 @@ pub enum Attachment {
 }
 
 #[derive(Debug)]
-struct Channel {
-    name: ChannelName,
-    members: Vec<u32>,
-    waiting: Vec<u32>,
+pub(super) struct Channel {
+    pub(super) name: ChannelName,
+    pub(super) members: Vec<u32>,
+    pub(super) waiting: Vec<u32>,
     /// Members that read deflated messages.
-    deflating: u32,
-    attachment: Attachment,
-    numbering: Option<Box<Numbering>>,
+    pub(super) deflating: u32,
+    pub(super) attachment: Attachment,
+    pub(super) numbering: Option<Box<Numbering>>,
     /// At the home, while some subscriber of the process reads deflated messages.
-    deflater: Option<Box<Deflater>>,
-    is_change_listed: bool,
-    has_raised_interest: bool,
+    pub(super) deflater: Option<Box<Deflater>>,
+    pub(super) is_change_listed: bool,
+    pub(super) has_raised_interest: bool,
+    /// Members that do not name the channel: a pattern of theirs matches.
+    pub(super) matched_members: u32,
+    pub(super) matching: Option<Box<Matching>>,
 }
 
 impl Channel {
-    /// Whether a subscriber anywhere in the process reads deflated messages, as far as the home has heard.
-    fn has_deflating(&self) -> bool {
-        let remote = self.numbering.as_ref().map_or(0, |numbering| numbering.remote_deflating());
-        self.deflating > 0 || remote > 0
+    /// Members that name the channel.
+    fn named(&self) -> u32 {
+        self.members.len() as u32 - self.matched_members
     }
 }
 
@@ -87,7 +89,7 @@ pub struct Left {
 pub struct InterestChange {
     /// Which channel.
     pub channel: ChannelName,
-    /// Members here; 0 withdraws.
+    /// Members here that name it; 0 withdraws.
     pub members: u32,
     /// Of those, members that read deflated messages.
     pub deflating: u32,
@@ -101,15 +103,18 @@ type ByName<Name> = HashMap<Name, ChannelIndex>;
 /// Everything one shard knows of channels.
 #[derive(Debug)]
 pub struct Hub {
-    me: ShardId,
-    shards: usize,
-    channels: Slab<Channel>,
-    by_name: ByName<ChannelName>,
-    changed: Vec<ChannelIndex>,
-    homed: usize,
-    deflaters: usize,
-    next_ticket: u64,
-    epoch_state: u64,
+    pub(super) me: ShardId,
+    pub(super) shards: usize,
+    pub(super) channels: Slab<Channel>,
+    pub(super) by_name: ByName<ChannelName>,
+    pub(super) changed: Vec<ChannelIndex>,
+    pub(super) homed: usize,
+    pub(super) deflaters: usize,
+    pub(super) next_ticket: u64,
+    pub(super) epoch_state: u64,
+    pub(super) patterns: Patterns,
+    /// Channels that patterns match, by when to look whether they were quiet.
+    pub(super) lingering: BTreeSet<(Time, ChannelIndex)>,
 }
 
 impl Hub {
@@ -125,6 +130,8 @@ impl Hub {
             deflaters: 0,
             next_ticket: 1,
             epoch_state: seed,
+            patterns: Patterns::new(me, shards),
+            lingering: BTreeSet::new(),
         }
     }
 
@@ -136,11 +143,6 @@ impl Hub {
     /// Of those, channels that are homed here.
     pub fn homed(&self) -> usize {
         self.homed
-    }
-
-    /// Compressors of channels that are homed here.
-    pub fn deflaters(&self) -> usize {
-        self.deflaters
     }
 
     /// Whether none is known.
@@ -177,6 +179,8 @@ impl Hub {
             deflater: None,
             is_change_listed: false,
             has_raised_interest: false,
+            matched_members: 0,
+            matching: None,
         }) as u32);
         self.by_name.insert(name.clone(), index);
         index
@@ -185,10 +189,16 @@ impl Hub {
     /// Adds the connection in `slot` to the members of `name`. Constant time.
     pub fn join(&mut self, name: &ChannelName, slot: u32) -> Joined {
         let index = self.open(name);
-        let ticket = self.next_ticket;
         let channel = &mut self.channels[index.index()];
         channel.members.push(slot);
         let member = channel.members.len() as u32 - 1;
+        Joined { channel: index, member, is_live: self.await_attachment(index, slot) }
+    }
+
+    /// The member in `slot` names the channel: raises an interest if there is none. Says whether messages arrive already.
+    pub(super) fn await_attachment(&mut self, index: ChannelIndex, slot: u32) -> bool {
+        let ticket = self.next_ticket;
+        let channel = &mut self.channels[index.index()];
         if channel.attachment == Attachment::Detached {
             channel.attachment = Attachment::Awaiting { ticket };
             self.next_ticket += 1;
@@ -198,13 +208,14 @@ impl Hub {
             channel.waiting.push(slot);
         }
         self.list_change(index);
-        Joined { channel: index, member, is_live }
+        is_live
     }
 
     /// Takes the `member`-th member off `index`. Constant time, unless it was still waiting.
     pub fn leave(&mut self, index: ChannelIndex, member: u32) -> Left {
         let channel = &mut self.channels[index.index()];
         let slot = channel.members.swap_remove(member as usize);
+        channel.matched_members -= u32::from(self.patterns.forget_matched(slot, index));
         if !channel.waiting.is_empty() {
             channel.waiting.retain(|waiting| *waiting != slot);
         }
@@ -241,62 +252,11 @@ impl Hub {
         self.channels[index.index()].numbering.as_deref_mut()
     }
 
-    /// Subscribers in the whole process, as far as the home has heard.
+    /// Subscribers in the whole process that name the channel, as far as the home has heard.
     pub fn subscribers(&self, index: ChannelIndex) -> u64 {
         let channel = &self.channels[index.index()];
-        channel.members.len() as u64
+        u64::from(channel.named())
             + channel.numbering.as_ref().map_or(0, |numbering| numbering.remote_members())
-    }
-
-    /// Members that read deflated messages.
-    pub fn deflating(&self, index: ChannelIndex) -> u32 {
-        self.channels[index.index()].deflating
-    }
-
-    /// A member of `index` reads deflated messages from here on.
-    pub fn begin_deflating(&mut self, index: ChannelIndex) {
-        self.list_change(index);
-        self.channels[index.index()].deflating += 1;
-    }
-
-    /// A member of `index` that did has left.
-    pub fn end_deflating(&mut self, index: ChannelIndex) {
-        self.list_change(index);
-        let channel = &mut self.channels[index.index()];
-        debug_assert!(channel.deflating > 0, "it began to");
-        channel.deflating = channel.deflating.saturating_sub(1);
-        self.drop_idle_deflater(index);
-    }
-
-    /// At the home: the channel's compressor, if some subscriber of the process reads deflated messages. Makes it, after
-    /// `settings`, unless this shard has [`COMPRESSORS_MAX`] of them: then messages go out plain.
-    pub fn deflater_mut(
-        &mut self,
-        index: ChannelIndex,
-        settings: impl FnOnce(&ChannelName) -> ChannelSettings,
-    ) -> Option<&mut Deflater> {
-        let channel = &mut self.channels[index.index()];
-        if channel.deflater.is_none() {
-            if !channel.has_deflating() || self.deflaters >= COMPRESSORS_MAX {
-                return None;
-            }
-            self.deflaters += 1;
-            channel.deflater = Some(Box::new(Deflater::new(&settings(&channel.name))));
-        }
-        channel.deflater.as_deref_mut()
-    }
-
-    /// Whether [`Hub::deflater_mut`] would make a compressor.
-    pub fn would_begin_deflater(&self, index: ChannelIndex) -> bool {
-        self.channels.get(index.index()).is_some_and(|it| it.deflater.is_none() && it.has_deflating())
-    }
-
-    fn drop_idle_deflater(&mut self, index: ChannelIndex) {
-        let channel = &mut self.channels[index.index()];
-        if channel.deflater.is_some() && !channel.has_deflating() {
-            channel.deflater = None;
-            self.deflaters -= 1;
-        }
     }
 
     /// An index that is beyond all channels.
@@ -348,7 +308,7 @@ impl Hub {
             let (Attachment::Awaiting { ticket } | Attachment::Live { ticket }) = channel.attachment else {
                 continue;
             };
-            let members = channel.members.len() as u32;
+            let members = channel.named();
             if members == 0 {
                 channel.attachment = Attachment::Detached;
                 if !std::mem::take(&mut channel.has_raised_interest) {
@@ -370,8 +330,9 @@ impl Hub {
             && !has_retained
             && !channel.is_change_listed
             && matches!(channel.attachment, Attachment::Home | Attachment::Detached)
-            && !channel.numbering.as_ref().is_some_and(|numbering| numbering.has_interests());
+            && !channel.numbering.as_ref().is_some_and(|it| it.has_interests() || it.has_matched());
         if is_idle {
+            self.unmatch(index);
             let channel = self.channels.remove(index.index());
             self.by_name.remove(&channel.name);
             self.homed -= usize::from(channel.numbering.is_some());
@@ -380,7 +341,7 @@ impl Hub {
         is_idle
     }
 
-    fn list_change(&mut self, index: ChannelIndex) {
+    pub(super) fn list_change(&mut self, index: ChannelIndex) {
         let channel = &mut self.channels[index.index()];
         if channel.attachment != Attachment::Home && !channel.is_change_listed {
             channel.is_change_listed = true;
@@ -401,6 +362,8 @@ impl Hub {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ChannelSettings;
+    use crate::config::limits::COMPRESSORS_MAX;
     use crate::model::Offset;
 
     fn name(text: &str) -> ChannelName {

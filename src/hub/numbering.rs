@@ -8,6 +8,8 @@ pub struct Numbering {
     epoch: Epoch,
     next: Offset,
     interests: Vec<Interest>,
+    /// Shards that hold a pattern which matches.
+    matched: Vec<ShardId>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +32,7 @@ pub enum InterestOutcome {
 impl Numbering {
     /// A stream that begins: its first message will be [`Offset::FIRST`].
     pub(super) fn new(epoch: Epoch) -> Self {
-        Self { epoch, next: Offset::FIRST, interests: Vec::new() }
+        Self { epoch, next: Offset::FIRST, interests: Vec::new(), matched: Vec::new() }
     }
 
     /// The numbering's name.
@@ -55,9 +57,23 @@ impl Numbering {
         position
     }
 
-    /// Shards that want what is numbered here, the home itself not among them.
+    /// Shards that want what is numbered here, each once, the home itself not among them.
     pub fn interested_shards(&self) -> impl Iterator<Item = ShardId> {
-        self.interests.iter().map(|interest| interest.shard)
+        let has_raised = |shard: &ShardId| self.interests.iter().any(|interest| interest.shard == *shard);
+        let matched = self.matched.iter().copied().filter(move |shard| !has_raised(shard));
+        self.interests.iter().map(|interest| interest.shard).chain(matched)
+    }
+
+    /// The shards, others than the home, that hold a pattern which matches.
+    pub(super) fn set_matched(&mut self, shards: impl Iterator<Item = ShardId>) {
+        self.matched.clear();
+        self.matched.extend(shards);
+        self.matched.sort_unstable();
+        self.matched.dedup();
+    }
+
+    pub(super) fn has_matched(&self) -> bool {
+        !self.matched.is_empty()
     }
 
     /// Subscribers on other shards.

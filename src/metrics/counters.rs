@@ -72,6 +72,12 @@ counters! {
     accept_errors_other,
     /// Gauge: connection-channel pairs.
     subscriptions,
+    /// Gauge: different patterns that clients of this shard subscribe to.
+    patterns,
+    /// Gauge: connection-pattern pairs.
+    pattern_subscriptions,
+    /// Times that a channel matched a pattern of a connection that had no room for another channel.
+    overmatched,
     /// Gauge: channels with subscribers or retained messages on this shard.
     channels,
     /// Gauge: channels homed here.

@@ -74,6 +74,8 @@ vocabulary! {
         BadPosition = 400, "bad_position";
         /// A query parameter that is malformed, or stands twice.
         BadParameter = 400, "bad_parameter";
+        /// A pattern that is malformed, stands where only channels may, or is one too many.
+        BadPattern = 400, "bad_pattern";
         /// A web page from elsewhere asks for a WebSocket or an event stream.
         Origin = 403, "origin";
         /// No such route.
@@ -218,6 +220,9 @@ impl RejectReason {
             }
             Self::BadParameter => {
                 "give channel, since, snapshot and max_rate once each: snapshot as 1, 0, true or false, max_rate as 1/s to 1000/s"
+            }
+            Self::BadPattern => {
+                "name patterns such as news.* or > in channels= of a WebSocket that speaks tidegate.v1, as many as --max-patterns allows, without since, snapshot and max_rate; elsewhere name each channel"
             }
             Self::Origin => {
                 "connect from a page of this gateway's own host; the operator can let other pages in with --allow-origin"

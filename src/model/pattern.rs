@@ -61,6 +61,11 @@ impl Pattern {
         Ok(Self(Arc::from(pattern)))
     }
 
+    /// Whether `text`, where a channel or a pattern may stand, is meant to be a pattern: it has a wildcard, which no channel has.
+    pub fn is_meant_by(text: &str) -> bool {
+        text.contains(['*', '>'])
+    }
+
     /// Whether the pattern covers `channel`; none covers the gateway's own. Linear in the name's length.
     pub fn matches(&self, channel: &ChannelName) -> bool {
         if channel.is_reserved() {

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::replies::CommandError;
 use crate::config::limits::{COMMAND_DEPTH_MAX, DURATION_MAX, DURATION_MIN, SUBSCRIBER_RATE_MAX};
 use crate::model::json::{self, ObjectError};
-use crate::model::{ChannelName, MessageKey, SubscribeRequest};
+use crate::model::{ChannelName, MessageKey, Pattern, SubscribeRequest};
 
 /// Largest id: the largest whole number that every reader of JSON keeps, 2^53 - 1.
 pub const COMMAND_ID_MAX: u64 = (1 << 53) - 1;
@@ -33,6 +33,20 @@ pub enum Command<'a> {
         id: u64,
         /// Which channel.
         channel: ChannelName,
+    },
+    /// To get the messages of every channel that matches.
+    Follow {
+        /// Of the command.
+        id: u64,
+        /// Which channels.
+        pattern: Pattern,
+    },
+    /// To get them no longer.
+    Unfollow {
+        /// Of the command.
+        id: u64,
+        /// Which channels.
+        pattern: Pattern,
     },
     /// To send a message.
     Publish {
@@ -185,6 +199,14 @@ fn subscribe<'a>(members: &Members<'a>) -> Result<Command<'a>, BadCommand> {
         Some(Ok(rate @ 1..=SUBSCRIBER_RATE_MAX)) => rate,
         Some(_) => return Err(BadCommand::Kind(Key::MaxRate)),
     };
+    if Pattern::is_meant_by(&channel) {
+        let is_live = since.is_none() && !wants_snapshot && rate_max == 0;
+        return Ok(match Pattern::parse(&channel) {
+            Ok(pattern) if is_live => Command::Follow { id, pattern },
+            Ok(_) => Command::Refused { id, error: CommandError::PatternIsLive },
+            Err(_) => Command::Refused { id, error: CommandError::BadPattern },
+        });
+    }
     let Ok(channel) = ChannelName::parse(&channel) else {
         return Ok(Command::Refused { id, error: CommandError::BadChannel });
     };
@@ -197,7 +219,14 @@ fn subscribe<'a>(members: &Members<'a>) -> Result<Command<'a>, BadCommand> {
 fn unsubscribe<'a>(members: &Members<'a>) -> Result<Command<'a>, BadCommand> {
     members.allow(&[Key::Id, Key::Channel])?;
     let id = members.id()?;
-    Ok(match ChannelName::parse(&members.need_text(Key::Channel)?) {
+    let channel = members.need_text(Key::Channel)?;
+    if Pattern::is_meant_by(&channel) {
+        return Ok(match Pattern::parse(&channel) {
+            Ok(pattern) => Command::Unfollow { id, pattern },
+            Err(_) => Command::Refused { id, error: CommandError::BadPattern },
+        });
+    }
+    Ok(match ChannelName::parse(&channel) {
         Ok(channel) => Command::Unsubscribe { id, channel },
         Err(_) => Command::Refused { id, error: CommandError::BadChannel },
     })
@@ -348,6 +377,17 @@ mod tests {
     }
 
     #[test]
+    fn a_channel_with_wildcards_is_a_pattern() {
+        let pattern = Pattern::parse("prices.*").unwrap();
+        assert_eq!(
+            parse(br#"{"type":"subscribe","id":1,"channel":"prices.*","snapshot":false}"#),
+            Ok(Command::Follow { id: 1, pattern: pattern.clone() })
+        );
+        let text = br#"{"type":"unsubscribe","id":2,"channel":"prices.\u002a"}"#;
+        assert_eq!(parse(text), Ok(Command::Unfollow { id: 2, pattern }));
+    }
+
+    #[test]
     fn only_a_ping_needs_no_id() {
         assert_eq!(parse(br#"{"type":"ping"}"#), Ok(Command::Ping { id: None }));
         assert_eq!(parse(br#"{"type":"ping","id":0}"#), Ok(Command::Ping { id: Some(0) }));
@@ -361,13 +401,18 @@ mod tests {
 
     #[test]
     fn what_has_an_id_and_cannot_be_is_answered() {
-        use CommandError::{BadChannel, BadKey, BadPosition, BadTtl};
+        use CommandError::{BadChannel, BadKey, BadPattern, BadPosition, BadTtl, PatternIsLive};
         let long_key =
             format!(r#"{{"type":"publish","id":5,"channel":"a","data":1,"key":"{}"}}"#, "k".repeat(129));
         for (text, error) in [
             (r#"{"type":"subscribe","id":5,"channel":""}"#, BadChannel),
             (r#"{"type":"subscribe","id":5,"channel":"a b","since":"x"}"#, BadChannel),
-            (r#"{"type":"subscribe","id":5,"channel":"prices.*"}"#, BadChannel),
+            (r#"{"type":"subscribe","id":5,"channel":"prices*"}"#, BadPattern),
+            (r#"{"type":"unsubscribe","id":5,"channel":">.a"}"#, BadPattern),
+            (r#"{"type":"publish","id":5,"channel":"prices.*","data":1}"#, BadChannel),
+            (r#"{"type":"subscribe","id":5,"channel":">","since":"00000000000000ab-42"}"#, PatternIsLive),
+            (r#"{"type":"subscribe","id":5,"channel":">","snapshot":true}"#, PatternIsLive),
+            (r#"{"type":"subscribe","id":5,"channel":"a.*","max_rate":4}"#, PatternIsLive),
             (r#"{"type":"subscribe","id":5,"channel":"a","since":""}"#, BadPosition),
             (r#"{"type":"subscribe","id":5,"channel":"a","since":"00000000000000AB-42"}"#, BadPosition),
             (r#"{"type":"unsubscribe","id":5,"channel":"a..b"}"#, BadChannel),

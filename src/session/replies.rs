@@ -5,7 +5,7 @@
 
 use std::io::Write as _;
 
-use crate::model::{ChannelName, Position};
+use crate::model::{ChannelName, Pattern, Position};
 
 macro_rules! vocabulary {
     ($($(#[$doc:meta])* $variant:ident = $token:literal, $message:literal;)*) => {
@@ -48,6 +48,15 @@ vocabulary! {
     /// As many channels as one connection may have.
     ChannelLimit = "channel_limit",
         "one connection has at most 128 channels: unsubscribe from some, or use more connections";
+    /// Not a pattern.
+    BadPattern = "bad_pattern",
+        "not a pattern: * stands for one segment and a last > for the rest, each alone in its segment";
+    /// As many patterns as one connection, or one shard, may have.
+    PatternLimit = "pattern_limit",
+        "as many patterns as one connection (--max-patterns) or the gateway may have: unsubscribe from some";
+    /// A pattern with a place to begin or a rate.
+    PatternIsLive = "pattern_is_live",
+        "a pattern gives what comes from now on: subscribe to a channel for since, snapshot and max_rate";
     /// The operator does not let clients do that.
     NotAllowed = "not_allowed", "this channel does not allow it: the operator can, with --relay";
     /// Text where the channel takes binary alone.
@@ -109,6 +118,34 @@ pub fn append_subscribed(reply: &Subscribed<'_>, out: &mut Vec<u8>) {
     }
     let Window { messages, age_ms } = reply.window;
     let _ = write!(out, ",\"window\":{{\"messages\":{messages},\"age_ms\":{age_ms}}}}}");
+}
+
+/// Appends the reply to a `subscribe` with a pattern, or says that one is in force that was named at connect.
+pub fn append_followed(id: Option<u64>, pattern: &Pattern, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"type\":\"subscribed\"");
+    if let Some(id) = id {
+        let _ = write!(out, ",\"id\":{id}");
+    }
+    let _ = write!(out, ",\"channel\":\"{pattern}\"}}");
+}
+
+/// Appends the reply to an `unsubscribe` with a pattern.
+pub fn append_unfollowed(id: u64, pattern: &Pattern, out: &mut Vec<u8>) {
+    let _ = write!(out, "{{\"type\":\"unsubscribed\",\"id\":{id},\"channel\":\"{pattern}\"}}");
+}
+
+/// Appends that a pattern which was named at connect is not taken.
+pub fn append_pattern_refused(pattern: &Pattern, error: CommandError, out: &mut Vec<u8>) {
+    let (token, message) = (error.token(), error.message());
+    let _ = write!(
+        out,
+        "{{\"type\":\"error\",\"channel\":\"{pattern}\",\"error\":\"{token}\",\"message\":\"{message}\"}}"
+    );
+}
+
+/// Appends the notice that `channel` matches `pattern` and is not given, as the connection has no room for it.
+pub fn append_overmatched(pattern: &Pattern, channel: &ChannelName, out: &mut Vec<u8>) {
+    let _ = write!(out, "{{\"type\":\"overmatched\",\"channel\":\"{channel}\",\"pattern\":\"{pattern}\"}}");
 }
 
 /// Appends the reply to an `unsubscribe`: no message of the channel comes behind it.
@@ -257,6 +294,22 @@ mod tests {
         );
         assert_eq!(appended(|out| append_pong(Some(4), out)), json!({"type": "pong", "id": 4}));
         assert_eq!(appended(|out| append_pong(None, out)), json!({"type": "pong"}));
+    }
+
+    #[test]
+    fn what_is_said_of_a_pattern_names_it() {
+        let pattern = Pattern::parse("prices.*").unwrap();
+        let said = json!({"type": "subscribed", "id": 1, "channel": "prices.*"});
+        assert_eq!(appended(|out| append_followed(Some(1), &pattern, out)), said);
+        let said = json!({"type": "subscribed", "channel": "prices.*"});
+        assert_eq!(appended(|out| append_followed(None, &pattern, out)), said);
+        let said = json!({"type": "unsubscribed", "id": 2, "channel": "prices.*"});
+        assert_eq!(appended(|out| append_unfollowed(2, &pattern, out)), said);
+        let said = json!({"type": "overmatched", "channel": "prices.eu:x_-", "pattern": "prices.*"});
+        assert_eq!(appended(|out| append_overmatched(&pattern, &channel(), out)), said);
+        let refused = appended(|out| append_pattern_refused(&pattern, CommandError::PatternLimit, out));
+        assert_eq!((&refused["channel"], &refused["error"]), (&json!("prices.*"), &json!("pattern_limit")));
+        assert_eq!((&refused["type"], refused.get("id")), (&json!("error"), None));
     }
 
     #[test]

@@ -83,6 +83,8 @@ impl<R: Reactor> Shard<R> {
         channel: ChannelIndex,
         request: &SubscribeRequest,
     ) -> Option<Begun> {
+        let place = self.slots.get_mut(slot)?.owed.subscription_mut(channel)?;
+        let reading = Some(place.cursor).filter(|cursor| !cursor.is_parked());
         let feed = self.feeds.get_mut(channel)?;
         let (epoch, next) = (feed.epoch, feed.journal.next());
         let first = feed.journal.first();
@@ -93,10 +95,13 @@ impl<R: Reactor> Shard<R> {
         // Only a channel that keeps the newest message of each key has one.
         let keeps_states = feed.settings.retain == Retain::LatestPerKey;
         let has_snapshot = request.wants_snapshot && keeps_states && after.is_none();
-        let (offset, pace) = match after {
-            Some(after) => (after, Pace::Replay),
-            None if has_snapshot => (feed.journal.oldest(), Pace::Snapshot),
-            None => (next, Pace::Every),
+        // It reads the channel already, as a pattern of its matches, and does not ask for another place.
+        let goes_on = reading.filter(|_| request.since.is_none() && !has_snapshot);
+        let (offset, pace) = match (after, goes_on) {
+            (Some(after), _) => (after, Pace::Replay),
+            (None, Some(cursor)) => (cursor.offset(), cursor.pace()),
+            (None, None) if has_snapshot => (feed.journal.oldest(), Pace::Snapshot),
+            (None, None) => (next, Pace::Every),
         };
         let recovery = request.since.map(|_| match after {
             Some(after) => Recovery::Replayed(next.0 - after.0),
@@ -123,7 +128,7 @@ impl<R: Reactor> Shard<R> {
         let connection = self.slots.get_mut(slot)?;
         let ride = connection.owed.subscription_mut(channel)?.cursor.ride();
         connection.owed.begin_at(channel, Cursor::new(offset, ride).at_pace(pace), next);
-        let before = after.unwrap_or(next);
+        let before = after.or(goes_on.map(Cursor::offset)).unwrap_or(next);
         let position = Position { epoch, offset: Offset(before.0 - 1) };
         Some(Begun { channel, position, recovery, snapshot })
     }

@@ -43,13 +43,15 @@ impl<R: Reactor> Shard<R> {
             Err(bad) => self.close(slot, CloseReason::BadMessage, Some(&format!(" {}", bad.text()))),
             Ok(Command::Subscribe { id, request }) => self.subscribe(slot, id, request),
             Ok(Command::Unsubscribe { id, channel }) => self.unsubscribe(slot, id, &channel),
+            Ok(Command::Follow { id, pattern }) => self.follow(slot, Some(id), &pattern),
+            Ok(Command::Unfollow { id, pattern }) => self.unfollow(slot, id, &pattern),
             Ok(Command::Publish { id, message }) => self.publish_message(slot, id, &message),
             Ok(Command::Ping { id }) => self.reply(slot, |out| replies::append_pong(id, out)),
             Ok(Command::Refused { id, error }) => self.refuse_command(slot, id, error),
         }
     }
 
-    fn refuse_command(&mut self, slot: u32, id: u64, error: CommandError) {
+    pub(super) fn refuse_command(&mut self, slot: u32, id: u64, error: CommandError) {
         self.counters.commands_refused.add(1);
         self.reply(slot, |out| replies::append_error(id, error, out));
     }
@@ -58,6 +60,16 @@ impl<R: Reactor> Shard<R> {
         let Some(connection) = self.slots.get(slot) else { return };
         let subscriptions = connection.owed.subscriptions();
         let known = self.hub.find(&request.channel);
+        if let Some(channel) = known.filter(|channel| self.hub.patterns().is_matched(slot, *channel)) {
+            // It reads the channel because a pattern matches, and goes on where it is unless it asks for another place.
+            let is_live = self.hub.name_matched(channel, slot);
+            self.note_occupancy(channel);
+            self.subscribing.insert((slot, channel), (id, request));
+            if is_live {
+                self.complete_subscribe(slot, channel);
+            }
+            return;
+        }
         if subscriptions.iter().any(|subscription| Some(subscription.channel) == known) {
             return self.refuse_command(slot, id, CommandError::AlreadySubscribed);
         }
@@ -85,15 +97,23 @@ impl<R: Reactor> Shard<R> {
     }
 
     fn unsubscribe(&mut self, slot: u32, id: u64, name: &ChannelName) {
-        let channel = self.hub.find(name);
         let Some(connection) = self.slots.get_mut(slot) else { return };
-        let Some(subscription) = channel.and_then(|channel| connection.owed.unsubscribe(channel)) else {
+        let named = self.hub.find(name).filter(|channel| {
+            connection.owed.subscription_mut(*channel).is_some()
+                && !self.hub.patterns().is_matched(slot, *channel)
+        });
+        let Some(channel) = named else {
             return self.refuse_command(slot, id, CommandError::NotSubscribed);
         };
-        if let Some((waiting, _)) = self.subscribing.remove(&(slot, subscription.channel)) {
+        if let Some((waiting, _)) = self.subscribing.remove(&(slot, channel)) {
             self.refuse_command(slot, waiting, CommandError::NotSubscribed);
         }
-        self.leave(slot, subscription);
+        if !self.goes_on_matched(slot, channel, name)
+            && let Some(connection) = self.slots.get_mut(slot)
+            && let Some(subscription) = connection.owed.unsubscribe(channel)
+        {
+            self.leave(slot, subscription);
+        }
         self.reply(slot, |out| replies::append_unsubscribed(id, name, out));
     }
 

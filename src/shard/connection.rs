@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::config::limits::{CLOSE_TIMEOUT, KEEP_ALIVE_IDLE};
 use crate::delivery::{Feeds, Owed};
 use crate::edge::HeadScanner;
-use crate::model::{Blame, CloseReason, Dialect, SubscribeRequest, Time, Traffic};
+use crate::model::{Blame, CloseReason, Dialect, Pattern, SubscribeRequest, Time, Traffic};
 use crate::net::Transport;
 use crate::session::{ControlAllowance, Inbound, Liveness, LivenessRules, MESSAGE_FRAME_BYTES_MIN};
 
@@ -135,6 +135,8 @@ pub struct Joining {
     pub response: Vec<u8>,
     /// What it asked for.
     pub requests: Vec<SubscribeRequest>,
+    /// Patterns that it asked for, which come after.
+    pub patterns: Vec<Pattern>,
     /// For all of it.
     pub deadline: Time,
 }

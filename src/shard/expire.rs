@@ -41,6 +41,7 @@ impl<R: Reactor> Shard<R> {
         self.timers = timers;
         self.list_sampled();
         self.publish_occupancy();
+        self.let_quiet_channels_go();
         self.step_drain();
         self.ends.summarise(self.now);
         self.shed();

@@ -9,7 +9,9 @@ use crate::delivery::{Feed, Subscription};
 use crate::edge::Compression;
 use crate::hub::{Attachment, Joined};
 use crate::journal::{Cursor, Ride};
-use crate::model::{Blame, ChannelIndex, ChannelName, CloseReason, Dialect, ShardId, SubscribeRequest};
+use crate::model::{
+    Blame, ChannelIndex, ChannelName, CloseReason, Dialect, Pattern, ShardId, SubscribeRequest,
+};
 use crate::session::Liveness;
 
 impl<R: Reactor> Shard<R> {
@@ -22,6 +24,7 @@ impl<R: Reactor> Shard<R> {
         requests: Vec<SubscribeRequest>,
         dialect: Dialect,
         compression: Compression,
+        patterns: Vec<Pattern>,
     ) {
         let Some(connection) = self.slots.get_mut(slot) else { return };
         match dialect {
@@ -54,12 +57,13 @@ impl<R: Reactor> Shard<R> {
             awaiting += u32::from(!self.join_one(slot, name, ride));
         }
         if awaiting == 0 {
-            self.open(slot, response, &requests);
+            self.open(slot, response, &requests, &patterns);
             return;
         }
         let deadline = self.now.after(self.config.handshake_timeout);
         let Some(connection) = self.slots.get_mut(slot) else { return };
-        connection.phase = Phase::Joining(Box::new(Joining { awaiting, response, requests, deadline }));
+        connection.phase =
+            Phase::Joining(Box::new(Joining { awaiting, response, requests, patterns, deadline }));
         self.counters.pending.sub(1);
         self.arm(slot);
     }
@@ -99,23 +103,35 @@ impl<R: Reactor> Shard<R> {
     pub(super) fn channel_became_live(&mut self, slot: u32, channel: ChannelIndex) {
         let name = self.hub.name(channel).clone();
         let Some(connection) = self.slots.get_mut(slot) else { return };
-        let ride = connection.owed.subscription_mut(channel).map_or(Ride::Plain, |place| place.cursor.ride());
-        self.enter(channel, &name, ride);
+        let cursor = connection.owed.subscription_mut(channel).map(|place| place.cursor);
+        let ride = cursor.map_or(Ride::Plain, Cursor::ride);
+        // A pattern of its matches, and messages came already.
+        let is_reading = cursor.is_some_and(|cursor| !cursor.is_parked());
+        if !is_reading {
+            self.enter(channel, &name, ride);
+        }
         let Some(connection) = self.slots.get_mut(slot) else { return };
         let Phase::Joining(joining) = &mut connection.phase else {
             return self.complete_subscribe(slot, channel);
         };
         joining.awaiting -= 1;
         if joining.awaiting == 0 {
-            let (response, requests) =
-                (std::mem::take(&mut joining.response), std::mem::take(&mut joining.requests));
-            self.open(slot, response, &requests);
+            let response = std::mem::take(&mut joining.response);
+            let requests = std::mem::take(&mut joining.requests);
+            let patterns = std::mem::take(&mut joining.patterns);
+            self.open(slot, response, &requests, &patterns);
         }
     }
 
     /// Every channel is live: answers, and speaks what was agreed from here on. What the first channels had while others
     /// were waited for came before the answer, and does not count.
-    fn open(&mut self, slot: u32, mut response: Vec<u8>, requests: &[SubscribeRequest]) {
+    fn open(
+        &mut self,
+        slot: u32,
+        mut response: Vec<u8>,
+        requests: &[SubscribeRequest],
+        patterns: &[Pattern],
+    ) {
         let phase = self.phases.next_phase();
         self.begin_all(slot, requests, &mut response);
         let Some(connection) = self.slots.get_mut(slot) else { return };
@@ -134,6 +150,9 @@ impl<R: Reactor> Shard<R> {
         // Whatever came while the channels were attached was left in the socket.
         self.list_read(slot);
         self.arm(slot);
+        for pattern in patterns {
+            self.follow(slot, None, pattern);
+        }
     }
 
     /// Takes `slot` off all its channels. Constant time a channel.
@@ -141,6 +160,9 @@ impl<R: Reactor> Shard<R> {
         let Some(connection) = self.slots.get_mut(slot) else { return };
         for subscription in connection.owed.take_subscriptions() {
             self.leave(slot, subscription);
+        }
+        if self.hub.has_patterns() {
+            self.unfollow_all(slot);
         }
     }
 
@@ -171,6 +193,9 @@ impl<R: Reactor> Shard<R> {
         }
         if left.members == 0 {
             self.maybe_idle.push(channel);
+        }
+        if self.hub.has_patterns() {
+            self.hub.patterns_mut().note_room(slot);
         }
     }
 

@@ -179,6 +179,7 @@ impl<R: Reactor> Shard<R> {
             + self.counters.subscriptions.get() as usize * SUBSCRIPTION_BYTES
             + self.hub.len() * CHANNEL_BYTES
             + self.hub.deflaters() * COMPRESSOR_BYTES
+            + self.hub.pattern_bytes()
             + self.feeds.memory_bytes()
             + memory.busy_bytes
             + memory.paused;

@@ -6,6 +6,7 @@
 
 mod accept;
 mod answer;
+mod attach;
 mod begin;
 mod clients;
 mod close;
@@ -16,6 +17,7 @@ mod echo;
 mod ends;
 mod expire;
 mod flush;
+mod follow;
 mod freeze;
 mod group;
 mod join;

@@ -204,8 +204,8 @@ impl<R: Reactor> Shard<R> {
                     let retry_after_s = self.retry_after_seconds();
                     return self.refuse(slot, RejectReason::Memory, Some(retry_after_s));
                 }
-                Decision::Join { response, requests, dialect, compression } => {
-                    return self.join(slot, response, requests, dialect, compression);
+                Decision::Join { response, requests, patterns, dialect, compression } => {
+                    return self.join(slot, response, requests, dialect, compression, patterns);
                 }
             }
         }

@@ -14,6 +14,8 @@ impl<R: Reactor> Shard<R> {
         }
         self.counters.channels.set(self.hub.len() as u64);
         self.counters.channels_homed.set(self.hub.homed() as u64);
+        self.counters.patterns.set(self.hub.patterns().own() as u64);
+        self.counters.pattern_subscriptions.set(self.hub.patterns().subscriptions() as u64);
         if !self.ended.is_empty() {
             self.give_back();
         }
@@ -63,6 +65,7 @@ impl<R: Reactor> Shard<R> {
             debug_assert_eq!(counters.pending.get(), 0, "pending of no connection");
             debug_assert!(self.clients.is_empty(), "clients of no connection");
             debug_assert!(self.senders.is_empty(), "senders of no connection");
+            debug_assert!(self.hub.patterns().is_unheld(), "patterns of no connection");
             debug_assert_eq!(self.accepting.refused, 0, "refused connections of none");
             debug_assert!(self.memory.is_at_rest(), "{:?} of no connection", self.memory);
         }

@@ -23,8 +23,7 @@ use crate::bus::{Attach, Numbered, OnReceipt, Order, Publish, Receipt};
 use crate::config::Retain;
 use crate::config::limits::{DEFLATED_BYTES_PER_TURN, ORDERS_PER_TURN, PUBLISHES_PER_TURN};
 use crate::delivery::Feed;
-use crate::hub::{Attachment, InterestOutcome};
-use crate::journal::Entry;
+use crate::hub::InterestOutcome;
 use crate::model::{ChannelIndex, ChannelName, Epoch, Offset, Publication, ShardId, encoding};
 
 impl<R: Reactor> Shard<R> {
@@ -73,11 +72,15 @@ impl<R: Reactor> Shard<R> {
 
     fn handle_order(&mut self, order: Order) {
         match order {
-            Order::Deliver(numbered) => self.handle_delivery(&numbered),
+            Order::Deliver(epoch, numbered) => self.handle_delivery(epoch, &numbered),
             Order::Interest { channel, from, members, deflating, ticket } => {
                 self.handle_interest(&channel, from, members, deflating, ticket)
             }
             Order::Attach(attach) => self.handle_attach(&attach),
+            Order::Follow { pattern, from, is_held, ticket } => {
+                self.handle_follow(&pattern, from, is_held, ticket);
+            }
+            Order::Followed { ticket } => self.handle_followed(ticket),
             Order::Ask(question, on_answer) => self.answer(question, on_answer),
             Order::Published { sender, id, channel, position } => {
                 self.acknowledge(sender, id, &channel, position);
@@ -92,16 +95,19 @@ impl<R: Reactor> Shard<R> {
     pub(super) fn number(&mut self, mut publication: Publication, on_receipt: Option<OnReceipt>) {
         let channel = self.hub.open(&publication.channel);
         self.deflate(channel, &mut publication);
+        let newcomers =
+            if self.hub.has_patterns() { self.hub.note_message(channel, self.now) } else { Vec::new() };
         let subscribers = self.hub.subscribers(channel);
         let Some(numbering) = self.hub.numbering_mut(channel) else { return };
         let position = numbering.take_next();
         for shard in numbering.interested_shards() {
             let numbered = Numbered { offset: position.offset, publication: publication.clone() };
             self.memory.on_bus += publication.bytes() as i64;
-            self.outbox.send(&self.bus, shard, Order::Deliver(numbered));
+            self.outbox.send(&self.bus, shard, Order::Deliver(position.epoch, numbered));
         }
         self.counters.published.add(1);
         self.counters.relayed.add(u64::from(publication.origin.is_some()));
+        self.welcome(channel, &publication.channel, (position.epoch, position.offset), &newcomers);
         self.append(channel, position.epoch, position.offset, &publication);
         if let Some(on_receipt) = on_receipt {
             on_receipt(Receipt { position, subscribers });
@@ -133,18 +139,14 @@ impl<R: Reactor> Shard<R> {
         }
     }
 
-    fn handle_delivery(&mut self, numbered: &Numbered) {
-        let Some(channel) = self.hub.find(&numbered.publication.channel) else { return };
-        // Before the answer to the present interest, what arrives belongs to an earlier one.
-        if !matches!(self.hub.attachment(channel), Attachment::Live { .. }) {
-            return;
-        }
-        let Some(epoch) = self.feeds.get(channel).map(|feed| feed.epoch) else { return };
-        self.append(channel, epoch, numbered.offset, &numbered.publication);
-    }
-
     /// Puts a message into the channel's journal here and begins a pass over its members.
-    fn append(&mut self, channel: ChannelIndex, epoch: Epoch, offset: Offset, publication: &Publication) {
+    pub(super) fn append(
+        &mut self,
+        channel: ChannelIndex,
+        epoch: Epoch,
+        offset: Offset,
+        publication: &Publication,
+    ) {
         let members = self.hub.members(channel).len() as u32;
         if self.feeds.get(channel).is_none() {
             let settings = self.settings_now(&publication.channel);
@@ -202,60 +204,6 @@ impl<R: Reactor> Shard<R> {
                 Attach { channel: name.clone(), ticket, epoch, next, retained: self.retained(channel, name) };
             self.memory.on_bus += attach.bytes() as i64;
             self.outbox.send(&self.bus, from, Order::Attach(Box::new(attach)));
-        }
-    }
-
-    /// What is kept of a channel for those who come later, oldest first.
-    fn retained(&self, channel: ChannelIndex, name: &ChannelName) -> Vec<Numbered> {
-        let Some(feed) = self.feeds.get(channel) else { return Vec::new() };
-        let journal = &feed.journal;
-        let numbered = |entry: &Entry, frame| Numbered {
-            offset: entry.offset,
-            publication: Publication {
-                channel: name.clone(),
-                frame,
-                accepted_at: entry.accepted_at,
-                origin: entry.origin(),
-                // Who joins waits for the next epoch: it needs no older deflated form.
-                deflated: None,
-                key: entry.key().cloned(),
-                expires_at: entry.expires_at(),
-                acknowledge: None,
-            },
-        };
-        // What else the base has, slow subscribers here still need.
-        let (base, kept) = match feed.settings.retain {
-            Retain::LatestPerKey => (usize::MAX, journal.len() as u64),
-            Retain::Window => (0, (journal.len() as u64).min(feed.settings.history_messages)),
-        };
-        let window = (journal.next().0 - kept..journal.next().0).filter_map(|offset| {
-            let offset = Offset(offset);
-            Some(numbered(journal.entry(offset)?, journal.frame(offset)?))
-        });
-        journal.base().take(base).map(|(entry, frame)| numbered(entry, frame)).chain(window).collect()
-    }
-
-    fn handle_attach(&mut self, attach: &Attach) {
-        let Some((channel, waiting)) = self.hub.attach(&attach.channel, attach.ticket) else { return };
-        let settings = self.settings_now(&attach.channel);
-        // The last of them are consecutive; what is before is the newest of some keys.
-        let places = attach.retained.iter().rev().zip(1..);
-        let window = places.take_while(|(numbered, back)| numbered.offset.0 + back == attach.next.0).count();
-        let (base, window) = attach.retained.split_at(attach.retained.len() - window);
-        let first = Offset(attach.next.0 - window.len() as u64);
-        let feed = self.feeds.insert(channel, Feed::new(settings, attach.epoch, first));
-        for numbered in base {
-            feed.journal.restore(numbered.offset, &numbered.publication);
-        }
-        for numbered in window {
-            feed.append(numbered.offset, &numbered.publication, 0, self.now);
-        }
-        let retained_bytes = feed.journal.memory_bytes() as u64;
-        if retained_bytes > 0 {
-            self.note_journal_growth(retained_bytes);
-        }
-        for slot in waiting {
-            self.channel_became_live(slot, channel);
         }
     }
 }

@@ -73,6 +73,7 @@ impl<R: Reactor> Shard<R> {
             due = due.min(self.sweep.due);
         }
         due = due.min(self.senders.due()).min(self.sampled.next_due()).min(self.occupancy.next_due());
+        due = due.min(self.hub.next_lingering());
         if self.outbox.waiting() > 0 || !self.paused.is_empty() {
             due = due.min(now.after(RETRY));
         }

@@ -29,6 +29,7 @@ mod memory;
 mod messages;
 mod occupancy;
 mod order;
+mod patterns;
 mod publish;
 mod relay;
 mod requests;

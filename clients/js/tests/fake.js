@@ -21,7 +21,7 @@ export function fake(options = {}) {
   }
   const client = connect("https://live.example/base/", { WebSocket: Socket, random: () => 0.5, transports: ["websocket"], ...options });
   const events = [];
-  for (const name of ["open", "close", "subscribed", "gap", "skipped", "conflated", "expired", "draining", "error"]) {
+  for (const name of ["open", "close", "subscribed", "gap", "skipped", "conflated", "expired", "overmatched", "draining", "error"]) {
     client.on(name, (event) => events.push([name, event]));
   }
   const of = (name) => events.filter(([other]) => other === name).map(([, event]) => event);

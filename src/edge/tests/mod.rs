@@ -85,6 +85,7 @@ fn outcome_by(edge: &Edge, bytes: &[u8]) -> Outcome {
 struct Join {
     response: Vec<u8>,
     requests: Vec<SubscribeRequest>,
+    patterns: Vec<Pattern>,
     dialect: Dialect,
     compression: Compression,
 }
@@ -96,8 +97,8 @@ fn joined(bytes: &[u8]) -> Join {
 /// The same of another edge.
 fn joined_by(edge: &Edge, bytes: &[u8]) -> Join {
     match decide_by(edge, bytes) {
-        Decision::Join { response, requests, dialect, compression } => {
-            Join { response, requests, dialect, compression }
+        Decision::Join { response, requests, patterns, dialect, compression } => {
+            Join { response, requests, patterns, dialect, compression }
         }
         Decision::Respond { reject, .. } => panic!("{reject:?}: {}", String::from_utf8_lossy(bytes)),
     }

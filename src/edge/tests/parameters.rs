@@ -360,3 +360,33 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn patterns_stand_in_lists_of_tidegate_v1_and_nowhere_else() {
+    let v1 = "Sec-WebSocket-Protocol: tidegate.v1\r\n";
+    let Join { requests, patterns, .. } = joined(&upgrade("/ws?channels=a,news.*,b&channels=%3E,news.*", v1));
+    let channels: Vec<_> = requests.iter().map(|request| request.channel.as_str()).collect();
+    let patterns: Vec<_> = patterns.iter().map(|pattern| pattern.as_str()).collect();
+    assert_eq!((channels, patterns), (vec!["a", "b"], vec!["news.*", ">"]));
+    let many = |count: usize| {
+        let list: Vec<_> = (0..count).map(|index| format!("p{index}.*")).collect();
+        format!("/ws?channels={}", list.join(","))
+    };
+    assert_eq!(joined(&upgrade(&many(16), v1)).patterns.len(), 16);
+    for (request, is_v1) in [
+        (many(17).as_str(), true),
+        ("/ws?channels=news.*", false),
+        ("/ws?channels=news*", true),
+        ("/ws/news.*", true),
+        ("/?channel=%3E", true),
+        ("/ws?channels=a,news.*&since=,", true),
+        ("/ws?channels=a,news.*&snapshot=0", true),
+        ("/ws?channels=a,news.*&max_rate=1/s", true),
+    ] {
+        let head = upgrade(request, if is_v1 { v1 } else { "" });
+        assert_eq!(outcome(&head), Outcome::Refused(R::BadPattern), "{request}");
+    }
+    for request in ["/sse?channels=a,news.*", "/sse/news.*"] {
+        assert_eq!(outcome(&get(request, "")), Outcome::Refused(R::BadPattern), "{request}");
+    }
+}

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use serde_json::Value;
-use tidegate::model::Position;
+use tidegate::model::{Pattern, Position};
 
 use super::super::ledger::{MessageId, identify};
 use super::super::protocol::{self, Item, Stream};
@@ -96,6 +96,7 @@ pub struct Note {
 #[derive(Clone, Debug)]
 enum Command {
     Subscribe(Ask),
+    Follow,
     Unsubscribe(usize),
     /// The same, of a channel that it had not come to be subscribed to.
     Withdraw,
@@ -112,6 +113,8 @@ pub struct Follower {
     pub pace: Pace,
     pub wire: WireRef,
     pub asks: Vec<Ask>,
+    /// A pattern that it subscribed to, and nothing else, when nothing was under way.
+    pub follows: Option<(Pattern, Moment)>,
     pub notes: Vec<Note>,
     pub status: Option<u16>,
     pub close: Option<String>,
@@ -154,6 +157,7 @@ impl Follower {
             pace: Pace::Healthy,
             wire,
             asks,
+            follows: None,
             notes: Vec::new(),
             status: None,
             close: None,
@@ -378,8 +382,10 @@ impl Follower {
     fn on_json(&mut self, json: &Value, at: Moment, truth: &mut Truth) -> Result<(), String> {
         let position = json["position"].as_str().map(str::parse::<Position>).transpose();
         let position = position.map_err(|error| format!("{error}"))?;
-        let channel = json["channel"].as_str().map(|name| truth.channel_named(name).ok_or("another channel"));
-        let channel = channel.transpose()?;
+        let name = json["channel"].as_str();
+        let is_pattern = self.follows.as_ref().is_some_and(|(pattern, _)| name == Some(pattern.as_str()));
+        let name = name.filter(|_| !is_pattern);
+        let channel = name.map(|name| truth.channel_named(name).ok_or("another channel")).transpose()?;
         let Some(kind) = json["type"].as_str() else {
             let payload = match (json["text"].as_str(), json["base64"].as_str()) {
                 (Some(text), None) => text.as_bytes().to_vec(),
@@ -411,6 +417,7 @@ impl Follower {
             }
         };
         match (kind, command, channel, position) {
+            ("subscribed", Some(Command::Follow), None, None) if is_pattern => {}
             ("subscribed", command, Some(channel), Some(position)) => {
                 let ask = match command {
                     Some(Command::Subscribe(ask)) if ask.channel == channel => ask,
@@ -472,6 +479,13 @@ impl Follower {
             json["snapshot"] = true.into();
         }
         self.command(Command::Subscribe(ask), &json);
+    }
+
+    /// Asks for what matches `pattern`, when nothing is under way.
+    pub fn follow(&mut self, pattern: Pattern, now: Moment) {
+        let json = serde_json::json!({"type": "subscribe", "channel": pattern.as_str()});
+        self.follows = Some((pattern, now));
+        self.command(Command::Follow, &json);
     }
 
     /// Wants no more of `channel`.

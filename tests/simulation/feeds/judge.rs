@@ -47,7 +47,7 @@ impl Sums {
         self.snapshot_messages += other.snapshot_messages;
     }
 
-    fn counted(&mut self, left: Left) -> &mut u64 {
+    pub(super) fn counted(&mut self, left: Left) -> &mut u64 {
         match left {
             Left::Conflated => &mut self.conflated,
             Left::Expired => &mut self.expired,
@@ -57,29 +57,58 @@ impl Sums {
 }
 
 /// A subscription while its notes are read.
-struct Reading<'a> {
-    follower: &'a Follower,
-    channel: &'a Channel,
-    stream: Option<&'a Stream>,
+pub(super) struct Reading<'a> {
+    pub(super) follower: &'a Follower,
+    pub(super) channel: &'a Channel,
+    pub(super) stream: Option<&'a Stream>,
     /// Offsets of its snapshot.
-    states: Vec<u64>,
+    pub(super) states: Vec<u64>,
     /// Offset that what is live follows.
-    base: u64,
+    pub(super) base: u64,
     /// How many of what it is due have come, or were announced and passed.
-    passed: u64,
+    pub(super) passed: u64,
     /// It is given what it missed before.
-    has_missed: bool,
+    pub(super) has_missed: bool,
     /// Of its snapshot, how many came.
-    states_seen: u64,
+    pub(super) states_seen: u64,
     /// Announced since all that was announced had been left out: conflated, expired, skipped.
-    announced: [u64; 3],
+    pub(super) announced: [u64; 3],
     /// Left out of what is live since then, by the reasons that there may be.
-    kinds: [u64; 8],
-    missing: u64,
+    pub(super) kinds: [u64; 8],
+    pub(super) missing: u64,
     /// It was beyond the bounds since then.
-    is_beyond: bool,
+    pub(super) is_beyond: bool,
     /// Where it goes on after, as it was told last.
-    goes_on_after: u64,
+    pub(super) goes_on_after: u64,
+    /// The numbering ended before it had read to its end.
+    pub(super) is_cut_off: bool,
+}
+
+impl<'a> Reading<'a> {
+    /// One that is due every message of `stream` after `base`.
+    pub(super) fn live(
+        follower: &'a Follower,
+        channel: &'a Channel,
+        stream: Option<&'a Stream>,
+        base: u64,
+    ) -> Self {
+        Self {
+            follower,
+            channel,
+            stream,
+            states: Vec::new(),
+            base,
+            passed: 0,
+            has_missed: false,
+            states_seen: 0,
+            announced: [0; 3],
+            kinds: [0; 8],
+            missing: 0,
+            is_beyond: false,
+            goes_on_after: 0,
+            is_cut_off: false,
+        }
+    }
 }
 
 impl Reading<'_> {
@@ -95,7 +124,7 @@ impl Reading<'_> {
         }
     }
 
-    fn entry(&self, place: u64) -> Result<&Entry, String> {
+    pub(super) fn entry(&self, place: u64) -> Result<&Entry, String> {
         let offset = self.due(place);
         let entry = self.stream.and_then(|stream| stream.entry(offset));
         entry.ok_or_else(|| format!("offset {offset} is nothing"))
@@ -121,7 +150,8 @@ impl Reading<'_> {
         let behind = stream.bytes(self.due(hole), stream.head_at_most(moment.turn));
         let first = self.entry(hole)?.taken.time;
         let is_beyond = behind > settings.max_lag_bytes || moment.time.since(first) > settings.max_lag_age;
-        let may_lose = settings.on_lag != LagPolicy::Disconnect && is_slow && (is_beyond || self.is_beyond);
+        let is_given_up = settings.on_lag != LagPolicy::Disconnect && (is_beyond || self.is_beyond);
+        let may_lose = is_slow && (is_given_up || self.is_cut_off);
         Ok([is_superseded && may_conflate, entry.may_be_expired(moment.time), may_lose])
     }
 
@@ -190,7 +220,7 @@ impl Reading<'_> {
         Ok(())
     }
 
-    fn on_message(&mut self, offset: u64, at: Moment, sums: &mut Sums) -> Result<(), String> {
+    pub(super) fn on_message(&mut self, offset: u64, at: Moment, sums: &mut Sums) -> Result<(), String> {
         let place = self.place(offset).ok_or_else(|| format!("{offset} is not due: {:?}", self.states))?;
         if place < self.passed {
             return Err(format!("{offset} came when {} was due", self.due(self.passed)));
@@ -216,7 +246,7 @@ impl Reading<'_> {
     }
 
     /// Where a subscription stands, as an id says it.
-    fn check_id(&self, position: Position) -> Result<(), String> {
+    pub(super) fn check_id(&self, position: Position) -> Result<(), String> {
         if self.stream.is_some_and(|stream| stream.epoch != position.epoch) {
             return Err(format!("id {position} of another stream"));
         }
@@ -295,19 +325,9 @@ fn begin<'a>(
         sums.snapshot_messages += states.len() as u64;
     }
     Ok(Reading {
-        follower,
-        channel,
-        stream,
         states,
-        base: position.offset.0,
-        passed: 0,
         has_missed: answer.replayed.unwrap_or(0) > 0,
-        states_seen: 0,
-        announced: [0; 3],
-        kinds: [0; 8],
-        missing: 0,
-        is_beyond: false,
-        goes_on_after: 0,
+        ..Reading::live(follower, channel, stream, position.offset.0)
     })
 }
 
@@ -351,7 +371,7 @@ pub enum Rest {
     Unknown,
 }
 
-fn end(mut reading: Reading<'_>, at: Moment, rest: Rest, sums: &mut Sums) -> Result<(), String> {
+pub(super) fn end(mut reading: Reading<'_>, at: Moment, rest: Rest, sums: &mut Sums) -> Result<(), String> {
     let head = reading.stream.map_or(0, |stream| stream.head_at_most(at.turn)).max(reading.base);
     let all = reading.states.len() as u64 + (head - reading.base);
     let announced = |reading: &Reading<'_>| reading.announced.iter().sum::<u64>() - reading.missing;

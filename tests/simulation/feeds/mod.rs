@@ -7,6 +7,7 @@
 mod chunks;
 mod follower;
 mod judge;
+mod matched;
 mod run;
 mod truth;
 

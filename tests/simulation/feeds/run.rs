@@ -12,13 +12,16 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tidegate::bus::{Full, Publish};
 use tidegate::config::{ChannelSettings, LagPolicy, Retain};
-use tidegate::model::{ChannelName, Epoch, MessageKey, Offset, PayloadKind, Position, Publication, Time};
+use tidegate::model::{
+    ChannelName, Epoch, MessageKey, Offset, Pattern, PayloadKind, Position, Publication, Time,
+};
 
 use super::super::ledger::{MessageId, RELAY_PUBLISHERS_FROM, frame_bytes, payload};
 use super::super::wire::Wire;
 use super::super::world::{Setup, World, homed};
 use super::follower::{Ask, Follower, Pace, Tongue};
 use super::judge::{Rest, Sums, judge_plain, judge_told};
+use super::matched::judge_matched;
 use super::truth::{Channel, Entry, Moment, Stream, Truth};
 
 /// The channel of plain followers.
@@ -325,7 +328,8 @@ impl Run {
     }
 
     fn connect(&mut self) {
-        let is_settled = self.random.random_bool(0.3);
+        let follows = self.random.random_bool(0.2);
+        let is_settled = follows || self.random.random_bool(0.3);
         if is_settled {
             self.settle_for_good();
         }
@@ -333,9 +337,11 @@ impl Run {
             &mut self.random,
             &[Tongue::Plain, Tongue::V1, Tongue::V1, Tongue::Events, Tongue::Enveloped],
         );
+        let tongue = if follows { Tongue::V1 } else { tongue };
         let all = self.truth.channels.len();
         let count = match tongue {
             Tongue::Plain | Tongue::Events => 1,
+            Tongue::V1 if follows => 0,
             Tongue::V1 => self.random.random_range(0..=all),
             Tongue::Enveloped => self.random.random_range(1..=all),
         };
@@ -370,6 +376,13 @@ impl Run {
         if is_settled {
             self.settle();
         }
+        if follows {
+            let pattern = one_of(&mut self.random, &[">", ">", "*.*", "*.f0", "*.f1"]);
+            self.world.trace(|| format!("follower {number} follows {pattern}"));
+            let now = self.now();
+            self.followers[number].follow(Pattern::parse(pattern).expect("a pattern"), now);
+            self.settle_for_good();
+        }
     }
 
     /// A client of `tidegate.v1` says something.
@@ -379,6 +392,7 @@ impl Run {
         let all = self.truth.channels.len();
         let other = (0..all).find(|channel| !channels.contains(channel));
         let relays = (0..all).find(|channel| self.truth.channels[*channel].settings.relay);
+        let other = other.filter(|_| follower.follows.is_none());
         match (self.random.random_range(0..10), other, relays) {
             (0..3, Some(channel), _) => {
                 let snapshot = self.random.random_bool(0.5);
@@ -496,7 +510,9 @@ impl Run {
             }
             (980..990, _) => self.settle(),
             (990..1000, _) => {
-                let duration = Duration::from_millis(self.random.random_range(0..1500));
+                // Now and then so long that channels which nobody names are let go.
+                let most = if self.random.random_bool(0.1) { 14_000 } else { 1500 };
+                let duration = Duration::from_millis(self.random.random_range(0..most));
                 self.world.trace(|| format!("{duration:?} pass"));
                 self.run_for(duration);
             }
@@ -550,7 +566,9 @@ impl Run {
                 let heads = self.truth.channels[channel].streams.iter().map(Stream::head);
                 sums.moved.1 += heads.max().unwrap_or(0);
             }
-            if follower.is_told() {
+            if follower.follows.is_some() {
+                judge_matched(&self.truth, follower, ended, &mut sums).map_err(about)?;
+            } else if follower.is_told() {
                 judge_told(&self.truth, follower, ended, unsubscribed, &mut sums).map_err(about)?;
             } else {
                 judge_plain(&self.truth, follower, ended, &mut sums).map_err(about)?;
