@@ -208,6 +208,8 @@ mod tests {
             (r#"{"channel":7,"data":1}"#, Refusal::Invalid),
             ("[]", Refusal::Invalid),
             (r#"{"channel":"a b","data":1}"#, Refusal::BadChannel),
+            (r#"{"channel":"$occupancy.a","data":1}"#, Refusal::BadChannel),
+            (r#"{"channels":["a","$occupancy.b.c"],"data":1}"#, Refusal::BadChannel),
         ] {
             assert_eq!(refusal(body), expected, "{body}");
         }
