@@ -190,7 +190,11 @@ impl Journal {
         let (begin, mut at) = (cursor.offset(), cursor.offset());
         let mut told = begin;
         let mut passed = Passed::default();
-        for index in self.first_from(begin).. {
+        let mut index = self.first_from(begin);
+        loop {
+            let superseded = self.superseded_in_a_row(index, at, until, reader);
+            (index, at) = (index + superseded, Offset(at.0 + superseded as u64));
+            passed.superseded += superseded as u64;
             let entry = self.entry_at(index).filter(|entry| entry.offset < until);
             let found = entry.map_or(until, |entry| entry.offset);
             if at < found {
@@ -198,7 +202,7 @@ impl Journal {
                 at = found;
             }
             let Some(entry) = entry else { break };
-            at = found.next();
+            (index, at) = (index + 1, found.next());
             if let Some(reason) = self.reason_to_pass(entry, reader) {
                 passed.add(reason);
                 continue;
@@ -208,7 +212,7 @@ impl Journal {
             {
                 return;
             }
-            if visit(Step::Entry(index, found)).is_break() {
+            if visit(Step::Entry(index - 1, found)).is_break() {
                 return;
             }
             told = at;
@@ -216,6 +220,19 @@ impl Journal {
         if told < at {
             let _ = visit(Step::Pass(at, counted(passed, reader)));
         }
+    }
+
+    /// How many entries from `index` on, which is `at`, are superseded and nothing else, before `until`. A loop of its own: of
+    /// a reader that fell far behind it is nearly all that there is to do.
+    fn superseded_in_a_row(&self, index: usize, at: Offset, until: Offset, reader: Reader) -> usize {
+        let is_window = index >= self.base && self.entry_at(index).is_some_and(|entry| entry.offset == at);
+        // Whether one is the reader's own is said by the entry's terms.
+        if !is_window || reader.me.is_some() {
+            return 0;
+        }
+        let most = usize::try_from(until.0.saturating_sub(at.0)).unwrap_or(usize::MAX);
+        let entries = self.entries.range(index..).take(most);
+        entries.take_while(|entry| entry.is_superseded_alone()).count()
     }
 
     /// Messages `from..to`, none of which is kept.
