@@ -305,8 +305,7 @@ export class Client {
     if (this.#subscriptions.has(channel)) throw new TidegateError("already_subscribed", channel);
     const subscription = new Subscription(this, channel, options, onMessage);
     this.#subscriptions.set(channel, subscription);
-    if (this.#link?.send && this.state === "open") this.#ask(subscription);
-    else this.#reopen();
+    this.#ask(subscription);
     return subscription;
   }
 
@@ -314,9 +313,7 @@ export class Client {
   unsubscribe(subscription) {
     if (this.#subscriptions.get(subscription.channel) !== subscription) return;
     this.#subscriptions.delete(subscription.channel);
-    if (this.#link?.send && this.state === "open") {
-      this.#command(JSON.stringify({ type: "unsubscribe", channel: subscription.channel }), {});
-    } else this.#reopen();
+    this.#tell({ type: "unsubscribe", channel: subscription.channel }, {});
   }
 
   /**
@@ -364,7 +361,10 @@ export class Client {
   }
 
   /** Ends it for good. */
-  close() { this.#finish(1000, "closed"); }
+  close() {
+    if (this.state === "closed") return;
+    this.#stop({ code: 1000, reason: "closed", transport: this.transport, terminal: true, retryInMs: Infinity });
+  }
 
   /** Connects again now: after a terminal close, or instead of waiting. */
   reconnect() {
@@ -383,13 +383,15 @@ export class Client {
   /** @param {Subscription} subscription */
   #ask(subscription) {
     const { channel, position, options: { snapshot, maxRate } } = subscription;
-    this.#command(JSON.stringify({ type: "subscribe", channel, since: position, snapshot, max_rate: maxRate }), { subscription });
+    this.#tell({ type: "subscribe", channel, since: position, snapshot, max_rate: maxRate }, { subscription });
   }
 
-  /** An event stream has the channels that it began with: the next one has others. */
-  #reopen() {
-    if (this.transport !== "sse" || !["open", "connecting"].includes(this.state) || this.#refresh !== undefined) return;
-    this.#refresh = setTimeout(() => this.#connect(), 0);
+  /** Other channels are wanted. An event stream has those that it began with: the next one has others. @param {object} command @param {Asker} asker */
+  #tell(command, asker) {
+    if (this.state === "open" && this.#link?.send) this.#command(JSON.stringify(command), asker);
+    else if (this.transport === "sse" && this.state !== "waiting" && this.state !== "closed") {
+      this.#refresh ??= setTimeout(() => this.#connect(), 0);
+    }
   }
 
   #connect() {
@@ -527,24 +529,20 @@ export class Client {
       this.transport = "websocket";
       this.#misses = this.#missesMax - 1;
     }
-    if (isTerminal(code)) return this.#finish(code, reason);
-    this.#drop();
     const stated = /;in=(\d{1,9})/.exec(reason);
     const hint = stated === null ? hintMs ?? this.#hintMs : Number(stated[1]);
-    const retryInMs = reconnectDelay({ code, failures: this.#failures, hintMs: hint, ...this.#options });
+    const delay = reconnectDelay({ code, failures: this.#failures, hintMs: hint, ...this.#options });
     this.#failures += 1;
-    this.state = "waiting";
-    this.#timer = setTimeout(() => this.#connect(), retryInMs);
-    this.emit("close", { code, reason, transport, terminal: false, retryInMs });
+    this.#stop({ code, reason, transport, terminal: isTerminal(code), retryInMs: isTerminal(code) ? Infinity : delay });
   }
 
-  /** @param {number} code @param {string} reason */
-  #finish(code, reason) {
-    if (this.state === "closed") return;
+  /** @param {Events["close"]} close */
+  #stop(close) {
     this.#drop();
-    this.state = "closed";
-    this.#publishes.forEach((publish) => this.#proceed(publish));
-    this.emit("close", { code, reason, transport: this.transport, terminal: true, retryInMs: Infinity });
+    this.state = close.terminal ? "closed" : "waiting";
+    if (close.terminal) this.#publishes.forEach((publish) => this.#proceed(publish));
+    else this.#timer = setTimeout(() => this.#connect(), close.retryInMs);
+    this.emit("close", close);
   }
 
   /** Ends the connection, if there is one. What it was asked stays unanswered: publishes are sent again on the next. */
@@ -589,27 +587,24 @@ function eventStream(url, fetch, on) {
     on.open();
     const reader = response.body.getReader();
     const decoder = new TextDecoder();
-    let [rest, type_, data] = ["", "", /** @type {string | undefined} */ (undefined)];
-    for (;;) {
+    for (let rest = ""; ;) {
       const { value, done } = await reader.read();
       if (done) return on.end(1006, "the stream ended", retryMs);
       on.alive();
-      const lines = (rest + decoder.decode(value, { stream: true })).split("\n");
-      rest = lines.pop() ?? "";
-      for (const line of lines) {
-        if (line.startsWith("data:")) {
-          const text = line.slice(line[5] === " " ? 6 : 5);
-          data = data === undefined ? text : `${data}\n${text}`;
-        } else if (line.startsWith("event: ")) type_ = line.slice(7);
-        else if (line.startsWith("retry: ")) retryMs = Number(line.slice(7));
-        else if (line === "") {
-          if (data !== undefined && type_ === "gw.close") {
-            if (data.startsWith("draining")) on.said({ type: "draining", in_ms: retryMs }, data);
-            return on.end(CODES[/^\w*/.exec(data)?.[0] ?? ""] ?? 1006, data, retryMs);
-          }
-          if (data !== undefined) on.said(JSON.parse(data), data);
-          [type_, data] = ["", undefined];
+      const blocks = (rest + decoder.decode(value, { stream: true })).split("\n\n");
+      rest = blocks.pop() ?? "";
+      for (const block of blocks) {
+        /** @type {Record<string, string[]>} */
+        const fields = { event: [], data: [], retry: [] };
+        // Not by `^`, `$` and `.`: to them the separators U+2028 and U+2029, which JSON may contain, end a line.
+        for (const [, name, text] of block.matchAll(/(?:^|\n)(event|data|retry): ?([^\n]*)/g)) fields[name].push(text);
+        const [[event], data] = [fields.event, fields.data.join("\n")];
+        if (fields.retry.length > 0) retryMs = Number(fields.retry[0]);
+        if (event === "gw.close") {
+          if (data.startsWith("draining")) on.said({ type: "draining", in_ms: retryMs }, data);
+          return on.end(CODES[data.split(";")[0]] ?? 1006, data, retryMs);
         }
+        if (data !== "") on.said(JSON.parse(data), data);
       }
     }
   };
