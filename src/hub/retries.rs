@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::config::limits::{CLIENT_IDEMPOTENCY_KEYS_MAX, IDEMPOTENCY_KEYS_MAX, IDEMPOTENCY_WINDOW};
 use crate::model::{ChannelName, Conflict, Fingerprint, Idempotency, IdempotencyKey, Receipt, Time};
 
-/// What an entry holds, its key aside: two maps, a fingerprint, a receipt.
+/// What an entry holds, its key and the name of its channel aside: two maps, a fingerprint, a receipt.
 const ENTRY_BYTES: usize = 320;
 /// Entries past their time that one publish puts away at most.
 const FORGOTTEN_PER_PUBLISH: usize = 16;
@@ -20,6 +20,12 @@ const FORGOTTEN_PER_PUBLISH: usize = 16;
 struct Id {
     channel: ChannelName,
     key: IdempotencyKey,
+}
+
+impl Id {
+    fn bytes(&self) -> usize {
+        self.channel.as_str().len() + self.key.as_str().len()
+    }
 }
 
 #[derive(Debug)]
@@ -44,7 +50,7 @@ pub struct Retries {
     publishers: Ages,
     clients: Ages,
     next_ticket: u64,
-    key_bytes: usize,
+    id_bytes: usize,
 }
 
 impl Default for Retries {
@@ -62,7 +68,7 @@ impl Retries {
             publishers: ages(of_publishers_max),
             clients: ages(of_clients_max),
             next_ticket: 0,
-            key_bytes: 0,
+            id_bytes: 0,
         }
     }
 
@@ -78,7 +84,7 @@ impl Retries {
 
     /// Bytes that they hold.
     pub fn memory_bytes(&self) -> usize {
-        self.by_id.len() * ENTRY_BYTES + self.key_bytes
+        self.by_id.len() * ENTRY_BYTES + self.id_bytes
     }
 
     /// What became of the publish to `channel` that was made as `idempotency` less than [`IDEMPOTENCY_WINDOW`] ago; `None`
@@ -124,7 +130,7 @@ impl Retries {
 
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.key_bytes += id.key.as_str().len();
+        self.id_bytes += id.bytes();
         let ages = if is_of_client { &mut self.clients } else { &mut self.publishers };
         ages.by_ticket.insert(ticket, Arc::clone(&id));
         self.by_id.insert(id, Entry { ticket, made_at: now, fingerprint, receipt });
@@ -146,7 +152,7 @@ impl Retries {
     fn remove(&mut self, ticket: u64) {
         let of_publisher = self.publishers.by_ticket.remove(&ticket);
         if let Some(id) = of_publisher.or_else(|| self.clients.by_ticket.remove(&ticket)) {
-            self.key_bytes -= id.key.as_str().len();
+            self.id_bytes -= id.bytes();
             self.by_id.remove(&id);
         }
     }
@@ -245,12 +251,12 @@ mod tests {
             evicted += world.note("a", (&text, &text), number, number % 2 == 1, Time::from_millis(number));
         }
         assert_eq!((evicted, world.table.len()), (0, 5), "three of publishers, two of clients");
-        assert_eq!(world.table.memory_bytes(), 5 * (ENTRY_BYTES + 1));
+        assert_eq!(world.table.memory_bytes(), 5 * (ENTRY_BYTES + 2));
         let now = Time::from_millis(10);
         assert_eq!(world.note("a", ("six", "6"), 6, false, now), 1);
         assert_eq!(world.find("a", ("0", "0"), now), Ok(None), "the oldest of the publishers went");
         assert_eq!(world.find("a", ("1", "1"), now), Ok(Some(1)));
-        assert_eq!(world.table.memory_bytes(), 5 * ENTRY_BYTES + 4 + 3);
+        assert_eq!(world.table.memory_bytes(), 5 * ENTRY_BYTES + 4 + 3 + 5);
 
         let four_old = Time::from_millis(4).after(5 * MINUTE);
         world.table.forget_old(four_old, 1);
