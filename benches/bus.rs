@@ -15,7 +15,7 @@ use kit::NoWake;
 use tidegate::bus::{Bus, Full, Numbered, Order, Publish, Receiver, Wake};
 use tidegate::clock::Clock;
 use tidegate::config::limits::BUS_LANE_MESSAGES;
-use tidegate::model::{Offset, Publication, ShardId};
+use tidegate::model::{Epoch, Offset, Publication, ShardId};
 
 const SHARDS: [usize; 6] = [2, 4, 8, 16, 32, 64];
 

@@ -19,25 +19,22 @@ use crossbeam_queue::ArrayQueue;
 
 pub use question::{Answer, ChannelRow, ConnectionRow, OnAnswer, Page, Question};
 
-use crate::model::{ChannelName, ConnectionId, Epoch, Offset, Pattern, Position, Publication, ShardId, Time};
+use crate::model::{
+    ChannelName, Conflict, ConnectionId, Epoch, Fingerprints, Idempotency, IdempotencyKey, Offset, Pattern,
+    Publication, Receipt, ShardId, Time,
+};
 
-/// What the publisher learns once the home shard has numbered its message.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Receipt {
-    /// The message's place in its stream.
-    pub position: Position,
-    /// Subscribers of the channel in the whole process at that moment.
-    pub subscribers: u64,
-}
+/// What became of a publish at its home.
+pub type Outcome = Result<Receipt, Conflict>;
 
 /// Called once, on the home shard's thread: must not block.
-pub type OnReceipt = Box<dyn FnOnce(Receipt) + Send>;
+pub type OnReceipt = Box<dyn FnOnce(Outcome) + Send>;
 
 /// A message on its way to its home shard.
 pub struct Publish {
     /// The message.
     pub publication: Publication,
-    /// Who wants to know its position.
+    /// Who wants to know what becomes of it.
     pub on_receipt: Option<OnReceipt>,
 }
 
@@ -101,7 +98,7 @@ pub enum Order {
         /// Of the question.
         ticket: u64,
     },
-    /// The home has numbered a message whose sender wants to know.
+    /// The home has seen a message whose sender wants to know what became of it.
     Published {
         /// The sender, on the shard that this goes to.
         sender: ConnectionId,
@@ -109,8 +106,8 @@ pub enum Order {
         id: u64,
         /// Which channel.
         channel: ChannelName,
-        /// Its number.
-        position: Position,
+        /// Its number, or why it has none.
+        outcome: Outcome,
     },
     /// A question of the control thread.
     Ask(Question, OnAnswer),
@@ -189,6 +186,8 @@ struct Inbox {
 #[derive(Clone)]
 pub struct Bus {
     inboxes: Arc<[Inbox]>,
+    /// Alike on all threads: what one takes in, another compares.
+    fingerprints: Fingerprints,
 }
 
 impl Bus {
@@ -201,12 +200,19 @@ impl Bus {
             is_asleep: AtomicBool::new(false),
             waker,
         });
-        Self { inboxes: inboxes.collect() }
+        Self { inboxes: inboxes.collect(), fingerprints: Fingerprints::default() }
     }
 
     /// Shards of the process.
     pub fn shard_count(&self) -> usize {
         self.inboxes.len()
+    }
+
+    /// Has the home know `publication` by `key` if it comes again. Linear in the payload; call it once nothing but the times
+    /// changes any more.
+    pub fn identify(&self, publication: &mut Publication, key: IdempotencyKey) {
+        let fingerprint = self.fingerprints.of(publication);
+        publication.idempotency = Some(Box::new(Idempotency { key, fingerprint }));
     }
 
     /// Sends a message to the home of its channel.

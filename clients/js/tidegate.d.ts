@@ -31,6 +31,10 @@ export interface PublishOptions {
   key?: string;
   /** How long it lasts. */
   ttlMs?: number;
+  /** What the gateway knows it by if it comes again, 1 to 128 printable ASCII characters. One of its own by default. */
+  idempotencyKey?: string;
+  /** For how long after it was first sent it may be sent again; 0: at most once. At most and by default 240000 */
+  retryMs?: number;
 }
 
 /** What listeners are told, by the name of the event. */
@@ -106,8 +110,9 @@ export interface Client {
    */
   subscribe(channel: string, options: SubscribeOptions, onMessage: (message: Message) => void): Subscription;
   /**
-   * Sends `data` as JSON, where the operator allows it, and gives the position; `undefined` deletes the key. Rejects with a
-   * `TidegateError`: `unconfirmed` if the connection was lost before the answer, and nobody knows whether it was taken.
+   * Sends `data` as JSON, where the operator allows it, and gives the position; `undefined` deletes the key. If the connection is
+   * lost before the answer, it is sent again on the next one, and published once. Rejects with a `TidegateError`: `unconfirmed`
+   * if there was no answer in `retryMs`, and nobody knows whether it was taken.
    */
   publish(channel: string, data: any, options?: PublishOptions): Promise<string>;
   /** The same with a text as it is. */

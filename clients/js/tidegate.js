@@ -15,10 +15,21 @@
  * @property {() => void} alive
  * @property {(code: number, reason: string, hintMs?: number) => void} end once; nothing comes behind it
  */
+/**
+ * @typedef {object} Publish a message that has no answer yet
+ * @property {string} json the command, as it was when it was made
+ * @property {number} retryMs
+ * @property {number} [sentAt] none before it was sent for the first time
+ * @property {(position: string) => void} resolve
+ * @property {(error: Error) => void} reject
+ */
+/** @typedef {{subscription?: Subscription, publish?: Publish}} Asker who waits for an answer, if anybody */
 
 const PROTOCOL = "tidegate.v1";
-/** Commands that wait for a connection, and positions of own messages that are remembered: at most. */
+/** Publishes that wait for a connection, and positions of own messages that are remembered: at most. */
 const WAITING_MAX = 1000;
+/** A publish is sent again up to so long after the first time; the gateway knows it for 5 minutes. */
+const RETRY_MS = 240_000;
 /** Attempts that may fail before the other transport is tried: if no WebSocket was ever open, and if one was. */
 const MISSES_MAX = { never: 2, once: 6 };
 /** After an event stream that lasted so long a WebSocket is tried again. */
@@ -260,10 +271,13 @@ export class Client {
   #matched = new Map();
   /** @type {Map<string, Set<(event: any) => void>>} */
   #listeners = new Map();
-  /** Commands that were sent and not answered. @type {Map<number, {subscription?: Subscription, resolve?: (position: string) => void, reject?: (error: Error) => void}>} */
+  /** Commands that were sent on this connection and not answered. @type {Map<number, Asker>} */
   #asked = new Map();
-  /** Publishes that wait for a connection. @type {(() => void)[]} */
-  #waiting = [];
+  /** In the order in which they were made. @type {Set<Publish>} */
+  #publishes = new Set();
+  /** What begins the idempotency keys of this client, and of nobody else. */
+  #name = globalThis.crypto?.randomUUID?.() ?? `${Math.random()}-${Math.random()}`;
+  #publishCount = 0;
   #nextId = 1;
   /** @type {Link | undefined} */
   #link;
@@ -324,8 +338,7 @@ export class Client {
     if (subscription.isPattern && this.transport === "sse") {
       this.transport = "websocket";
       if (this.state !== "waiting" && this.state !== "closed") this.#refresh ??= setTimeout(() => this.#connect(), 0);
-    } else if (this.#link?.send && this.state === "open") this.#ask(subscription);
-    else this.#reopen();
+    } else this.#ask(subscription);
     return subscription;
   }
 
@@ -333,9 +346,7 @@ export class Client {
   unsubscribe(subscription) {
     if (this.#subscriptions.get(subscription.channel) !== subscription) return;
     this.#subscriptions.delete(subscription.channel);
-    if (this.#link?.send && this.state === "open") {
-      this.#command({ type: "unsubscribe", channel: subscription.channel }, {});
-    } else this.#reopen();
+    this.#tell({ type: "unsubscribe", channel: subscription.channel }, {});
   }
 
   /** @internal @param {Subscription} subscription @param {Message} message */
@@ -361,8 +372,8 @@ export class Client {
   }
 
   /**
-   * Sends `data` as JSON, where the operator allows it; `undefined` deletes the key. Gives the message's position.
-   * Rejects with `unconfirmed` if the connection is lost before the answer: it may have been taken or not.
+   * Sends `data` as JSON, where the operator allows it; `undefined` deletes the key. Gives the message's position. If the
+   * connection is lost before the answer, it is sent again on the next: the gateway publishes it once.
    * @param {string} channel @param {any} data @param {PublishOptions} [options] @returns {Promise<string>}
    */
   publish(channel, data, options) { return this.#publish({ channel, data }, options); }
@@ -371,22 +382,44 @@ export class Client {
   publishText(channel, text, options) { return this.#publish({ channel, text }, options); }
 
   /** @param {object} message @param {PublishOptions} [options] @returns {Promise<string>} */
-  #publish(message, { key, ttlMs } = {}) {
-    if (!key && Object.values(message).includes(undefined)) return Promise.reject(new TypeError("nothing to publish"));
+  async #publish(message, { key, ttlMs, idempotencyKey, retryMs = RETRY_MS } = {}) {
+    if (!key && Object.values(message).includes(undefined)) throw new TypeError("nothing to publish");
+    if (this.state !== "open" && this.#publishes.size >= WAITING_MAX) {
+      throw new TidegateError("overloaded", `${WAITING_MAX} messages wait for a connection`);
+    }
+    this.#publishCount += 1;
+    const name = idempotencyKey ?? `${this.#name}-${this.#publishCount}`;
+    const json = JSON.stringify({ type: "publish", ...message, key, ttl_ms: ttlMs, idempotency_key: name });
     return new Promise((resolve, reject) => {
-      const send = () => {
-        if (this.state === "closed") reject(new TidegateError("closed", "the client is closed"));
-        else if (this.#link?.send === undefined) reject(new TidegateError("sse_only", "event streams cannot publish"));
-        else this.#command({ type: "publish", ...message, key, ttl_ms: ttlMs }, { resolve, reject });
-      };
-      if (this.state === "open" || this.state === "closed") send();
-      else if (this.#waiting.length < WAITING_MAX) this.#waiting.push(send);
-      else reject(new TidegateError("overloaded", `${WAITING_MAX} messages wait for a connection`));
+      const publish = { json, retryMs: Math.min(retryMs, RETRY_MS), resolve, reject };
+      this.#publishes.add(publish);
+      this.#proceed(publish);
     });
   }
 
+  /** Sends it, gives it up, or leaves it waiting. @param {Publish} publish */
+  #proceed(publish) {
+    if (this.state === "closed") this.#giveUp(publish, "closed", "the client is closed");
+    else if (this.state !== "open") return;
+    else if (this.#link?.send === undefined) this.#giveUp(publish, "sse_only", "event streams cannot publish");
+    else {
+      publish.sentAt ??= Date.now();
+      this.#command(publish.json, { publish });
+    }
+  }
+
+  /** @param {Publish} publish @param {string} token @param {string} message */
+  #giveUp(publish, token, message) {
+    this.#publishes.delete(publish);
+    const wasSent = publish.sentAt !== undefined;
+    publish.reject(wasSent ? new TidegateError("unconfirmed", "the connection was lost before the answer") : new TidegateError(token, message));
+  }
+
   /** Ends it for good. */
-  close() { this.#finish(1000, "closed"); }
+  close() {
+    if (this.state === "closed") return;
+    this.#stop({ code: 1000, reason: "closed", transport: this.transport, terminal: true, retryInMs: Infinity });
+  }
 
   /** Connects again now: after a terminal close, or instead of waiting. */
   reconnect() {
@@ -395,23 +428,25 @@ export class Client {
     this.#connect();
   }
 
-  /** @param {object} command @param {{subscription?: Subscription, resolve?: (position: string) => void, reject?: (error: Error) => void}} asker */
-  #command(command, asker) {
+  /** @param {string} json @param {Asker} asker */
+  #command(json, asker) {
     const id = this.#nextId++;
     this.#asked.set(id, asker);
-    this.#link?.send?.(JSON.stringify({ ...command, id }));
+    this.#link?.send?.(`{"id":${id},${json.slice(1)}`);
   }
 
   /** @param {Subscription} subscription */
   #ask(subscription) {
     const { channel, position, options: { snapshot, maxRate } } = subscription;
-    this.#command({ type: "subscribe", channel, since: position, snapshot, max_rate: maxRate }, { subscription });
+    this.#tell({ type: "subscribe", channel, since: position, snapshot, max_rate: maxRate }, { subscription });
   }
 
-  /** An event stream has the channels that it began with: the next one has others. */
-  #reopen() {
-    if (this.transport !== "sse" || !["open", "connecting"].includes(this.state) || this.#refresh !== undefined) return;
-    this.#refresh = setTimeout(() => this.#connect(), 0);
+  /** Other channels are wanted. An event stream has those that it began with: the next one has others. @param {object} command @param {Asker} asker */
+  #tell(command, asker) {
+    if (this.state === "open" && this.#link?.send) this.#command(JSON.stringify(command), asker);
+    else if (this.transport === "sse" && this.state !== "waiting" && this.state !== "closed") {
+      this.#refresh ??= setTimeout(() => this.#connect(), 0);
+    }
   }
 
   #connect() {
@@ -470,7 +505,7 @@ export class Client {
     this.#webSocketWorked ||= this.transport === "websocket";
     this.#watch(this.#options.pingIntervalMs);
     if (this.#link?.send) this.#subscriptions.forEach((subscription) => this.#ask(subscription));
-    for (const send of this.#waiting.splice(0)) send();
+    this.#publishes.forEach((publish) => this.#proceed(publish));
     this.emit("open", { transport: this.transport });
   }
 
@@ -500,12 +535,13 @@ export class Client {
       return;
     }
     const counted = isNamed ? subscription : this.#matched.get(said.channel);
-    const asker = this.#asked.get(said.id);
+    const { subscription: asking, publish } = this.#asked.get(said.id) ?? {};
     this.#asked.delete(said.id);
+    if (publish) this.#publishes.delete(publish);
     switch (said.type) {
       case "subscribed":
         // Without an id it is a channel of the event stream; one that was given up meanwhile is nobody's.
-        if (subscription === undefined || (said.id !== undefined && asker?.subscription !== subscription)) return;
+        if (subscription === undefined || (said.id !== undefined && asking !== subscription)) return;
         this.#matched.delete(said.channel);
         if (subscription.isPattern) subscription.follow();
         else subscription.begin(said);
@@ -520,15 +556,15 @@ export class Client {
         break;
       case "published":
         counted?.publishedAt(said.position);
-        asker?.resolve?.(said.position);
+        publish?.resolve(said.position);
         break;
       case "draining":
         this.#hintMs = said.in_ms;
         this.emit("draining", { inMs: said.in_ms });
         break;
       case "error":
-        asker?.reject?.(new TidegateError(said.error, said.message));
-        if (asker?.subscription) this.#onRefused(asker.subscription, said);
+        publish?.reject(new TidegateError(said.error, said.message));
+        if (asking) this.#onRefused(asking, said);
     }
   }
 
@@ -558,27 +594,23 @@ export class Client {
       this.transport = "websocket";
       this.#misses = this.#missesMax - 1;
     }
-    if (isTerminal(code)) return this.#finish(code, reason);
-    this.#drop();
     const stated = /;in=(\d{1,9})/.exec(reason);
     const hint = stated === null ? hintMs ?? this.#hintMs : Number(stated[1]);
-    const retryInMs = reconnectDelay({ code, failures: this.#failures, hintMs: hint, ...this.#options });
+    const delay = reconnectDelay({ code, failures: this.#failures, hintMs: hint, ...this.#options });
     this.#failures += 1;
-    this.state = "waiting";
-    this.#timer = setTimeout(() => this.#connect(), retryInMs);
-    this.emit("close", { code, reason, transport, terminal: false, retryInMs });
+    this.#stop({ code, reason, transport, terminal: isTerminal(code), retryInMs: isTerminal(code) ? Infinity : delay });
   }
 
-  /** @param {number} code @param {string} reason */
-  #finish(code, reason) {
-    if (this.state === "closed") return;
+  /** @param {Events["close"]} close */
+  #stop(close) {
     this.#drop();
-    this.state = "closed";
-    for (const send of this.#waiting.splice(0)) send();
-    this.emit("close", { code, reason, transport: this.transport, terminal: true, retryInMs: Infinity });
+    this.state = close.terminal ? "closed" : "waiting";
+    if (close.terminal) this.#publishes.forEach((publish) => this.#proceed(publish));
+    else this.#timer = setTimeout(() => this.#connect(), close.retryInMs);
+    this.emit("close", close);
   }
 
-  /** Ends the connection, if there is one: what it was asked stays unanswered. */
+  /** Ends the connection, if there is one. What it was asked stays unanswered: publishes are sent again on the next. */
   #drop() {
     clearTimeout(this.#timer);
     clearTimeout(this.#refresh);
@@ -587,9 +619,10 @@ export class Client {
     this.#link = undefined;
     this.#matched.clear();
     this.#subscriptions.forEach((subscription) => { subscription.isLive = false; });
-    const asked = [...this.#asked.values()];
     this.#asked.clear();
-    for (const { reject } of asked) reject?.(new TidegateError("unconfirmed", "the connection was lost before the answer"));
+    for (const publish of this.#publishes) {
+      if (publish.sentAt !== undefined && Date.now() - publish.sentAt >= publish.retryMs) this.#giveUp(publish, "", "");
+    }
   }
 }
 
@@ -620,27 +653,24 @@ function eventStream(url, fetch, on) {
     on.open();
     const reader = response.body.getReader();
     const decoder = new TextDecoder();
-    let [rest, type_, data] = ["", "", /** @type {string | undefined} */ (undefined)];
-    for (;;) {
+    for (let rest = ""; ;) {
       const { value, done } = await reader.read();
       if (done) return on.end(1006, "the stream ended", retryMs);
       on.alive();
-      const lines = (rest + decoder.decode(value, { stream: true })).split("\n");
-      rest = lines.pop() ?? "";
-      for (const line of lines) {
-        if (line.startsWith("data:")) {
-          const text = line.slice(line[5] === " " ? 6 : 5);
-          data = data === undefined ? text : `${data}\n${text}`;
-        } else if (line.startsWith("event: ")) type_ = line.slice(7);
-        else if (line.startsWith("retry: ")) retryMs = Number(line.slice(7));
-        else if (line === "") {
-          if (data !== undefined && type_ === "gw.close") {
-            if (data.startsWith("draining")) on.said({ type: "draining", in_ms: retryMs }, data);
-            return on.end(CODES[/^\w*/.exec(data)?.[0] ?? ""] ?? 1006, data, retryMs);
-          }
-          if (data !== undefined) on.said(JSON.parse(data), data);
-          [type_, data] = ["", undefined];
+      const blocks = (rest + decoder.decode(value, { stream: true })).split("\n\n");
+      rest = blocks.pop() ?? "";
+      for (const block of blocks) {
+        /** @type {Record<string, string[]>} */
+        const fields = { event: [], data: [], retry: [] };
+        // Not by `^`, `$` and `.`: to them the separators U+2028 and U+2029, which JSON may contain, end a line.
+        for (const [, name, text] of block.matchAll(/(?:^|\n)(event|data|retry): ?([^\n]*)/g)) fields[name].push(text);
+        const [[event], data] = [fields.event, fields.data.join("\n")];
+        if (fields.retry.length > 0) retryMs = Number(fields.retry[0]);
+        if (event === "gw.close") {
+          if (data.startsWith("draining")) on.said({ type: "draining", in_ms: retryMs }, data);
+          return on.end(CODES[data.split(";")[0]] ?? 1006, data, retryMs);
         }
+        if (data !== "") on.said(JSON.parse(data), data);
       }
     }
   };

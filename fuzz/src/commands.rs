@@ -8,7 +8,9 @@ use std::time::Duration;
 use serde_json::Value;
 use tidegate::config::limits::{COMMAND_DEPTH_MAX, DURATION_MAX, SUBSCRIBER_RATE_MAX};
 use tidegate::model::encoding::{append_envelope_frame, data_of};
-use tidegate::model::{ChannelName, Epoch, Labelled, MessageKey, Offset, PayloadKind, Position};
+use tidegate::model::{
+    ChannelName, Epoch, IdempotencyKey, Labelled, MessageKey, Offset, PayloadKind, Position,
+};
 use tidegate::session::commands::{COMMAND_ID_MAX, ClientMessage, Command, parse};
 
 /// Runs the target.
@@ -42,6 +44,7 @@ fn check(tree: &Value, command: &Command<'_>) {
     let since = tree["since"].as_str().map(str::parse::<Position>);
     let key = tree["key"].as_str().map(MessageKey::parse);
     let ttl = tree["ttl_ms"].as_u64().map(Duration::from_millis);
+    let idempotency_key = tree["idempotency_key"].as_str().map(IdempotencyKey::parse);
     let (expected_id, expected_kind) = match command {
         Command::Subscribe { id, request } => {
             assert_eq!(channel, Some(Ok(request.channel.clone())));
@@ -64,6 +67,7 @@ fn check(tree: &Value, command: &Command<'_>) {
             assert_eq!(channel, Some(Ok(message.channel.clone())));
             assert_eq!(key, message.key.clone().map(Ok));
             assert_eq!(ttl, message.ttl);
+            assert_eq!(idempotency_key, message.idempotency_key.clone().map(Some));
             match (tree.get("data"), tree["text"].as_str()) {
                 (Some(data), _) => {
                     assert_eq!(serde_json::from_str::<Value>(&message.payload).ok().as_ref(), Some(data));
@@ -78,6 +82,7 @@ fn check(tree: &Value, command: &Command<'_>) {
             let is_bad = matches!(channel, Some(Err(_)))
                 || matches!(since, Some(Err(_)))
                 || matches!(key, Some(Err(_)))
+                || idempotency_key == Some(None)
                 || ttl.is_some_and(|ttl| ttl.is_zero() || ttl > DURATION_MAX);
             assert!(is_bad, "{tree}");
             (Some(*id), kind)
@@ -125,7 +130,7 @@ fn is_command(tree: &Value) -> bool {
     let (needed, allowed): (&[&str], &[&str]) = match tree["type"].as_str() {
         Some("subscribe") => (&["id", "channel"], &["since", "snapshot", "max_rate"]),
         Some("unsubscribe") => (&["id", "channel"], &[]),
-        Some("publish") => (&["id", "channel"], &["data", "text", "key", "ttl_ms"]),
+        Some("publish") => (&["id", "channel"], &["data", "text", "key", "ttl_ms", "idempotency_key"]),
         Some("ping") => (&[], &["id"]),
         _ => return false,
     };

@@ -119,7 +119,7 @@ fn expected(is_batch: bool, tree: &Value) -> Option<Vec<(Vec<&str>, Option<&Valu
 }
 
 fn are_names(channels: &[&str]) -> bool {
-    channels.iter().all(|channel| ChannelName::parse(channel).is_ok())
+    channels.iter().all(|channel| ChannelName::parse_for_publishing(channel).is_ok())
 }
 
 /// Blanks outside of strings, in valid JSON.

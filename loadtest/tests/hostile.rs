@@ -106,10 +106,14 @@ fn free_port() -> u16 {
 }
 
 fn attack_gateway(kind: &str, arguments: &[&str]) {
+    attack_gateway_with(kind, arguments, "");
+}
+
+fn attack_gateway_with(kind: &str, arguments: &[&str], options: &str) {
     let Some(gateway) = gateway() else { return };
     let (port, admin) = (free_port(), free_port());
     let spawn = format!(
-        "{} serve --log-level error --shards 1 --listen 127.0.0.1:{port} --admin-listen 127.0.0.1:{admin}",
+        "{} serve --log-level error --shards 1 --listen 127.0.0.1:{port} --admin-listen 127.0.0.1:{admin} {options}",
         gateway.display()
     );
     let (url, admin) = (format!("ws://127.0.0.1:{port}/ws/x"), format!("http://127.0.0.1:{admin}"));
@@ -127,6 +131,14 @@ fn the_gateway_closes_who_announces_an_impossible_length_and_nobody_else() {
 fn the_gateway_does_not_hold_fragments_without_end() {
     let asserts = ["--assert", "hostile_open==0", "--assert", "server_growth_bytes<2MiB"];
     attack_gateway("fragments", &[&["--attackers", "3", "--joins", "2"], &asserts[..]].concat());
+}
+
+#[test]
+fn what_a_refusal_costs_the_gateway_is_told() {
+    let cost = ["--attackers", "200", "--joins", "0", "--assert", "hostile_refusals_per_core_second>0"];
+    attack_gateway("foreign", &[&cost[..], &["--assert", "hostile_403==200"]].concat());
+    let full = [&cost[..], &["--assert", "hostile_503==200"]].concat();
+    attack_gateway_with("crowd", &full, "--max-connections 20");
 }
 
 #[test]

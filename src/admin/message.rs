@@ -12,9 +12,9 @@ use super::object::{Key, Object, Wrong};
 use super::refusal::{Refusal, Refused};
 use super::terms;
 use crate::config::limits::PUBLISH_BATCH_MAX;
-use crate::feeds::{IdempotencyKey, Terms};
-use crate::model::ChannelName;
+use crate::feeds::Terms;
 use crate::model::json::string;
+use crate::model::{ChannelName, IdempotencyKey};
 
 /// A text message for one or more channels.
 #[derive(PartialEq, Eq, Debug)]
@@ -23,10 +23,8 @@ pub struct Message<'a> {
     pub channels: Vec<ChannelName>,
     /// What is sent; empty where a key is deleted.
     pub text: Cow<'a, str>,
-    /// Its key, and how long it lasts.
+    /// Its key, how long it lasts, and what it is known by if it is published again.
     pub terms: Terms,
-    /// What the publish is called, for retries.
-    pub idempotency_key: Option<IdempotencyKey>,
 }
 
 /// The keys that every message may have.
@@ -104,7 +102,7 @@ fn message_to<'a>(channels: Vec<ChannelName>, object: &Object<'a>) -> Result<Mes
         data => text_of(data.ok_or(Wrong::Missing(Key::Data))?)?,
     };
     let idempotency_key = object.idempotency_key.map(idempotency_key).transpose()?;
-    Ok(Message { channels, text, terms: Terms { key, ttl }, idempotency_key })
+    Ok(Message { channels, text, terms: Terms { key, ttl, idempotency_key } })
 }
 
 fn idempotency_key(value: &RawValue) -> Result<IdempotencyKey, Refused> {
@@ -208,6 +206,8 @@ mod tests {
             (r#"{"channel":7,"data":1}"#, Refusal::Invalid),
             ("[]", Refusal::Invalid),
             (r#"{"channel":"a b","data":1}"#, Refusal::BadChannel),
+            (r#"{"channel":"$occupancy.a","data":1}"#, Refusal::BadChannel),
+            (r#"{"channels":["a","$occupancy.b.c"],"data":1}"#, Refusal::BadChannel),
         ] {
             assert_eq!(refusal(body), expected, "{body}");
         }
@@ -221,7 +221,8 @@ mod tests {
         let message = read(r#"{"channel":"a","key":"B\u0054C","ttl_ms":1500,"data":1}"#);
         assert_eq!(message.text, "1");
         let key = crate::model::MessageKey::parse("BTC").ok();
-        assert_eq!(message.terms, Terms { key: key.clone(), ttl: Some(Duration::from_millis(1500)) });
+        let ttl = Some(Duration::from_millis(1500));
+        assert_eq!(message.terms, Terms { key: key.clone(), ttl, ..Terms::default() });
         for body in [r#"{"channel":"a","key":"BTC"}"#, r#"{"channel":"a","key":"BTC","data":""}"#] {
             let message = read(body);
             assert_eq!((&*message.text, &message.terms.key), ("", &key), "{body}");

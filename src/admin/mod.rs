@@ -20,7 +20,6 @@ mod body;
 mod counters;
 mod guard;
 mod health;
-mod idempotent;
 mod listener;
 mod listing;
 mod message;
@@ -37,7 +36,6 @@ mod terms;
 #[cfg(test)]
 mod tests;
 
-use std::future::IntoFuture as _;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,13 +51,11 @@ pub use shards::Shards;
 
 use crate::clock::Clock;
 use crate::config::ChannelRules;
-use crate::config::limits::IDEMPOTENCY_KEYS_MAX;
-use crate::feeds::{Publisher, RecentPublishes};
+use crate::feeds::Publisher;
 use crate::metrics::MemoryBudget;
 use crate::metrics::counters::Counter;
 use crate::model::{ChannelName, PayloadKind};
 use counters::AdminCounters;
-use idempotent::Idempotent;
 use listing::Pace;
 use scrape::LastReports;
 
@@ -112,7 +108,6 @@ pub struct Admin {
     patience: Patience,
     /// Unless every channel takes both types.
     typed: Option<ChannelRules>,
-    idempotent: Idempotent,
     counters: AdminCounters,
     is_draining: AtomicBool,
     last_reports: LastReports,
@@ -140,7 +135,6 @@ impl Admin {
             clock,
             connections_max,
             descriptors_max,
-            idempotent: Idempotent::new(RecentPublishes::new(IDEMPOTENCY_KEYS_MAX, memory.clone())),
             memory,
             log_dropped,
             patience,
@@ -171,11 +165,7 @@ impl Admin {
 /// # Errors
 /// Whatever ends the accept loop for good; the process should end with it.
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>) -> io::Result<()> {
-    let service = routes::answer.with_state(Arc::clone(&admin));
+    let service = routes::answer.with_state(admin);
     let service = service.into_make_service_with_connect_info::<listener::Origin>();
-    let server = axum::serve(listener::Bounded::new(listener), service).into_future();
-    tokio::select! {
-        ended = server => ended,
-        never = idempotent::sweep(&admin) => match never {},
-    }
+    axum::serve(listener::Bounded::new(listener), service).await
 }

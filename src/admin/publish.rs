@@ -11,15 +11,13 @@ use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::response::Response;
-use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::message::{self, Message};
 use super::refusal::{self, Refusal, Refused};
 use super::{Admin, body, routes, terms};
-use crate::bus::Receipt;
-use crate::feeds::{Begun, IdempotencyKey, PendingReceipt, PublishError};
-use crate::model::{ChannelName, PayloadKind, Publication};
+use crate::feeds::{PendingReceipt, Terms};
+use crate::model::{ChannelName, PayloadKind, Publication, Receipt};
 
 /// `POST /publish/{channel}?key=&ttl=`.
 pub async fn raw(
@@ -33,8 +31,7 @@ pub async fn raw(
     if channel.is_reserved() {
         return Err(Refusal::BadChannel.into());
     }
-    let terms = terms::of_query(query)?;
-    let idempotency_key = terms::idempotency_key(headers)?;
+    let terms = Terms { idempotency_key: terms::idempotency_key(headers)?, ..terms::of_query(query)? };
     check_encoding(headers)?;
     let payload = body::read(headers, body, admin.patience.body).await?;
     let _held = admin.memory.hold(payload.len());
@@ -47,7 +44,7 @@ pub async fn raw(
         return Err(Refusal::TypeUnsupported.into());
     }
     let publication = admin.publisher.encode(channel, kind, &payload, &terms).map_err(Refusal::from)?;
-    only(publish_all(admin, vec![(publication, idempotency_key)]).await)
+    only(publish_all(admin, vec![publication]).await)
 }
 
 /// `POST /api/publish`.
@@ -56,7 +53,7 @@ pub async fn json(admin: &Admin, headers: &HeaderMap, body: Body) -> Result<Resp
     let _held = admin.memory.hold(body.len());
     let mut request = message::parse_publish(&body)?;
     if let Some(key) = terms::idempotency_key(headers)?
-        && request.message.idempotency_key.replace(key).is_some()
+        && request.message.terms.idempotency_key.replace(key).is_some()
     {
         return Err(Refusal::BadIdempotencyKey.into());
     }
@@ -89,94 +86,35 @@ fn check_types(admin: &Admin, messages: &[Message<'_>]) -> Result<(), Refused> {
     }
 }
 
-/// A publication, and what the publish is called.
-type Called = (Publication, Option<IdempotencyKey>);
-type Outcomes = Vec<(ChannelName, Result<Confirmed, Refusal>)>;
+type Outcomes = Vec<(ChannelName, Result<Receipt, Refusal>)>;
 
-/// A message that has its number.
-#[derive(Clone, Copy)]
-struct Confirmed {
-    receipt: Receipt,
-    /// It had it already, or another request got it for it.
-    is_duplicate: bool,
-}
-
-/// What the reply waits for.
-enum Awaited {
-    /// A message of this request alone.
-    Own(PendingReceipt),
-    /// A message with an idempotency key, for which others may wait as well.
-    Shared { outcome: oneshot::Receiver<Result<Receipt, PublishError>>, is_duplicate: bool },
-    /// Nothing more.
-    Known(Result<Confirmed, Refusal>),
-}
-
-fn encode_all(admin: &Admin, messages: Vec<Message<'_>>) -> Result<Vec<Called>, Refusal> {
+fn encode_all(admin: &Admin, messages: Vec<Message<'_>>) -> Result<Vec<Publication>, Refusal> {
     let mut publications = Vec::with_capacity(messages.len());
-    for Message { channels, text, terms, idempotency_key } in messages {
+    for Message { channels, text, terms } in messages {
         let encoded = admin.publisher.encode_for(channels, PayloadKind::Text, text.as_bytes(), &terms)?;
-        publications.extend(encoded.into_iter().map(|publication| (publication, idempotency_key.clone())));
+        publications.extend(encoded);
     }
     Ok(publications)
 }
 
-/// Pushes everything that was not published before, waits for every number.
-async fn publish_all(admin: &Admin, publications: Vec<Called>) -> Outcomes {
-    let awaited = offer_all(admin, publications);
-    let mut outcomes = Vec::with_capacity(awaited.len());
-    for (channel, awaited) in awaited {
-        outcomes.push((channel, confirm(admin, awaited).await));
+/// Pushes everything, waits for every number.
+async fn publish_all(admin: &Admin, publications: Vec<Publication>) -> Outcomes {
+    let channels: Vec<_> = publications.iter().map(|publication| publication.channel.clone()).collect();
+    let offers = admin.publisher.offer_together(publications);
+    let mut outcomes = Vec::with_capacity(channels.len());
+    for (channel, offer) in channels.into_iter().zip(offers) {
+        let outcome = match offer {
+            Ok(pending) => confirm(admin, pending).await,
+            Err(error) => Err(error.into()),
+        };
+        outcomes.push((channel, outcome));
     }
     outcomes
 }
 
-/// Does not wait in between: whatever is begun under an idempotency key is followed to its end.
-fn offer_all(admin: &Admin, publications: Vec<Called>) -> Vec<(ChannelName, Awaited)> {
-    let now = admin.clock.now();
-    let mut awaited = Vec::with_capacity(publications.len());
-    let (mut offered, mut fates) = (Vec::new(), Vec::new());
-    for (publication, key) in publications {
-        let channel = publication.channel.clone();
-        let (ticket, state) = match key.map(|key| admin.idempotent.begin(key, &publication, now)) {
-            Some(Begun::UnderWay(outcome)) => (None, Awaited::Shared { outcome, is_duplicate: true }),
-            Some(Begun::Known(receipt)) => {
-                (None, Awaited::Known(Ok(Confirmed { receipt, is_duplicate: true })))
-            }
-            Some(Begun::Conflict) => (None, Awaited::Known(Err(Refusal::IdempotencyConflict))),
-            Some(Begun::New(ticket, outcome)) => {
-                (Some(Some(ticket)), Awaited::Shared { outcome, is_duplicate: false })
-            }
-            None => (Some(None), Awaited::Known(Err(Refusal::Unconfirmed))),
-        };
-        if let Some(ticket) = ticket {
-            offered.push(publication);
-            fates.push((awaited.len(), ticket));
-        }
-        awaited.push((channel, state));
-    }
-    for ((place, ticket), offer) in fates.into_iter().zip(admin.publisher.offer_together(offered)) {
-        match (ticket, awaited.get_mut(place)) {
-            (Some(ticket), _) => admin.idempotent.follow(ticket, offer),
-            (None, Some((_, state))) => {
-                *state = offer.map_or_else(|error| Awaited::Known(Err(error.into())), Awaited::Own);
-            }
-            (None, None) => {}
-        }
-    }
-    awaited
-}
-
-async fn confirm(admin: &Admin, awaited: Awaited) -> Result<Confirmed, Refusal> {
-    let (outcome, is_duplicate) = match awaited {
-        Awaited::Known(outcome) => return outcome,
-        Awaited::Own(pending) => (timeout(admin.patience.receipt, pending.wait()).await.ok(), false),
-        Awaited::Shared { outcome, is_duplicate } => {
-            let outcome = timeout(admin.patience.receipt, outcome).await;
-            (outcome.ok().and_then(Result::ok), is_duplicate)
-        }
-    };
-    let receipt = outcome.ok_or(Refusal::Unconfirmed)??;
-    Ok(Confirmed { receipt, is_duplicate })
+async fn confirm(admin: &Admin, pending: PendingReceipt) -> Result<Receipt, Refusal> {
+    let outcome = timeout(admin.patience.receipt, pending.wait()).await;
+    Ok(outcome.map_err(|_| Refusal::Unconfirmed)??)
 }
 
 /// The answer to a request for one channel.
@@ -202,10 +140,10 @@ fn list(admin: &Admin, outcomes: &Outcomes) -> Response {
 }
 
 /// One result as JSON. Channel names, positions and tokens hold no character to escape.
-fn result(channel: &ChannelName, outcome: Result<Confirmed, Refusal>) -> String {
+fn result(channel: &ChannelName, outcome: Result<Receipt, Refusal>) -> String {
     let mut row = String::with_capacity(128);
     let written = match outcome {
-        Ok(Confirmed { receipt: Receipt { position, subscribers }, is_duplicate }) => write!(
+        Ok(Receipt { position, subscribers, is_duplicate }) => write!(
             row,
             "{{\"channel\":\"{channel}\",\"position\":\"{position}\",\"subscribers\":{subscribers}{}}}",
             if is_duplicate { ",\"duplicate\":true" } else { "" }

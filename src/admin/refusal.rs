@@ -123,6 +123,7 @@ impl From<PublishError> for Refusal {
             PublishError::Overloaded => Self::Overloaded,
             PublishError::Memory => Self::Memory,
             PublishError::TooBig => Self::BodyTooBig,
+            PublishError::Conflict => Self::IdempotencyConflict,
             PublishError::Closed => Self::Draining,
         }
     }

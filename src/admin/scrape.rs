@@ -41,18 +41,11 @@ impl LastReports {
 pub async fn metrics(admin: &Admin) -> Result<Response, Refused> {
     let answers = admin.shards.ask_all(Question::Report).await;
     let descriptors_max = admin.descriptors_max;
-    let idempotency = admin.idempotent.figures();
     let snapshot = Snapshot {
         shards: admin.shards.counters().to_vec(),
         histograms: admin.last_reports.merge(answers),
         bus_depths: admin.shards.bus_depths(),
-        admin: AdminFigures {
-            keys_missing: admin.publisher.keys_missing(),
-            idempotency_keys: idempotency.keys,
-            idempotency_duplicates: idempotency.duplicates,
-            idempotency_evicted: idempotency.evicted,
-            ..admin.counters.figures()
-        },
+        admin: AdminFigures { keys_missing: admin.publisher.keys_missing(), ..admin.counters.figures() },
         process: ProcessFigures { descriptors_max, ..process::figures() },
         memory: admin.memory.clone(),
         log_dropped: admin.log_dropped.get(),

@@ -8,8 +8,8 @@ use axum::http::HeaderMap;
 
 use super::refusal::Refusal;
 use crate::config::{limits, units};
-use crate::feeds::{IdempotencyKey, Terms};
-use crate::model::MessageKey;
+use crate::feeds::Terms;
+use crate::model::{IdempotencyKey, MessageKey};
 
 /// The header in which a publish is called something.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";

@@ -102,12 +102,14 @@ pub const BUS_LANE_MESSAGES: usize = 1024;
 pub const PUBLISH_BYTES_MAX: usize = 1024 * 1024;
 /// Messages of one batch publish; beyond: 413 `body_too_big`.
 pub const PUBLISH_BATCH_MAX: usize = 1000;
-/// Bytes of an idempotency key; beyond: 400 `bad_idempotency_key`.
-pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
 /// For how long a publish under a key is not made a second time (GUARANTEES E8).
 pub const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(5 * 60);
-/// Idempotency keys that the process keeps; for a further one the oldest is put away. 60 MiB when all are as long as may be.
+/// Idempotency keys of publishers that a shard keeps for the channels that are homed there; for a further one the oldest is
+/// put away. 67 MiB when all are as long as may be.
 pub const IDEMPOTENCY_KEYS_MAX: usize = 100_000;
+/// The same of clients, who are many and need theirs from when a connection is lost to the next: 500 a second for 40 s,
+/// beyond the longest wait of the JavaScript client. 13 MiB.
+pub const CLIENT_IDEMPOTENCY_KEYS_MAX: usize = 20_000;
 /// Rows of one page of an admin listing.
 pub const PAGE_ROWS_MAX: usize = 1000;
 /// Ends of connections and requests that each shard keeps for `/api/closed`, newest first; older ones are forgotten.

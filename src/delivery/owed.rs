@@ -129,10 +129,31 @@ impl Owed {
     /// # Errors
     /// [`OwnFull`] when there would be more: the peer asks for more replies than it reads; close it.
     pub fn push_own(&mut self, frames: &[u8], bytes_max: usize) -> Result<(), OwnFull> {
-        if frames.is_empty() {
-            return Ok(());
+        if let Some(backlog) = self.room_for_own(frames.len(), bytes_max)? {
+            backlog.own.extend_from_slice(frames);
         }
-        if self.own_bytes() + frames.len() > bytes_max {
+        Ok(())
+    }
+
+    /// The same, without a copy where nothing waits before them.
+    ///
+    /// # Errors
+    /// As [`Owed::push_own`].
+    pub fn push_own_whole(&mut self, frames: Vec<u8>, bytes_max: usize) -> Result<(), OwnFull> {
+        match self.room_for_own(frames.len(), bytes_max)? {
+            Some(backlog) if backlog.own.is_empty() => backlog.own = frames,
+            Some(backlog) => backlog.own.extend_from_slice(&frames),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Where own frames of `length` bytes are added; nowhere if that is none.
+    fn room_for_own(&mut self, length: usize, bytes_max: usize) -> Result<Option<&mut Backlog>, OwnFull> {
+        if length == 0 {
+            return Ok(None);
+        }
+        if self.own_bytes() + length > bytes_max {
             return Err(OwnFull);
         }
         let backlog = self.backlog.get_or_insert_default();
@@ -141,8 +162,7 @@ impl Owed {
             backlog.own.drain(..backlog.own_taken);
             backlog.own_taken = 0;
         }
-        backlog.own.extend_from_slice(frames);
-        Ok(())
+        Ok(Some(backlog))
     }
 
     /// Queues the newest of `pongs`, whole frames, while the socket refuses; it replaces what an earlier call left, as

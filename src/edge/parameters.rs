@@ -105,7 +105,7 @@ impl<'a> Parameters<'a> {
     /// `BadPosition` or `BadParameter`.
     pub(super) fn requests_for(
         &self,
-        channels: Vec<ChannelName>,
+        channels: impl IntoIterator<Item = ChannelName>,
     ) -> Result<Vec<SubscribeRequest>, RejectReason> {
         let wants_snapshot = self.wants_snapshot()?;
         let rate_max = self.rate_max()?;

@@ -4,6 +4,8 @@
 //! whoever stands in front of the gateway must not be able to read the same bytes differently. Relies on
 //! `scanner.rs` for the line ends. Where the target leads is `router.rs`' business, what the offer is worth `upgrade.rs`'.
 
+use std::mem::MaybeUninit;
+
 use super::field::Fields;
 use super::upgrade::Offer;
 use crate::config::limits::{HEADERS_MAX, METHOD_BYTES_MAX};
@@ -50,9 +52,9 @@ impl<'a> Request<'a> {
     /// The refusal to answer with; the connection ends with it.
     pub(super) fn parse(head: &'a [u8]) -> Result<Self, RejectReason> {
         let head = head.strip_prefix(b"\r\n").unwrap_or(head);
-        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-        let mut parsed = httparse::Request::new(&mut headers);
-        match parsed.parse(head) {
+        let mut headers = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+        let mut parsed = httparse::Request::new(&mut []);
+        match parsed.parse_with_uninit_headers(head, &mut headers) {
             Ok(httparse::Status::Complete(_)) => {}
             Ok(httparse::Status::Partial) => return Err(RejectReason::HeaderSyntax),
             Err(error) => return Err(reason_for(error, head)),

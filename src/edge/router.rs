@@ -59,7 +59,7 @@ pub(super) fn route(target: &str, default_channel: &ChannelName) -> Result<Route
 fn home(query: &str, default_channel: &ChannelName) -> Result<Route, RejectReason> {
     let parameters = Parameters::find(query)?;
     let channel = parameters.channel()?.unwrap_or_else(|| default_channel.clone());
-    let requests = parameters.requests_for(vec![channel.clone()])?;
+    let requests = parameters.requests_for([channel.clone()])?;
     Ok(Route::Home(channel, requests))
 }
 
@@ -76,7 +76,7 @@ fn listed(query: &str) -> Result<(Vec<SubscribeRequest>, Vec<Pattern>), RejectRe
 /// The one channel that the last segment of a path names.
 fn named(segment: &str, query: &str) -> Result<Vec<SubscribeRequest>, RejectReason> {
     let channel = channel_segment(segment)?;
-    Parameters::find(query)?.requests_for(vec![channel])
+    Parameters::find(query)?.requests_for([channel])
 }
 
 /// The last segment of `/ws/NAME`. What looks like a path is no channel but a place that does not exist.

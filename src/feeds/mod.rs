@@ -15,8 +15,6 @@
     )
 )]
 
-pub mod idempotency;
 pub mod publisher;
 
-pub use idempotency::{Begun, IdempotencyFigures, IdempotencyKey, RecentPublishes};
 pub use publisher::{PendingReceipt, PublishError, Publisher, Terms};

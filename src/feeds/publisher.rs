@@ -10,13 +10,16 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::bus::{Bus, Full, Publish, Receipt};
+use crate::bus::{Bus, Full, Outcome, Publish};
 use crate::clock::Clock;
 use crate::config::ChannelRules;
 use crate::config::limits::PUBLISH_BYTES_MAX;
 use crate::metrics::MemoryBudget;
 use crate::metrics::counters::Counter;
-use crate::model::{ChannelName, Grade, JsonPointer, MessageKey, PayloadKind, Publication, ShardId, Time};
+use crate::model::{
+    ChannelName, Conflict, Grade, IdempotencyKey, JsonPointer, MessageKey, PayloadKind, Publication, Receipt,
+    ShardId, Time,
+};
 
 /// The way in for messages. Cheap to clone; all clones share one state.
 #[derive(Clone)]
@@ -36,6 +39,8 @@ pub struct Terms {
     pub key: Option<MessageKey>,
     /// How long it lasts; without one as long as the channel's rules say.
     pub ttl: Option<Duration>,
+    /// What it is known by if it is published again, in each of its channels.
+    pub idempotency_key: Option<IdempotencyKey>,
 }
 
 /// Why a message was not taken. Nothing of it reached a subscriber, but for [`PublishError::Closed`] from a receipt.
@@ -50,6 +55,9 @@ pub enum PublishError {
     /// The process is short of memory: pause, then offer it again.
     #[error("the gateway is short of memory; publish again after a pause")]
     Memory,
+    /// Another message was published under the idempotency key: use a new key for a new message.
+    #[error("another message was published under this idempotency key; use a new key for a new message")]
+    Conflict,
     /// The process ends: publish to another.
     #[error("the gateway is ending; publish to another one")]
     Closed,
@@ -57,7 +65,7 @@ pub enum PublishError {
 
 /// A message that the bus has taken; resolves when its home has numbered it.
 #[must_use = "the message is on its way, but whether it was numbered is only known from its receipt"]
-pub struct PendingReceipt(oneshot::Receiver<Receipt>);
+pub struct PendingReceipt(oneshot::Receiver<Outcome>);
 
 impl Publisher {
     /// A publisher into `bus` that stamps messages by `clock` and charges them to `memory` on their way.
@@ -144,7 +152,15 @@ impl Publisher {
                 Some(first) => Publication { channel, ..first.clone() },
                 None => Publication::encode(channel, kind, payload, now, None),
             };
-            publications.push(Publication { key, expires_at, ..publication });
+            let mut publication = Publication { key, expires_at, ..publication };
+            // What the first is known by holds for those that are like it.
+            let is_like_first = publications.first().is_some_and(|first| first.key == publication.key);
+            if let Some(key) = &terms.idempotency_key
+                && !is_like_first
+            {
+                self.bus.identify(&mut publication, key.clone());
+            }
+            publications.push(publication);
         }
         Ok(publications)
     }
@@ -234,9 +250,9 @@ impl Publisher {
 
 fn with_receipt(publication: Publication) -> (Publish, PendingReceipt) {
     let (sender, receiver) = oneshot::channel();
-    let on_receipt = Box::new(move |receipt| {
+    let on_receipt = Box::new(move |outcome| {
         // The source may have given up waiting; the message counts all the same.
-        let _ = sender.send(receipt);
+        let _ = sender.send(outcome);
     });
     (Publish { publication, on_receipt: Some(on_receipt) }, PendingReceipt(receiver))
 }
@@ -245,9 +261,10 @@ impl PendingReceipt {
     /// Waits until the home has numbered the message. Dropping the future gives up waiting, not the message.
     ///
     /// # Errors
-    /// [`PublishError::Closed`] when the home ended with the message unnumbered.
+    /// [`PublishError::Conflict`], [`PublishError::Closed`] when the home ended with the message unnumbered.
     pub async fn wait(self) -> Result<Receipt, PublishError> {
-        self.0.await.map_err(|_| PublishError::Closed)
+        let outcome = self.0.await.map_err(|_| PublishError::Closed)?;
+        outcome.map_err(|Conflict| PublishError::Conflict)
     }
 }
 
@@ -282,9 +299,9 @@ mod tests {
         let pending = publisher.offer(text(&publisher, "hello")).unwrap();
         let taken = bus.receiver(ShardId(0)).next_publish().unwrap();
         assert_eq!(&taken.publication.frame[..], b"\x81\x05hello");
-        let receipt =
-            Receipt { position: Position { epoch: Epoch(7), offset: Offset::FIRST }, subscribers: 3 };
-        taken.on_receipt.unwrap()(receipt);
+        let position = Position { epoch: Epoch(7), offset: Offset::FIRST };
+        let receipt = Receipt { position, subscribers: 3, is_duplicate: false };
+        taken.on_receipt.unwrap()(Ok(receipt));
         assert_eq!(pending.wait().await, Ok(receipt));
     }
 
@@ -322,7 +339,8 @@ mod tests {
         for (offset, text) in [(1, "a1"), (2, "a2")] {
             let taken = receiver.next_publish().unwrap();
             assert!(taken.publication.frame.ends_with(text.as_bytes()));
-            taken.on_receipt.unwrap()(Receipt { position: position(offset), subscribers: 0 });
+            let receipt = Receipt { position: position(offset), subscribers: 0, is_duplicate: false };
+            taken.on_receipt.unwrap()(Ok(receipt));
         }
         let mut places = Vec::new();
         for pending in outcomes.into_iter().flatten() {
@@ -370,7 +388,7 @@ mod tests {
         assert!(ruled.iter().all(|one| one.frame.as_ptr() == ruled[0].frame.as_ptr()), "one encoding");
         assert_eq!(publisher.keys_missing(), 0, "news needs none");
 
-        let given = Terms { key: MessageKey::parse("x").ok(), ttl: seconds(1) };
+        let given = Terms { key: MessageKey::parse("x").ok(), ttl: seconds(1), ..Terms::default() };
         let given = encode(r#"{"symbol":"BTC"}"#, &given);
         assert_eq!(keys(&given), vec![Some("x".to_owned()); 3]);
         assert!(given.iter().all(|one| lasts(one) == seconds(1)));

@@ -70,6 +70,11 @@ impl Entry {
         self.marks & SUPERSEDED != 0
     }
 
+    /// A newer one has its key, and there is no other reason to leave it out.
+    pub(super) const fn is_superseded_alone(&self) -> bool {
+        self.marks & (SUPERSEDED | EXPIRED | DROPPED) == SUPERSEDED
+    }
+
     /// It is too old to be sent.
     pub const fn is_expired(&self) -> bool {
         self.marks & EXPIRED != 0

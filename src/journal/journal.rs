@@ -387,7 +387,8 @@ mod tests {
     fn an_interrupted_write_resumes_at_every_byte() {
         let journal = journal(&[10, 20, 9000]);
         let whole: Vec<u8> = (1..=3).flat_map(|offset| journal.frame(Offset(offset)).unwrap()).collect();
-        for taken in 0..=whole.len() {
+        // In Miri, which interprets all of it, not at every one of the long frame.
+        for taken in (0..=whole.len()).filter(|taken| !cfg!(miri) || *taken < 100 || taken % 500 == 0) {
             let (next, rest) = journal.interrupted(Cursor::plain(Offset(1)), taken);
             let mut seen = whole[..taken].to_vec();
             seen.extend_from_slice(&rest.unwrap_or_default());
@@ -488,12 +489,14 @@ mod tests {
     fn expiries_of_what_is_gone_are_not_kept() {
         let mut journal = Journal::new(Offset(1));
         let window = Window { messages: 10, ..EVERYTHING };
-        for offset in 1..=10_000 {
+        // Fewer in Miri, which interprets them.
+        let count = if cfg!(miri) { 300 } else { 10_000 };
+        for offset in 1..=count {
             journal.append(Offset(offset), &keyed_publication("a", 60_000 + offset));
             journal.retain(window, NOBODY, Time::ZERO);
             assert!(journal.expiries.len() < 100, "{}", journal.expiries.len());
         }
-        journal.expire(Time::from_millis(69_995));
-        assert_eq!(journal.expired, 5, "9991 to 9995");
+        journal.expire(Time::from_millis(60_000 + count - 5));
+        assert_eq!(journal.expired, 5, "of the last ten the first five");
     }
 }

@@ -164,11 +164,10 @@ impl Journal {
     /// What a reader at `cursor` is not sent on its way to `until`. Linear in what is read and left out.
     pub fn passed_on_the_way(&self, cursor: Cursor, reader: Reader, until: Offset) -> (u64, Passed) {
         let (mut entries, mut sum) = (0, Passed::default());
-        self.walk(cursor, reader, |step| {
+        self.walk_until(cursor, reader, until, |step| {
             match step {
-                Step::Pass(next, passed) if next <= until => sum.add(passed),
-                Step::Entry(_, offset) if offset < until => entries += 1,
-                _ => return ControlFlow::Break(()),
+                Step::Pass(_, passed) => sum.add(passed),
+                Step::Entry(..) => entries += 1,
             }
             ControlFlow::Continue(())
         });
@@ -176,39 +175,64 @@ impl Journal {
     }
 
     /// Goes from `cursor` to the head, or to the end of the snapshot, and tells of what is read and what is left out.
-    fn walk(&self, cursor: Cursor, reader: Reader, mut visit: impl FnMut(Step) -> ControlFlow<()>) {
-        let until = reader.snapshot_until.unwrap_or(self.next());
-        let mut at = cursor.offset();
-        let mut index = self.first_from(at);
-        while at < until {
+    fn walk(&self, cursor: Cursor, reader: Reader, visit: impl FnMut(Step) -> ControlFlow<()>) {
+        self.walk_until(cursor, reader, reader.snapshot_until.unwrap_or(self.next()), visit);
+    }
+
+    /// The same, to `until`. What is left out in a row is told of at once: a slow reader of keys has thousands of those.
+    fn walk_until(
+        &self,
+        cursor: Cursor,
+        reader: Reader,
+        until: Offset,
+        mut visit: impl FnMut(Step) -> ControlFlow<()>,
+    ) {
+        let (begin, mut at) = (cursor.offset(), cursor.offset());
+        let mut told = begin;
+        let mut passed = Passed::default();
+        let mut index = self.first_from(begin);
+        loop {
+            let superseded = self.superseded_in_a_row(index, at, until, reader);
+            (index, at) = (index + superseded, Offset(at.0 + superseded as u64));
+            passed.superseded += superseded as u64;
             let entry = self.entry_at(index).filter(|entry| entry.offset < until);
             let found = entry.map_or(until, |entry| entry.offset);
-            let mut passed = self.missing(at, found);
-            let mut next = found;
-            if let Some(entry) = entry {
-                index += 1;
-                match self.reason_to_pass(entry, reader) {
-                    None => {
-                        if at < found && visit(Step::Pass(found, counted(passed, reader))).is_break() {
-                            return;
-                        }
-                        if visit(Step::Entry(index - 1, found)).is_break() {
-                            return;
-                        }
-                        at = found.next();
-                        continue;
-                    }
-                    Some(reason) => {
-                        passed.add(reason);
-                        next = found.next();
-                    }
-                }
+            if at < found {
+                passed.add(self.missing(at, found));
+                at = found;
             }
-            if visit(Step::Pass(next, counted(passed, reader))).is_break() {
+            let Some(entry) = entry else { break };
+            (index, at) = (index + 1, found.next());
+            if let Some(reason) = self.reason_to_pass(entry, reader) {
+                passed.add(reason);
+                continue;
+            }
+            if told < found
+                && visit(Step::Pass(found, counted(std::mem::take(&mut passed), reader))).is_break()
+            {
                 return;
             }
-            at = next;
+            if visit(Step::Entry(index - 1, found)).is_break() {
+                return;
+            }
+            told = at;
         }
+        if told < at {
+            let _ = visit(Step::Pass(at, counted(passed, reader)));
+        }
+    }
+
+    /// How many entries from `index` on, which is `at`, are superseded and nothing else, before `until`. A loop of its own: of
+    /// a reader that fell far behind it is nearly all that there is to do.
+    fn superseded_in_a_row(&self, index: usize, at: Offset, until: Offset, reader: Reader) -> usize {
+        let is_window = index >= self.base && self.entry_at(index).is_some_and(|entry| entry.offset == at);
+        // Whether one is the reader's own is said by the entry's terms.
+        if !is_window || reader.me.is_some() {
+            return 0;
+        }
+        let most = usize::try_from(until.0.saturating_sub(at.0)).unwrap_or(usize::MAX);
+        let entries = self.entries.range(index..).take(most);
+        entries.take_while(|entry| entry.is_superseded_alone()).count()
     }
 
     /// Messages `from..to`, none of which is kept.

@@ -150,6 +150,12 @@ counters! {
     client_rests,
     /// Gauge: orders that wait in this shard for room in another's inbox.
     outbox,
+    /// Gauge: idempotency keys that are kept.
+    idempotency_keys,
+    /// Publishes that were not made a second time.
+    idempotency_duplicates,
+    /// Idempotency keys that were put away before their time.
+    idempotency_evicted,
     /// Gauge: bytes of journals.
     journal_bytes,
     /// Channels whose history was put away because memory was short.

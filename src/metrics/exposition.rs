@@ -84,6 +84,7 @@ const GAUGES: &[(&str, Option<Unit>, &str, Read)] = &[
     ("journals", None, "Journals: one for each channel and shard that somebody reads there", |c| &c.channels),
     ("connections_lagging", None, "Connections whose socket takes no more for now", |c| &c.lagging),
     ("outbox", None, "Orders that wait for room in another shard's inbox", |c| &c.outbox),
+    ("idempotency_keys", None, "Idempotency keys that are kept", |c| &c.idempotency_keys),
     ("journal", Some(Unit::Bytes), "Memory of journals", |c| &c.journal_bytes),
 ];
 
@@ -112,6 +113,12 @@ const COUNTERS: &[(&str, Option<Unit>, &str, Read)] = &[
     ("occupancies", None, "Counts of subscribers published to those who watch", |c| &c.occupancies),
     ("commands", None, "Commands of clients of tidegate.v1", |c| &c.commands),
     ("commands_refused", None, "Of those, answered with an error", |c| &c.commands_refused),
+    ("idempotency_duplicates", None, "Publishes not made a second time, for their idempotency key", |c| {
+        &c.idempotency_duplicates
+    }),
+    ("idempotency_evicted", None, "Idempotency keys put away before their time, for want of room", |c| {
+        &c.idempotency_evicted
+    }),
     ("encoded", None, "Messages written as envelopes or events, each once a shard", |c| &c.encoded),
     ("recovered", None, "Subscriptions that began after the position that the client gave", |c| &c.recovered),
     ("replayed", None, "Messages that those asked for", |c| &c.replayed),
@@ -398,7 +405,6 @@ mod tests {
                 requests: vec![("livez", 3)],
                 refused: vec![("overloaded", 503, 2)],
                 keys_missing: 6,
-                ..AdminFigures::default()
             },
             process: ProcessFigures { resident_bytes: 4096, open_descriptors: 12, descriptors_max: 20_000 },
             memory: MemoryBudget::new(1000),

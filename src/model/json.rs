@@ -5,6 +5,7 @@
 //! comes twice, or in other letters, is refused, never the last or the first taken (GUARANTEES B24).
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
@@ -73,14 +74,39 @@ pub fn depth_of(json: &str) -> usize {
     deepest
 }
 
-/// Whether a number in `json`, which is valid, is too large for a double: readers disagree on what it is. Linear.
+/// Whether a number in `json`, which is valid, is too large for a double: readers disagree on what it is. Linear, with a few
+/// steps for a digit.
 pub fn has_endless_number(json: &str) -> bool {
     let is_number = |token: &&[u8]| token.first().is_some_and(is_number_byte);
-    let is_endless = |token: &[u8]| {
-        let number = std::str::from_utf8(token).ok().and_then(|text| text.parse::<f64>().ok());
-        number.is_some_and(f64::is_infinite)
-    };
+    let is_endless = |token: &[u8]| std::str::from_utf8(token).is_ok_and(is_endless);
     Tokens { rest: json.as_bytes() }.filter(is_number).any(is_endless)
+}
+
+/// The digits of 2^1024 - 2^970, half way between the largest double and the one that would follow it: the least number
+/// that is rounded to infinity (IEEE 754 §4.3.1).
+const ENDLESS_FROM: &str = "1797693134862315807937289714053034150799341327100378269361737789804449682927647509466490179775872070\
+    9633028641669288791094655554785194040263065748867150582068190890200070838367627385484581771153176447\
+    5730270069855571366959622842914819860834936475292719074168444365510704342711559699508093042880177904\
+    174497792";
+/// The power of ten that the first of them stands for.
+const ENDLESS_POWER: i64 = 308;
+
+/// Whether `number`, as JSON writes it, is too large for a double. By its digits: to read a number that lies next to half
+/// way between two doubles takes thousands of steps, and whoever sends one chooses which.
+fn is_endless(number: &str) -> bool {
+    let number = number.strip_prefix('-').unwrap_or(number);
+    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = || whole.bytes().chain(fraction.bytes());
+    let Some(zeros) = digits().position(|digit| digit != b'0') else { return false };
+    // An exponent that 64 bits cannot hold is beyond what any number of zeros makes up for.
+    let beyond = if exponent.starts_with('-') { i64::MIN } else { i64::MAX };
+    let power = (whole.len() as i64 - 1 - zeros as i64).saturating_add(exponent.parse().unwrap_or(beyond));
+    match power.cmp(&ENDLESS_POWER) {
+        Ordering::Less => false,
+        Ordering::Equal => digits().skip(zeros).ge(ENDLESS_FROM.bytes()),
+        Ordering::Greater => true,
+    }
 }
 
 /// Strings and numbers of a valid text as a whole, everything else byte by byte.
@@ -219,12 +245,58 @@ mod tests {
 
     #[test]
     fn endless_numbers_are_found_outside_of_strings_alone() {
-        for endless in ["1e999", "[-1E+400]", r#"{"a":[0,1e309]}"#, &"9".repeat(400)] {
+        let zeros = "0".repeat(400);
+        let (last, before_last) = ENDLESS_FROM.split_at(308);
+        for endless in [
+            "1e999",
+            "[-1E+400]",
+            r#"{"a":[0,1e309]}"#,
+            &"9".repeat(400),
+            &format!("1{zeros}"),
+            &format!("0.{zeros}1e800"),
+            "1e99999999999999999999",
+            ENDLESS_FROM,
+            &format!("-{ENDLESS_FROM}.000"),
+        ] {
             assert!(has_endless_number(endless), "{endless}");
         }
-        for fine in ["1e308", "1e-999", r#"{"1e999":"1e999"}"#, "-0", "[1,2,3,4e5]", "true"] {
+        for fine in [
+            "1e308",
+            "1e-999",
+            r#"{"1e999":"1e999"}"#,
+            "-0",
+            "0e999",
+            "0.0e99999999999999999999",
+            "[1,2,3,4e5]",
+            "true",
+            &format!("1{zeros}e-400"),
+            &format!("0.{zeros}1e700"),
+            "1e-99999999999999999999",
+            "1.7976931348623158e308",
+            &format!("{last}1.999"),
+        ] {
             assert!(!has_endless_number(fine), "{fine}");
         }
+        assert_eq!(before_last, "2", "one less is the largest double");
+    }
+
+    /// Numbers around the least endless one, and of any other size, in all the ways to write them.
+    fn numbers() -> impl Strategy<Value = String> {
+        let around = (0_usize..320, -3_i64..=3, -2_i32..=2).prop_map(|(digits, last, power)| {
+            let mut text: Vec<u8> =
+                ENDLESS_FROM.bytes().chain(std::iter::repeat(b'0')).take(digits.max(1)).collect();
+            if let Some(digit) = text.last_mut() {
+                *digit = (i64::from(*digit) + last).clamp(i64::from(b'0'), i64::from(b'9')) as u8;
+            }
+            let text = String::from_utf8(text).unwrap();
+            format!("{}.{}1e{}", &text[..1], &text[1..], 308 + power)
+        });
+        prop_oneof![
+            around,
+            "-?(0|[1-9][0-9]{0,330})(\\.[0-9]{1,40})?([eE][+-]?[0-9]{1,4})?",
+            "-?0\\.0{0,400}[0-9]{1,30}([eE][+-]?[0-9]{1,4})?",
+            "-?[1-9][0-9]{0,30}[eE][+-]?0{0,30}[0-9]{1,40}",
+        ]
     }
 
     fn depth_of_tree(tree: &Value) -> usize {
@@ -253,6 +325,13 @@ mod tests {
             let json = tree.to_string();
             prop_assert_eq!(depth_of(&json), depth_of_tree(&tree));
             prop_assert!(!has_endless_number(&json));
+        }
+
+        /// Against the reader of the standard library, which rounds correctly.
+        #[test]
+        fn a_number_is_endless_if_a_double_is(number in numbers()) {
+            let read: f64 = number.parse().unwrap();
+            prop_assert_eq!(has_endless_number(&number), read.is_infinite(), "{}", number);
         }
 
         #[test]

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::channel::ChannelName;
 use super::encoding;
 use super::id::Origin;
+use super::idempotency::Idempotency;
 use super::key::MessageKey;
 use super::time::Time;
 
@@ -49,6 +50,8 @@ pub struct Publication {
     pub expires_at: Time,
     /// Its sender, which `origin` names, wants to be told its number, under this id.
     pub acknowledge: Option<u64>,
+    /// What its home knows it by if it comes again, on its way there.
+    pub idempotency: Option<Box<Idempotency>>,
 }
 
 impl Publication {
@@ -71,6 +74,7 @@ impl Publication {
             key: None,
             expires_at: Time::NEVER,
             acknowledge: None,
+            idempotency: None,
         }
     }
 

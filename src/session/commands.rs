@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::replies::CommandError;
 use crate::config::limits::{COMMAND_DEPTH_MAX, DURATION_MAX, DURATION_MIN, SUBSCRIBER_RATE_MAX};
 use crate::model::json::{self, ObjectError};
-use crate::model::{ChannelName, MessageKey, Pattern, SubscribeRequest};
+use crate::model::{ChannelName, IdempotencyKey, MessageKey, Pattern, SubscribeRequest};
 
 /// Largest id: the largest whole number that every reader of JSON keeps, 2^53 - 1.
 pub const COMMAND_ID_MAX: u64 = (1 << 53) - 1;
@@ -80,6 +80,8 @@ pub struct ClientMessage<'a> {
     pub key: Option<MessageKey>,
     /// How long it lasts, if it says so.
     pub ttl: Option<Duration>,
+    /// What it is known by if it is sent again.
+    pub idempotency_key: Option<IdempotencyKey>,
 }
 
 macro_rules! keys {
@@ -120,6 +122,7 @@ keys! {
     Text = "text", "a string";
     Key = "key", "a string";
     TtlMs = "ttl_ms", "a whole number of 1 to 2592000000";
+    IdempotencyKey = "idempotency_key", "a string";
 }
 
 /// Why a text is no command at all: who sends such a thing does not know what it does.
@@ -233,7 +236,15 @@ fn unsubscribe<'a>(members: &Members<'a>) -> Result<Command<'a>, BadCommand> {
 }
 
 fn publish<'a>(members: &Members<'a>) -> Result<Command<'a>, BadCommand> {
-    members.allow(&[Key::Id, Key::Channel, Key::Data, Key::Text, Key::Key, Key::TtlMs])?;
+    members.allow(&[
+        Key::Id,
+        Key::Channel,
+        Key::Data,
+        Key::Text,
+        Key::Key,
+        Key::TtlMs,
+        Key::IdempotencyKey,
+    ])?;
     let id = members.id()?;
     let channel = members.need_text(Key::Channel)?;
     let key = members.text(Key::Key)?;
@@ -245,6 +256,7 @@ fn publish<'a>(members: &Members<'a>) -> Result<Command<'a>, BadCommand> {
         (None, None) => return Err(BadCommand::Nothing),
     };
     let ttl = members.number(Key::TtlMs)?.map(Duration::from_millis);
+    let idempotency_key = members.text(Key::IdempotencyKey)?;
     let Ok(channel) = ChannelName::parse(&channel) else {
         return Ok(Command::Refused { id, error: CommandError::BadChannel });
     };
@@ -254,7 +266,12 @@ fn publish<'a>(members: &Members<'a>) -> Result<Command<'a>, BadCommand> {
     if ttl.is_some_and(|ttl| !(DURATION_MIN..=DURATION_MAX).contains(&ttl)) {
         return Ok(Command::Refused { id, error: CommandError::BadTtl });
     }
-    Ok(Command::Publish { id, message: ClientMessage { channel, payload, key, ttl } })
+    let named = |key: Cow<'_, str>| IdempotencyKey::parse(&key).ok_or(CommandError::BadIdempotencyKey);
+    let idempotency_key = match idempotency_key.map(named).transpose() {
+        Ok(idempotency_key) => idempotency_key,
+        Err(error) => return Ok(Command::Refused { id, error }),
+    };
+    Ok(Command::Publish { id, message: ClientMessage { channel, payload, key, ttl, idempotency_key } })
 }
 
 /// The values of a command, each as its own text.
@@ -363,13 +380,15 @@ mod tests {
         let message =
             published(r#"{"type":"publish","id":1,"channel":"a","data": { "b" : [1.10, "\ud800"] } }"#);
         assert_eq!(message.payload, r#"{ "b" : [1.10, "\ud800"] }"#);
-        assert_eq!((message.key, message.ttl), (None, None));
+        assert_eq!((message.key, message.ttl, message.idempotency_key), (None, None, None));
         let message = published(
-            r#"{"type":"publish","id":0,"channel":"a","text":"h\u00e9\n","key":"BTC","ttl_ms":2592000000}"#,
+            r#"{"type":"publish","id":0,"channel":"a","text":"h\u00e9\n","key":"BTC","ttl_ms":2592000000,
+            "idempotency_key":"k\u00311"}"#,
         );
         assert_eq!(message.payload, "h\u{e9}\n");
         assert_eq!(message.key.as_ref().map(MessageKey::as_str), Some("BTC"));
         assert_eq!(message.ttl, Some(DURATION_MAX));
+        assert_eq!(message.idempotency_key.as_ref().map(IdempotencyKey::as_str), Some("k11"));
         assert_eq!(published(r#"{"type":"publish","id":1,"channel":"a","data":null}"#).payload, "null");
         assert_eq!(published(r#"{"type":"publish","id":1,"channel":"a","data":""}"#).payload, "\"\"");
         let deletes = published(r#"{"type":"publish","id":1,"channel":"a","key":"BTC"}"#);
@@ -401,7 +420,9 @@ mod tests {
 
     #[test]
     fn what_has_an_id_and_cannot_be_is_answered() {
-        use CommandError::{BadChannel, BadKey, BadPattern, BadPosition, BadTtl, PatternIsLive};
+        use CommandError::{
+            BadChannel, BadIdempotencyKey, BadKey, BadPattern, BadPosition, BadTtl, PatternIsLive,
+        };
         let long_key =
             format!(r#"{{"type":"publish","id":5,"channel":"a","data":1,"key":"{}"}}"#, "k".repeat(129));
         for (text, error) in [
@@ -418,6 +439,11 @@ mod tests {
             (r#"{"type":"unsubscribe","id":5,"channel":"a..b"}"#, BadChannel),
             (r#"{"type":"publish","id":5,"channel":".","data":1}"#, BadChannel),
             (r#"{"type":"publish","id":5,"channel":"a","data":1,"key":""}"#, BadKey),
+            (r#"{"type":"publish","id":5,"channel":"a","data":1,"idempotency_key":""}"#, BadIdempotencyKey),
+            (
+                r#"{"type":"publish","id":5,"channel":"a","data":1,"idempotency_key":"\u00e4"}"#,
+                BadIdempotencyKey,
+            ),
             (r#"{"type":"publish","id":5,"channel":"a","key":"\u0000"}"#, BadKey),
             (&long_key, BadKey),
             (r#"{"type":"publish","id":5,"channel":"a","data":1,"ttl_ms":0}"#, BadTtl),
@@ -483,6 +509,11 @@ mod tests {
             (r#"{"type":"publish","id":1,"channel":"a","text":"\ud800"}"#, B::Kind(K::Text)),
             (r#"{"type":"publish","id":1,"channel":"a","data":1,"key":1}"#, B::Kind(K::Key)),
             (r#"{"type":"publish","id":1,"channel":"a","data":1,"ttl_ms":-1}"#, B::Kind(K::TtlMs)),
+            (
+                r#"{"type":"publish","id":1,"channel":"","data":1,"idempotency_key":1}"#,
+                B::Kind(K::IdempotencyKey),
+            ),
+            (r#"{"type":"subscribe","id":1,"channel":"a","idempotency_key":"k"}"#, B::Unknown),
         ] {
             assert_eq!(parse(text.as_bytes()), Err(expected), "{text}");
         }

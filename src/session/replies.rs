@@ -5,7 +5,7 @@
 
 use std::io::Write as _;
 
-use crate::model::{ChannelName, Pattern, Position};
+use crate::model::{ChannelName, Pattern, Position, Receipt};
 
 macro_rules! vocabulary {
     ($($(#[$doc:meta])* $variant:ident = $token:literal, $message:literal;)*) => {
@@ -41,6 +41,11 @@ vocabulary! {
     BadKey = "bad_key", "not a key: use 1 to 128 bytes without control characters";
     /// Longer than a message may last, or not at all.
     BadTtl = "bad_ttl", "not a time to live: use 1 to 2592000000 milliseconds, 30 days";
+    /// Not an idempotency key.
+    BadIdempotencyKey = "bad_idempotency_key", "not an idempotency key: use 1 to 128 printable ASCII characters";
+    /// Another message was published under the idempotency key.
+    IdempotencyConflict = "idempotency_conflict",
+        "another message was published under this idempotency key within 5 min: use a new key for a new message";
     /// The channel is subscribed to already.
     AlreadySubscribed = "already_subscribed", "the channel is subscribed to already: unsubscribe from it first";
     /// The channel is not subscribed to.
@@ -153,11 +158,13 @@ pub fn append_unsubscribed(id: u64, channel: &ChannelName, out: &mut Vec<u8>) {
     let _ = write!(out, "{{\"type\":\"unsubscribed\",\"id\":{id},\"channel\":\"{channel}\"}}");
 }
 
-/// Appends the reply to a `publish`: the message has this position.
-pub fn append_published(id: u64, channel: &ChannelName, position: Position, out: &mut Vec<u8>) {
+/// Appends the reply to a `publish`: the message has this position, and perhaps had it already.
+pub fn append_published(id: u64, channel: &ChannelName, receipt: &Receipt, out: &mut Vec<u8>) {
+    let Receipt { position, is_duplicate, .. } = receipt;
+    let duplicate = if *is_duplicate { ",\"duplicate\":true" } else { "" };
     let _ = write!(
         out,
-        "{{\"type\":\"published\",\"id\":{id},\"channel\":\"{channel}\",\"position\":\"{position}\"}}"
+        "{{\"type\":\"published\",\"id\":{id},\"channel\":\"{channel}\",\"position\":\"{position}\"{duplicate}}}"
     );
 }
 
@@ -284,14 +291,17 @@ mod tests {
     #[test]
     fn replies_carry_the_id_of_their_command() {
         let channel = channel();
+        let receipt = Receipt { position: POSITION, subscribers: 2, is_duplicate: false };
         assert_eq!(
             appended(|out| append_unsubscribed(2, &channel, out)),
             json!({"type": "unsubscribed", "id": 2, "channel": "prices.eu:x_-"})
         );
         assert_eq!(
-            appended(|out| append_published(3, &channel, POSITION, out)),
+            appended(|out| append_published(3, &channel, &receipt, out)),
             json!({"type": "published", "id": 3, "channel": "prices.eu:x_-", "position": "00000000000000ab-42"})
         );
+        let again = Receipt { is_duplicate: true, ..receipt };
+        assert_eq!(appended(|out| append_published(4, &channel, &again, out))["duplicate"], true);
         assert_eq!(appended(|out| append_pong(Some(4), out)), json!({"type": "pong", "id": 4}));
         assert_eq!(appended(|out| append_pong(None, out)), json!({"type": "pong"}));
     }

@@ -200,6 +200,7 @@ fn numbered(name: &ChannelName, entry: &Entry, frame: bytes::Bytes) -> Numbered 
             key: entry.key().cloned(),
             expires_at: entry.expires_at(),
             acknowledge: None,
+            idempotency: None,
         },
     }
 }

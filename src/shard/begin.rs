@@ -1,5 +1,6 @@
 //! Where a subscription begins: at the head, after a position that the client has, or with a snapshot.
 
+use super::connection::Connection;
 use super::reactor::Reactor;
 use super::tell::append_frame;
 use super::turn::Shard;
@@ -33,14 +34,16 @@ impl Begun {
 impl<R: Reactor> Shard<R> {
     /// Begins every subscription of a connection whose channels are all live, and adds to `response` what it is to know.
     pub(super) fn begin_all(&mut self, slot: u32, requests: &[SubscribeRequest], response: &mut Vec<u8>) {
-        let mut begun = Vec::with_capacity(requests.len());
+        let Some(dialect) = self.slots.get(slot).map(Connection::dialect) else { return };
+        // Who comes for what is live from here on and knows nothing but messages is told nothing.
+        let is_told = dialect != Dialect::Plain || requests.iter().any(|request| request.since.is_some());
+        let mut begun = Vec::new();
         for request in requests {
-            if let Some(channel) = self.hub.find(&request.channel) {
-                begun.extend(self.begin(slot, channel, request));
-            }
+            let Some(channel) = self.hub.find(&request.channel) else { continue };
+            let one = self.begin(slot, channel, request);
+            begun.extend(one.filter(|_| is_told));
         }
-        let Some(connection) = self.slots.get(slot) else { return };
-        match connection.dialect() {
+        match dialect {
             Dialect::Plain => add_headers(&begun, response),
             Dialect::V1 => {
                 for begun in &begun {

@@ -150,8 +150,12 @@ impl<R: Reactor> Shard<R> {
 
     /// The client in `slot`: who a trusted proxy says it is, else the other end of the socket while that is known.
     pub(super) fn client(&self, slot: u32) -> Option<SocketAddr> {
-        let told = if self.clients.told.is_empty() { None } else { self.clients.told.get(&slot).copied() };
-        told.or_else(|| self.slots.get(slot)?.peer())
+        self.told_client(slot).or_else(|| self.slots.get(slot)?.peer())
+    }
+
+    /// Who a trusted proxy says the client in `slot` is.
+    pub(super) fn told_client(&self, slot: u32) -> Option<SocketAddr> {
+        if self.clients.told.is_empty() { None } else { self.clients.told.get(&slot).copied() }
     }
 
     /// Bytes of a connection that has to begin with a PROXY header, and of what follows it.

@@ -147,7 +147,11 @@ impl<R: Reactor> Shard<R> {
     /// The connection is over: off its channels now, its slot free at the end of the turn.
     pub(super) fn end(&mut self, slot: u32, reason: CloseReason, by: Blame) {
         self.leave_all(slot);
-        let peer = self.client(slot);
+        // Of a socket that was reset the kernel has forgotten who it was: it is not asked.
+        let is_reset = reason == CloseReason::Reset;
+        let is_closing =
+            self.slots.get(slot).is_some_and(|connection| matches!(connection.phase, Phase::Closing(_)));
+        let peer = if is_reset && !is_closing { self.told_client(slot) } else { self.client(slot) };
         let Some(connection) = self.slots.get_mut(slot) else { return };
         match &connection.phase {
             Phase::Ended { .. } => return,

@@ -20,10 +20,11 @@ use std::collections::HashMap;
 use super::connection::Phase;
 use super::reactor::Reactor;
 use super::turn::Shard;
+use crate::bus::Outcome;
 use crate::config::limits::CHANNELS_PER_CONNECTION_MAX;
 use crate::journal::Ride;
 use crate::model::{
-    ChannelIndex, ChannelName, CloseReason, ConnectionId, Grade, PayloadKind, Position, Publication,
+    ChannelIndex, ChannelName, CloseReason, Conflict, ConnectionId, Grade, PayloadKind, Publication,
     SubscribeRequest,
 };
 use crate::session::commands::{self, ClientMessage, Command};
@@ -118,7 +119,7 @@ impl<R: Reactor> Shard<R> {
     }
 
     fn publish_message(&mut self, slot: u32, id: u64, message: &ClientMessage<'_>) {
-        let ClientMessage { channel, payload, key, ttl } = message;
+        let ClientMessage { channel, payload, key, ttl, idempotency_key } = message;
         let settings = self.config.channels.settings_for(channel);
         let refusal = match settings {
             _ if !settings.relay => Some(CommandError::NotAllowed),
@@ -131,26 +132,35 @@ impl<R: Reactor> Shard<R> {
         let payload = payload.as_bytes();
         let key = key.clone().or_else(|| self.key_in(channel, PayloadKind::Text, payload));
         let origin = Some(self.origin_of(slot));
-        let publication = Publication {
+        let mut publication = Publication {
             key,
             expires_at: self.expiry(ttl.unwrap_or(settings.ttl)),
             acknowledge: Some(id),
             ..Publication::encode(channel.clone(), PayloadKind::Text, payload, self.now, origin)
         };
+        if let Some(key) = idempotency_key {
+            self.bus.identify(&mut publication, key.clone());
+        }
         self.publish(slot, publication);
     }
 
-    /// Tells the sender of a message its number, if it is still there.
+    /// Tells the sender of a message what became of it, if it is still there.
     pub(super) fn acknowledge(
         &mut self,
         sender: ConnectionId,
         id: u64,
         channel: &ChannelName,
-        position: Position,
+        outcome: Outcome,
     ) {
         let is_open = |phase: &Phase| matches!(phase, Phase::Open(_));
-        if self.slots.contains(sender) && self.slots.get(sender.slot).is_some_and(|it| is_open(&it.phase)) {
-            self.reply(sender.slot, |out| replies::append_published(id, channel, position, out));
+        if !self.slots.contains(sender) || !self.slots.get(sender.slot).is_some_and(|it| is_open(&it.phase)) {
+            return;
+        }
+        match outcome {
+            Ok(receipt) => {
+                self.reply(sender.slot, |out| replies::append_published(id, channel, &receipt, out))
+            }
+            Err(Conflict) => self.refuse_command(sender.slot, id, CommandError::IdempotencyConflict),
         }
     }
 }

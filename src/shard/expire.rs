@@ -14,6 +14,8 @@ use crate::session::{Verdict, append_ping};
 const SWEEP: Duration = Duration::from_secs(1);
 /// Channels looked at per turn while a sweep runs.
 const SWEPT_PER_TURN: usize = 1024;
+/// Idempotency keys of publishers, and as many of clients, that are put away per turn then: a millisecond's work.
+const KEYS_SWEPT_PER_TURN: usize = 4096;
 
 /// Where the sweep over the journals stands.
 #[derive(Debug, Default)]
@@ -146,12 +148,14 @@ impl<R: Reactor> Shard<R> {
 
     /// Whether a sweep would find anything.
     pub(super) fn has_sweep_to_do(&self) -> bool {
-        self.counters.journal_bytes.get() > 0 || self.has_history_to_restore()
+        self.counters.journal_bytes.get() > 0 || self.has_history_to_restore() || !self.retries.is_empty()
     }
 
     /// Lets go of messages that have grown too old, and of what was kept for readers that have caught up: a bounded
-    /// number of channels a turn, all of them once a [`SWEEP`].
+    /// number of channels a turn, all of them once a [`SWEEP`]; and of idempotency keys that are past their time.
     fn sweep(&mut self) {
+        self.retries.forget_old(self.now, KEYS_SWEPT_PER_TURN);
+        self.counters.idempotency_keys.set(self.retries.len() as u64);
         let channels: Vec<_> = self.feeds.indices_from(self.sweep.next, SWEPT_PER_TURN).collect();
         for channel in &channels {
             self.adjust_history(*channel);
@@ -177,11 +181,16 @@ impl<R: Reactor> Shard<R> {
         self.sweep = Sweep { due: self.now.after(SWEEP), ..Sweep::default() };
     }
 
-    /// Has the next sweep happen soon: a journal has something to let go of.
-    pub(super) fn note_journal_growth(&mut self, bytes: u64) {
+    /// Has the next sweep happen soon, if there was nothing for one so far.
+    pub(super) fn expect_sweep(&mut self) {
         if !self.has_sweep_to_do() {
             self.sweep.due = self.now.after(SWEEP);
         }
+    }
+
+    /// A journal has something to let go of.
+    pub(super) fn note_journal_growth(&mut self, bytes: u64) {
+        self.expect_sweep();
         if self.sweep.next > 0 {
             // A sweep is under way and may have passed this journal; too much is put right by the next one.
             self.sweep.bytes += bytes;

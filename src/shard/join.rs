@@ -135,7 +135,7 @@ impl<R: Reactor> Shard<R> {
         let phase = self.phases.next_phase();
         self.begin_all(slot, requests, &mut response);
         let Some(connection) = self.slots.get_mut(slot) else { return };
-        if connection.owed.push_own(&response, OWN_FRAMES_BYTES_MAX).is_err() {
+        if connection.owed.push_own_whole(response, OWN_FRAMES_BYTES_MAX).is_err() {
             // More answers wait than are kept: it reads nothing of what it asks for.
             return self.end(slot, CloseReason::HttpDone, Blame::Us);
         }

@@ -181,6 +181,7 @@ impl<R: Reactor> Shard<R> {
             + self.hub.deflaters() * COMPRESSOR_BYTES
             + self.hub.pattern_bytes()
             + self.feeds.memory_bytes()
+            + self.retries.memory_bytes()
             + memory.busy_bytes
             + memory.paused;
         let sum = counted as i64 + memory.on_bus;

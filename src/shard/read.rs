@@ -86,6 +86,8 @@ impl<R: Reactor> Shard<R> {
                     }
                     connection.traffic.bytes_in += length as u64;
                     let is_drained = length < room && !connection.marks.has(Mark::ReadClosed);
+                    // Before the bytes are looked at: who joins by them is not read again for nothing.
+                    connection.may_have_input = !is_drained;
                     self.handle_bytes(slot, buffer.get(..length).unwrap_or_default());
                     left = left.saturating_sub(length + self.inflater.take_work());
                     let messages = (self.counters.messages_in.get() - messages_before) as usize;
@@ -95,7 +97,7 @@ impl<R: Reactor> Shard<R> {
                         return self.handle_overrun(slot);
                     }
                     if is_drained {
-                        return self.note_read_dry(slot);
+                        return;
                     }
                     if left == 0 || messages_left == 0 {
                         return self.list_read(slot);

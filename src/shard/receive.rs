@@ -19,12 +19,14 @@ use std::sync::Arc;
 
 use super::reactor::Reactor;
 use super::turn::Shard;
-use crate::bus::{Attach, Numbered, OnReceipt, Order, Publish, Receipt};
+use crate::bus::{Attach, Numbered, OnReceipt, Order, Outcome, Publish};
 use crate::config::Retain;
 use crate::config::limits::{DEFLATED_BYTES_PER_TURN, ORDERS_PER_TURN, PUBLISHES_PER_TURN};
 use crate::delivery::Feed;
 use crate::hub::InterestOutcome;
-use crate::model::{ChannelIndex, ChannelName, Epoch, Offset, Publication, ShardId, encoding};
+use crate::model::{
+    ChannelIndex, ChannelName, Epoch, Idempotency, Offset, Publication, Receipt, ShardId, encoding,
+};
 
 impl<R: Reactor> Shard<R> {
     pub(super) fn receive(&mut self) {
@@ -82,23 +84,65 @@ impl<R: Reactor> Shard<R> {
             }
             Order::Followed { ticket } => self.handle_followed(ticket),
             Order::Ask(question, on_answer) => self.answer(question, on_answer),
-            Order::Published { sender, id, channel, position } => {
-                self.acknowledge(sender, id, &channel, position);
+            Order::Published { sender, id, channel, outcome } => {
+                self.acknowledge(sender, id, &channel, outcome);
             }
             Order::Drain(schedule) => self.begin_drain(schedule),
             Order::Stop => self.is_stopped = true,
         }
     }
 
-    /// At the home: gives the message its number, deflates it if somebody reads it so, and sends it to every shard that
-    /// wants it.
+    /// At the home: gives the message its number, unless it has one already, and tells whoever wants to know.
     pub(super) fn number(&mut self, mut publication: Publication, on_receipt: Option<OnReceipt>) {
+        let outcome = match publication.idempotency.take() {
+            None => self.distribute(&mut publication).map(Ok),
+            Some(idempotency) => self.distribute_once(&mut publication, *idempotency),
+        };
+        let Some(outcome) = outcome else { return };
+        if let Some(on_receipt) = on_receipt {
+            on_receipt(outcome);
+        }
+        if let (Some(origin), Some(id)) = (publication.origin, publication.acknowledge) {
+            let (sender, channel) = (origin.connection, publication.channel);
+            if origin.shard == self.id {
+                self.acknowledge(sender, id, &channel, outcome);
+            } else {
+                self.outbox.send(&self.bus, origin.shard, Order::Published { sender, id, channel, outcome });
+            }
+        }
+    }
+
+    /// Numbers a message that may have come before, or finds what became of it then.
+    fn distribute_once(
+        &mut self,
+        publication: &mut Publication,
+        idempotency: Idempotency,
+    ) -> Option<Outcome> {
+        match self.retries.find(&publication.channel, &idempotency, self.now) {
+            Ok(None) => {}
+            Ok(Some(receipt)) => {
+                self.counters.idempotency_duplicates.add(1);
+                return Some(Ok(receipt));
+            }
+            Err(conflict) => return Some(Err(conflict)),
+        }
+        let receipt = self.distribute(publication)?;
+        self.expect_sweep();
+        let (channel, is_of_client) = (publication.channel.clone(), publication.origin.is_some());
+        let evicted = self.retries.note(channel, idempotency, receipt, is_of_client, self.now);
+        self.counters.idempotency_evicted.add(evicted);
+        self.counters.idempotency_keys.set(self.retries.len() as u64);
+        Some(Ok(receipt))
+    }
+
+    /// Numbers a message, deflates it if somebody reads it so, and sends it to every shard that wants it.
+    fn distribute(&mut self, publication: &mut Publication) -> Option<Receipt> {
         let channel = self.hub.open(&publication.channel);
-        self.deflate(channel, &mut publication);
+        self.deflate(channel, publication);
         let newcomers =
             if self.hub.has_patterns() { self.hub.note_message(channel, self.now) } else { Vec::new() };
         let subscribers = self.hub.subscribers(channel);
-        let Some(numbering) = self.hub.numbering_mut(channel) else { return };
+        let numbering = self.hub.numbering_mut(channel)?;
         let position = numbering.take_next();
         for shard in numbering.interested_shards() {
             let numbered = Numbered { offset: position.offset, publication: publication.clone() };
@@ -108,18 +152,8 @@ impl<R: Reactor> Shard<R> {
         self.counters.published.add(1);
         self.counters.relayed.add(u64::from(publication.origin.is_some()));
         self.welcome(channel, &publication.channel, (position.epoch, position.offset), &newcomers);
-        self.append(channel, position.epoch, position.offset, &publication);
-        if let Some(on_receipt) = on_receipt {
-            on_receipt(Receipt { position, subscribers });
-        }
-        if let (Some(origin), Some(id)) = (publication.origin, publication.acknowledge) {
-            let (sender, channel) = (origin.connection, publication.channel);
-            if origin.shard == self.id {
-                self.acknowledge(sender, id, &channel, position);
-            } else {
-                self.outbox.send(&self.bus, origin.shard, Order::Published { sender, id, channel, position });
-            }
-        }
+        self.append(channel, position.epoch, position.offset, publication);
+        Some(Receipt { position, subscribers, is_duplicate: false })
     }
 
     /// Deflates a message once for every subscriber of the process that reads it so.

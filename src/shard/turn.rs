@@ -35,7 +35,7 @@ use crate::config::limits::{OWN_FRAMES_BYTES_MAX, READ_BYTES_PER_TURN};
 use crate::config::{Config, MessageType};
 use crate::delivery::Feeds;
 use crate::edge::Edge;
-use crate::hub::Hub;
+use crate::hub::{Hub, Retries};
 use crate::metrics::{Histograms, MemoryBudget, ShardCounters};
 use crate::model::{ChannelIndex, ConnectionId, Origin, ShardId, Time};
 use crate::net::ConnectionBudget;
@@ -77,6 +77,8 @@ pub struct Shard<R: Reactor> {
     pub(super) slots: Slots<Connection<R::Socket>>,
     pub(super) wheel: Wheel,
     pub(super) hub: Hub,
+    /// Of channels that are homed here.
+    pub(super) retries: Retries,
     pub(super) feeds: Feeds,
     pub(super) edge: Edge,
     pub(super) liveness_rules: LivenessRules,
@@ -148,6 +150,7 @@ impl<R: Reactor> Shard<R> {
             memory: Memory::new(memory),
             wheel: Wheel::new(now),
             hub: Hub::new(id, bus.shard_count(), seed),
+            retries: Retries::default(),
             feeds: Feeds::default(),
             edge: Edge::new(&config),
             liveness_rules: LivenessRules {

@@ -149,6 +149,33 @@ const apart = {
     await gateway.stop();
   },
 
+  async 'publishes whose connections are cut, before they are taken or before the answer, are there once and in order'() {
+    const gateway = await startGateway(binary, ['--relay', 'talk.>', '--client-rate', '0']);
+    const relay = await startRelay(gateway.port);
+    const reader = await follow(`http://127.0.0.1:${gateway.port}`, 'talk.cut');
+    const sender = connect(relay.url, quick);
+    const { of } = listen(sender);
+    const published = [];
+    for (let round = 1; round <= 10; round++) {
+      await until('a connection', () => sender.state === 'open');
+      relay.losesAnswers = round % 2 === 0;
+      for (let index = 0; index < 5; index++) published.push(sender.publish('talk.cut', published.length));
+      if (relay.losesAnswers) await until('all of them', () => reader.got.length === published.length);
+      relay.cut();
+      relay.losesAnswers = false;
+      await until('the cut', () => of('close').length >= round);
+    }
+    const positions = await Promise.all(published);
+    await until('the last', () => reader.got.length >= positions.length);
+    assert.deepEqual(reader.got.map(({ position, data }) => [position, data]), positions.map((position, index) => [position, index]));
+    const metrics = await (await fetch(`${gateway.admin}/metrics`)).text();
+    assert.ok(Number(/^tidegate_idempotency_duplicates_total (\d+)/m.exec(metrics)[1]) >= 5, 'some answers were lost');
+    sender.close();
+    reader.client.close();
+    relay.close();
+    await gateway.stop();
+  },
+
   async 'what the history does not have any more is a gap of as many messages'() {
     const gateway = await startGateway(binary, ['--history-messages', '5']);
     const relay = await startRelay(gateway.port);

@@ -108,17 +108,64 @@ fn a_command_that_cannot_be_carried_out_is_answered_and_the_connection_goes_on()
         (with(publish("open.a"), "key", json!("\n")), "bad_key"),
         (with(publish("open.a"), "ttl_ms", json!(0)), "bad_ttl"),
         (with(publish("open.a"), "ttl_ms", json!(2_592_000_001_u64)), "bad_ttl"),
+        (with(publish("open.a"), "idempotency_key", json!("")), "bad_idempotency_key"),
+        (with(publish("open.a"), "idempotency_key", json!("k".repeat(129))), "bad_idempotency_key"),
     ] {
         let reply = speaker.ask(&command);
         assert_eq!(error_of(&reply, 5), token, "{command}");
     }
     let refused = gateway.metric("tidegate_commands_refused_total");
-    assert_eq!(refused, 13.0);
+    assert_eq!(refused, 15.0);
     assert_eq!(speaker.ask(&publish("open.a"))["type"], "published", "also to one that it does not read");
     let reply = speaker.ask(&json!({"type": "unsubscribe", "id": 6, "channel": "lobby"}));
     assert_eq!(reply, json!({"type": "unsubscribed", "id": 6, "channel": "lobby"}));
     assert_eq!(speaker.ask(&subscribe("lobby"))["type"], "subscribed", "it may come back");
     speaker.close();
+    oracles.check(&mut gateway);
+}
+
+#[test]
+fn e8_a_publish_is_known_by_its_key_to_every_shard_and_over_http() {
+    let mut gateway = Gateway::start(&["--shards", "2", "--relay", ">"]);
+    let oracles = Oracles::before(&gateway);
+    let mut witness = Speaker::join(&gateway, "/ws/lobby");
+    assert_eq!(witness.hear()["channel"], "lobby");
+    let publish = |id: u64, data: &str| json!({"type": "publish", "id": id, "channel": "lobby", "data": data, "idempotency_key": "k-1"});
+
+    // Its answer is never read: the connection is cut.
+    let mut lost = Speaker::join(&gateway, "/ws");
+    lost.say(&publish(1, "one"));
+    lost.socket.raw.reset();
+    // Enough connections that either shard has some.
+    let replies: Vec<Value> = (2..10)
+        .map(|id| {
+            let mut speaker = Speaker::join(&gateway, "/ws");
+            let reply = speaker.ask(&publish(id, "one"));
+            assert_eq!((&reply["type"], &reply["id"]), (&json!("published"), &json!(id)), "{reply}");
+            let reply_to_other = speaker.ask(&publish(1000 + id, "two"));
+            assert_eq!(error_of(&reply_to_other, 1000 + id), "idempotency_conflict");
+            speaker.close();
+            reply
+        })
+        .collect();
+    let position = &replies[0]["position"];
+    assert!(replies.iter().all(|reply| reply["position"] == *position), "{replies:?}");
+    assert!(replies[1..].iter().all(|reply| reply["duplicate"] == true), "{replies:?}");
+
+    // Over HTTP the same text under the same key is the same publish, with the quotes of its JSON.
+    let post =
+        |body: &[u8]| gateway.admin().request("POST", "/publish/lobby", &["Idempotency-Key: k-1"], body);
+    let reply = post(b"\"one\"").json();
+    assert_eq!((&reply["position"], &reply["duplicate"]), (position, &json!(true)));
+    let refused = post(b"one");
+    assert_eq!((refused.status, &refused.json()["error"]), (409, &json!("idempotency_conflict")));
+    assert_eq!(gateway.admin().publish("lobby", "last").status, 200);
+    assert_eq!(witness.hear(), json!({"channel": "lobby", "position": position, "data": "one"}));
+    assert_eq!(witness.hear()["text"], "last");
+    assert_eq!(gateway.metric("tidegate_idempotency_keys"), 1.0);
+    assert!(gateway.metric("tidegate_idempotency_duplicates_total") >= 8.0);
+    assert_eq!(gateway.metric("tidegate_idempotency_evicted_total"), 0.0);
+    witness.close();
     oracles.check(&mut gateway);
 }
 

@@ -1,12 +1,17 @@
 //! Every input that a peer may try, held against the same oracles: memory by the bytes it sent, processor time by ordinary
 //! messages of the same size, and nobody else notices (P8, P9, P10).
 
-use crate::support::cost::{Cost, Meter};
+use crate::support::cost::{Cost, Meter, PROCESSOR_RATIO_MAX};
 use crate::support::frame::{client_frame, masked_fragment};
 use crate::support::{Gateway, Opcode, Oracles, RawClient, RawOptions, WebSocketClient, masked_frame};
 use flate2::{Compress, Compression, FlushCompress};
+use std::time::Instant;
+use tidegate::model::json::has_endless_number;
 
 const OFFER: &str = "Sec-WebSocket-Extensions: permessage-deflate";
+const V1: &str = "Sec-WebSocket-Protocol: tidegate.v1";
+/// What an ordinary command carries, several times.
+const QUOTE: &str = r#"{"s":"EURUSD","b":1.07123,"a":1.07125}"#;
 /// Payload of an ordinary message: what a person types, or a tick.
 const ORDINARY_BYTES: usize = 64;
 /// A channel's compressor.
@@ -19,6 +24,8 @@ struct Input {
     bytes: Vec<u8>,
     upgrades: bool,
     offers: bool,
+    /// Commands of `tidegate.v1`.
+    commands: bool,
     /// Bytes of one write.
     piece: usize,
     peers: usize,
@@ -37,6 +44,7 @@ impl Input {
             bytes,
             upgrades: true,
             offers: false,
+            commands: false,
             piece: usize::MAX,
             peers: 100,
             channel_bytes: 0,
@@ -45,10 +53,14 @@ impl Input {
         }
     }
 
-    /// Ordinary messages of as many bytes, plain, on as many connections, cut as finely.
+    /// Ordinary messages of as many bytes, plain, on as many connections, cut as finely; of a command another one.
     fn twin(&self) -> Input {
-        let message = masked_frame(Opcode::Text, &[b'm'; ORDINARY_BYTES]);
-        let bytes = message.repeat(self.bytes.len().div_ceil(message.len()));
+        let bytes = if self.commands {
+            publish(&list_of(QUOTE, self.bytes.len()))
+        } else {
+            let message = masked_frame(Opcode::Text, &[b'm'; ORDINARY_BYTES]);
+            message.repeat(self.bytes.len().div_ceil(message.len()))
+        };
         Input { name: "ordinary", bytes, upgrades: true, offers: false, resets: false, ..*self }
     }
 
@@ -59,7 +71,11 @@ impl Input {
         let mut peers = Vec::new();
         for index in 0..self.peers {
             let mut raw = if self.upgrades {
-                let offer: &[&str] = if self.offers { &[OFFER] } else { &[] };
+                let offer: &[&str] = match (self.offers, self.commands) {
+                    (true, _) => &[OFFER],
+                    (false, true) => &[V1],
+                    (false, false) => &[],
+                };
                 // A channel for each: what is relayed goes to nobody.
                 let target = format!("/ws/peer.{index}");
                 WebSocketClient::join_with(gateway.clients, &target, RawOptions::default(), offer).raw
@@ -102,6 +118,17 @@ fn compressed(payload: &[u8]) -> Vec<u8> {
     context.compress_vec(payload, &mut deflated, FlushCompress::Sync).expect("a valid stream");
     deflated.truncate(deflated.len() - 4);
     client_frame(0x80 | 0x40 | Opcode::Binary.bits(), Some([1, 2, 3, 4]), &deflated)
+}
+
+/// A command with this value.
+fn publish(data: &str) -> Vec<u8> {
+    let command = format!("{{\"type\":\"publish\",\"id\":1,\"channel\":\"peer.all\",\"data\":{data}}}");
+    masked_frame(Opcode::Text, command.as_bytes())
+}
+
+/// A list of `item` of about `bytes` bytes, as JSON.
+fn list_of(item: &str, bytes: usize) -> String {
+    format!("[{}]", vec![item; bytes / (item.len() + 1)].join(","))
 }
 
 fn fragments(count: usize, payload: &[u8]) -> Vec<u8> {
@@ -164,6 +191,49 @@ fn p8_p9_no_bytes_cost_far_more_than_messages_of_their_size() {
             Input::new("pongs", masked_frame(Opcode::Pong, b"").repeat(700)),
             Input::new("unmasked frames", client_frame(0x81, None, &[b'u'; 100]).repeat(40)),
             Input { resets: true, ..Input::new("resets", begun(4000)) },
+        ],
+    );
+    oracles.check(&mut gateway);
+}
+
+/// Next to half way between two doubles, where reading it is most work; and another of its length.
+const HARD: &str = "37183455065278704834e-327";
+const EASY: &str = "37183455065278709999e-327";
+
+#[test]
+fn p9_b24_a_number_is_judged_by_its_digits_however_hard_it_is_to_read() {
+    // The least of many: whatever else the machine does only adds.
+    let least = |number| {
+        let json = list_of(number, 60_000);
+        let time = |_| {
+            let start = Instant::now();
+            assert!(!has_endless_number(&json));
+            start.elapsed()
+        };
+        (0..50).map(time).min().expect("fifty")
+    };
+    let (hard, easy) = (least(HARD), least(EASY));
+    assert!(hard <= easy * PROCESSOR_RATIO_MAX, "{hard:?} against {easy:?}");
+}
+
+#[test]
+fn p8_p9_b24_no_command_costs_far_more_than_others_of_its_size() {
+    const COMMAND_BYTES: usize = 60_000;
+    let mut gateway = Gateway::start(&["--relay", "peer.*"]);
+    let oracles = Oracles::before(&gateway);
+    let command = |name, data: String| Input { commands: true, ..Input::new(name, publish(&data)) };
+    let list = |item: &str| list_of(item, COMMAND_BYTES);
+    let nested = format!("{}1{}", "[".repeat(15), "]".repeat(15));
+    expect_bounded(
+        &gateway,
+        &[
+            command("numbers that are hard to read", list(HARD)),
+            command("digits", "7".repeat(COMMAND_BYTES)),
+            command("an exponent", format!("1e-{}", "7".repeat(COMMAND_BYTES))),
+            command("nested lists", list(&nested)),
+            command("open brackets", "[".repeat(COMMAND_BYTES)),
+            command("escapes", format!("\"{}\"", "\\u00e4".repeat(COMMAND_BYTES / 6))),
+            command("keys", list("{\"\":0}")),
         ],
     );
     oracles.check(&mut gateway);

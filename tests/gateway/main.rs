@@ -27,6 +27,7 @@ mod liveness;
 mod logging;
 mod memory;
 mod messages;
+mod narrow;
 mod occupancy;
 mod order;
 mod patterns;

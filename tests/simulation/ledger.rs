@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use tidegate::bus::Receipt;
 use tidegate::config::ChannelSettings;
+use tidegate::model::Receipt;
 use tidegate::model::{ChannelName, Position, Time};
 
 /// Relaying clients are publishers from here on.

@@ -14,6 +14,7 @@ mod cases_compression;
 mod cases_flood;
 mod cases_memory;
 mod cases_order;
+mod cases_retries;
 mod cases_transport;
 mod client;
 mod feeds;

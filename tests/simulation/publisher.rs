@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tidegate::bus::{Bus, Full, Publish};
+use tidegate::bus::{Bus, Full, Outcome, Publish};
 use tidegate::metrics::MemoryBudget;
 use tidegate::model::{PayloadKind, Publication, ShardId, Time};
 
@@ -129,7 +129,10 @@ fn message(
     let kind = if id.sequence.is_multiple_of(2) { PayloadKind::Text } else { PayloadKind::Binary };
     let publication = Publication::encode(name, kind, &bytes, now, None);
     let receipts = Arc::clone(&ledger.receipts);
-    let on_receipt = Box::new(move |receipt| receipts.lock().expect("one thread").push((id, receipt)));
+    let on_receipt = Box::new(move |outcome: Outcome| {
+        let receipt = outcome.expect("no key to be known by");
+        receipts.lock().expect("one thread").push((id, receipt));
+    });
     let sent = Sent { channel, frame_bytes: frame_bytes(bytes.len()), at: now, step, client: None };
     (Publish { publication, on_receipt: Some(on_receipt) }, sent)
 }

@@ -83,12 +83,13 @@ test("what is left out is told once, and is no gap", () => {
 test("own messages leave no gap and do not come back after a reconnect", async () => {
   const it = following();
   const published = it.client.publish("a", { n: 1 });
-  assert.deepEqual(it.socket.said.at(-1), { type: "publish", channel: "a", data: { n: 1 }, id: 2 });
+  const newest = () => { const { idempotency_key: _, ...said } = it.socket.said.at(-1); return said; };
+  assert.deepEqual(newest(), { type: "publish", channel: "a", data: { n: 1 }, id: 2 });
   it.socket.hear({ type: "published", id: 2, channel: "a", position: "e-12" });
   assert.equal(await published, "e-12");
   it.socket.hear(message("e-11"), message("e-13"));
   const other = it.client.publishText("a", "x", { key: "k", ttlMs: 5 });
-  assert.deepEqual(it.socket.said.at(-1), { type: "publish", channel: "a", text: "x", key: "k", ttl_ms: 5, id: 3 });
+  assert.deepEqual(newest(), { type: "publish", channel: "a", text: "x", key: "k", ttl_ms: 5, id: 3 });
   it.socket.hear({ type: "published", id: 3, channel: "a", position: "e-15" });
   assert.equal(await other, "e-15");
   again(it, ["e-13", { recovered: true, replayed: 2 }]);

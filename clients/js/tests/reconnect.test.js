@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { afterEach, mock, test } from "node:test";
 import { TidegateError, isTerminal, reconnectDelay } from "../tidegate.js";
-import { fake, following, subscribed } from "./fake.js";
+import { fake, following, message, subscribed } from "./fake.js";
 
 afterEach(() => mock.timers.reset());
 
@@ -102,21 +102,69 @@ test("a server that does not speak the protocol is no gateway", () => {
   assert.deepEqual(it.of("open"), []);
 });
 
-test("publishes wait for a connection, and are unconfirmed if it is lost before the answer", async () => {
+test("publishes wait for a connection, and are answered or refused", async () => {
   const it = fake();
   const early = it.client.publish("a", 1);
   it.pass(0).open();
-  assert.deepEqual(it.newest().said, [{ type: "publish", channel: "a", data: 1, id: 1 }]);
+  const [{ idempotency_key: name, ...said }] = it.newest().said;
+  assert.deepEqual(said, { type: "publish", channel: "a", data: 1, id: 1 });
+  assert.match(name, /^[!-~]{20,128}$/);
   it.newest().hear({ type: "error", id: 1, error: "not_allowed", message: "relay is off" });
   await assert.rejects(early, (error) => error instanceof TidegateError && error.token === "not_allowed");
-  const lost = it.client.publish("a", undefined, { key: "k" });
-  it.newest().end(1006);
-  await assert.rejects(lost, { token: "unconfirmed" });
   await assert.rejects(it.client.publish("a", undefined), TypeError);
+  it.newest().end(1006);
   const never = it.client.publish("a", 2);
   it.client.close();
   await assert.rejects(never, { token: "closed" });
   await assert.rejects(it.client.publish("a", 3), { token: "closed" });
+});
+
+test("what has no answer when the connection is lost is sent again as it was, in its order and under its key", async () => {
+  const it = following();
+  const data = { n: 1 };
+  const lost = [it.client.publish("a", data), it.client.publishText("a", "x", { idempotencyKey: "of my own" })];
+  data.n = 2;
+  const before = it.newest().said.slice(1);
+  it.newest().end(1006);
+  lost.push(it.client.publish("a", undefined, { key: "k" }));
+  it.pass(250).end(1006);
+  const { said } = it.pass(500).open();
+  const commands = said.slice(1).map(({ id, ...command }) => command);
+  assert.deepEqual(commands.slice(0, 2), before.map(({ id, ...command }) => command));
+  assert.deepEqual([commands[0].data, commands[1].idempotency_key], [{ n: 1 }, "of my own"]);
+  assert.equal(new Set(commands.map(({ idempotency_key: name }) => name)).size, 3);
+  it.newest().hear(subscribed(said[0].id, "e-10", { recovered: true, replayed: 2 }));
+  // Of the connection that is no more, it comes like any other.
+  it.newest().hear(message("e-11"));
+  said.slice(1).forEach(({ id }, index) => {
+    it.newest().hear({ type: "published", id, channel: "a", position: `e-${11 + index}`, ...(index < 2 ? { duplicate: true } : {}) });
+  });
+  it.newest().hear(message("e-12"), message("e-14"));
+  assert.deepEqual(await Promise.all(lost), ["e-11", "e-12", "e-13"]);
+  assert.deepEqual([it.offsets(), it.of("gap")], [["e-11", "e-14"], []]);
+  it.newest().end(1006);
+  assert.equal(it.pass(1000).open().said.length, 1, "what has its answer is not sent again");
+});
+
+test("what nobody knows of is unconfirmed: after four minutes, at once if it is not to be sent again, and at the end", async () => {
+  const it = fake();
+  const first = it.pass(0).open();
+  const [once, lasting] = [it.client.publish("a", 1, { retryMs: 0 }), it.client.publish("a", 2)];
+  first.end(1006);
+  await assert.rejects(once, { token: "unconfirmed" });
+  assert.deepEqual(it.pass(250).open().said.map(({ data }) => data), [2]);
+  const stay = (ms) => { for (let left = ms; left > 0; left -= 10_000) it.pass(Math.min(left, 10_000)).hear({ type: "pong" }); };
+  stay(230_000);
+  const late = it.client.publish("a", 3);
+  stay(9000);
+  it.newest().end(1006);
+  assert.deepEqual(it.pass(250).open().said.map(({ data }) => data), [2, 3]);
+  stay(1000);
+  it.newest().end(1006);
+  await assert.rejects(lasting, { token: "unconfirmed" });
+  assert.deepEqual(it.pass(1000).open().said.map(({ data }) => data), [3]);
+  it.newest().end(1009);
+  await assert.rejects(late, { token: "unconfirmed" });
 });
 
 test("a refused subscription is given up; one that could not be taken is asked for again", () => {
@@ -179,11 +227,11 @@ test("where WebSockets never open, an event stream is followed with the same cal
   assert.equal(made[0].url.href, "https://live.example/base/sse?channels=a%2Cb&since=%2Cf-3&snapshot=1");
   made[0].write(`retry: 1500\n\n:\n\n${event("subscribed", subscribed(undefined, "e-10", { snapshot: 0 }))}`);
   made[0].write(event("subscribed", { ...subscribed(undefined, "f-3", { recovered: true, replayed: 1 }), channel: "b" }));
-  const text = 'data: {"channel":"b","position":"f-4","text":"zwölf"}\n\nid: e-10,f-4\n\ndata: {"channel":"a","position":"e-11",\ndata: "data":[1]}\n\n';
+  const text = 'data: {"channel":"b","position":"f-4","text":"zwölf\u2028"}\n\nid: e-10,f-4\n\ndata: {"channel":"a","position":"e-11",\ndata: "data":[1]}\n\n';
   for (const character of text) made[0].write(character);
   made[0].write(event("conflated", { type: "conflated", channel: "a", count: 2 }));
   await settle();
-  assert.deepEqual(got, [["f-4", "zwölf"], ["e-11", [1]]]);
+  assert.deepEqual(got, [["f-4", "zwölf\u2028"], ["e-11", [1]]]);
   assert.deepEqual(["open", "conflated"].map((name) => it.of(name)), [[{ transport: "sse" }], [{ type: "conflated", channel: "a", count: 2 }]]);
   await assert.rejects(it.client.publish("a", 1), { token: "sse_only" });
   made[0].end();

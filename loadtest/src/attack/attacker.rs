@@ -30,6 +30,8 @@ pub enum Script {
     Fragments(u32),
     /// Upgrades, and stays.
     Upgrade,
+    /// Asks for an upgrade from a page of another host.
+    Foreign,
 }
 
 impl Script {

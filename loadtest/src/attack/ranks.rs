@@ -21,6 +21,8 @@ const DRIBBLE_EVERY: Duration = Duration::from_secs(1);
 /// Longest sleep.
 const WAIT: Duration = Duration::from_millis(5);
 const READ_BUFFER_BYTES: usize = 64 * 1024;
+/// A page that no server under test serves.
+const FOREIGN_ORIGIN: &str = "http://elsewhere.invalid";
 
 /// What one thread owns.
 pub struct Ranks {
@@ -37,6 +39,8 @@ pub struct Ranks {
     dribbling: VecDeque<(usize, u64)>,
     outcomes: Outcomes,
     request: Vec<u8>,
+    /// The request of `Script::Foreign`.
+    foreign: Vec<u8>,
     fragments: Vec<u8>,
     buffer: Vec<u8>,
 }
@@ -44,8 +48,8 @@ pub struct Ranks {
 impl Ranks {
     /// Nobody yet; `scripts` are to come.
     pub fn new(orders: Orders, scripts: Vec<Script>, first: usize, progress: Arc<Progress>) -> Self {
-        let request =
-            handshake::request(&orders.url, &handshake::key_from(first as u64), None, None).into_bytes();
+        let request = handshake::request(&orders.url, &handshake::key_from(first as u64), None, None);
+        let foreign = request.replacen("\r\n", &format!("\r\nOrigin: {FOREIGN_ORIGIN}\r\n"), 1);
         Self {
             orders,
             scripts,
@@ -56,7 +60,8 @@ impl Ranks {
             connecting: 0,
             dribbling: VecDeque::new(),
             outcomes: Outcomes::new(),
-            request,
+            request: request.into_bytes(),
+            foreign: foreign.into_bytes(),
             fragments: fragments(),
             buffer: vec![0; READ_BUFFER_BYTES],
         }
@@ -143,11 +148,12 @@ impl Ranks {
             }
         }
         let was_upgraded = attacker.is_upgraded();
-        attacker.send(&self.request, &self.fragments);
+        let request = if attacker.script() == Script::Foreign { &self.foreign } else { &self.request };
+        attacker.send(request, &self.fragments);
         let outcome = attacker.read(&mut self.buffer);
         if attacker.is_upgraded() && !was_upgraded {
             self.progress.upgraded.fetch_add(1, Ordering::AcqRel);
-            attacker.send(&self.request, &self.fragments);
+            attacker.send(request, &self.fragments);
         }
         if let Some(outcome) = outcome {
             if !std::mem::replace(&mut self.stands[index], true) {

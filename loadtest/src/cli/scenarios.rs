@@ -219,6 +219,10 @@ pub enum HostileKind {
     Silent,
     /// The server's descriptors run out, 500 clients wait, then there are some again
     Descriptors,
+    /// 20,000 clients that ask from a page of another host, each refused once its head is there
+    Foreign,
+    /// 20,000 clients that ask for an upgrade: for a server that is full without them
+    Crowd,
 }
 
 /// Options of `hostile`.

@@ -103,6 +103,8 @@ fn scripts(options: &HostileOptions) -> Vec<(Script, usize)> {
             vec![(Script::Silent, all - all / 4), (Script::Dribble, all / 4)]
         }
         HostileKind::Descriptors => vec![(Script::Upgrade, count(500))],
+        HostileKind::Foreign => vec![(Script::Foreign, count(20_000))],
+        HostileKind::Crowd => vec![(Script::Upgrade, count(20_000))],
     }
 }
 
@@ -244,6 +246,12 @@ impl<'a> Attack<'a> {
             let meaning = "cores kept busy by the server while they waited";
             report.add_fact("hostile_waiting_cores", waiting_cores, meaning);
         }
+        if matches!(self.options.kind, HostileKind::Foreign | HostileKind::Crowd) {
+            let cpu_s = cpu_of_attack(report);
+            let rate = (cpu_s > 0.0).then(|| refused(&self.outcomes) as f64 / cpu_s);
+            let meaning = "refusals for each second of CPU that the server used more than before";
+            report.add_fact("hostile_refusals_per_core_second", rate, meaning);
+        }
         for series in report.series.clone() {
             let cores = |round: &Round| {
                 (round.server.total_ns > 0).then(|| round.server.total_ns as f64 / 1e9 / round.wall_s)
@@ -291,6 +299,25 @@ impl<'a> Attack<'a> {
 /// The server's resident bytes; 0 if its processes are not known.
 fn resident(stage: &Stage) -> u64 {
     stage.arms[SERVER].processes.glance().1
+}
+
+/// Connections that were answered with a status.
+fn refused(outcomes: &Outcomes) -> u64 {
+    let is_status = |outcome: &str| outcome.len() == 3 && outcome.bytes().all(|byte| byte.is_ascii_digit());
+    outcomes.iter().filter(|(outcome, _)| is_status(outcome)).map(|(_, count)| count).sum()
+}
+
+/// Seconds of the server's CPU during the attack, less what it used in as much time before; 0 if its processes are not known.
+fn cpu_of_attack(report: &Report) -> f64 {
+    let of = |name: &str| {
+        let rounds =
+            report.series.iter().filter(|series| series.name == name).flat_map(|series| &series.rounds);
+        rounds.fold((0.0, 0.0), |(cpu_s, wall_s), round| {
+            (cpu_s + round.server.total_ns as f64 / 1e9, wall_s + round.wall_s)
+        })
+    };
+    let ((during_s, wall_s), (before_s, before_wall_s)) = (of(SERIES[0]), of(SERIES[1]));
+    if before_wall_s > 0.0 { during_s - before_s / before_wall_s * wall_s } else { during_s }
 }
 
 /// What the end of a hostile connection means.

@@ -7,12 +7,13 @@ use std::thread;
 use std::time::Duration;
 
 use crate::bus::{
-    Answer, Bus, ChannelRow, ConnectionRow, Order, Page, Publish, Question, Receipt, Receiver, Wake,
+    Answer, Bus, ChannelRow, ConnectionRow, Order, Outcome, Page, Publish, Question, Receiver, Wake,
 };
+use crate::hub::Retries;
 use crate::metrics::{Histograms, ShardReport, report};
 use crate::model::{
-    Blame, Cause, ChannelName, CloseReason, ConnectionId, End, Epoch, Offset, Position, ShardId, Time,
-    Traffic,
+    Blame, Cause, ChannelName, CloseReason, ConnectionId, End, Epoch, Offset, Position, Publication, Receipt,
+    ShardId, Time, Traffic,
 };
 
 const EPOCH: Epoch = Epoch(0xab);
@@ -73,6 +74,7 @@ impl FakeShard {
             receiver: self.bus.receiver(self.id),
             id: self.id,
             offsets: HashMap::new(),
+            retries: Retries::default(),
             connections: self.connections,
             taken: Arc::clone(&self.taken),
         };
@@ -112,6 +114,7 @@ struct Turn {
     receiver: Receiver,
     id: ShardId,
     offsets: HashMap<ChannelName, u64>,
+    retries: Retries,
     connections: u32,
     taken: Taken,
 }
@@ -130,13 +133,28 @@ impl Turn {
 
     fn number(&mut self, publish: Publish) {
         let Publish { publication, on_receipt } = publish;
+        let outcome = self.outcome_of(publication);
+        if let Some(on_receipt) = on_receipt {
+            on_receipt(outcome);
+        }
+    }
+
+    fn outcome_of(&mut self, mut publication: Publication) -> Outcome {
+        let idempotency = publication.idempotency.take();
+        if let Some(idempotency) = &idempotency
+            && let Some(receipt) = self.retries.find(&publication.channel, idempotency, Time::ZERO)?
+        {
+            return Ok(receipt);
+        }
         let offset = self.offsets.entry(publication.channel.clone()).or_default();
         *offset += 1;
         let position = Position { epoch: EPOCH, offset: Offset(*offset) };
         self.taken.lock().unwrap().push((publication.channel.to_string(), publication.frame.to_vec()));
-        if let Some(on_receipt) = on_receipt {
-            on_receipt(Receipt { position, subscribers: 2 });
+        let receipt = Receipt { position, subscribers: 2, is_duplicate: false };
+        if let Some(idempotency) = idempotency {
+            self.retries.note(publication.channel, *idempotency, receipt, false, Time::ZERO);
         }
+        Ok(receipt)
     }
 
     fn answer(&self, question: Question) -> Answer {

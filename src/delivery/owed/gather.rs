@@ -180,16 +180,20 @@ impl Owed {
             plan.is_truncated = true;
             return cursor;
         }
-        let read = scratched.bytes.split_off(begin);
-        let told = self.told(channel);
-        self.gather_notice(manner, index, (channel, cursor), stretch.passed.without(told), plan, scratched);
-        scratched.bytes.extend_from_slice(&read);
+        let bytes = scratched.bytes.len() - begin;
+        let news = stretch.passed.without(self.told(channel));
+        if manner.herald.is_some() && news.told() > 0 {
+            // It comes before what it is about.
+            let read = scratched.bytes.split_off(begin);
+            self.gather_notice(manner, index, (channel, cursor), news, plan, scratched);
+            scratched.bytes.extend_from_slice(&read);
+        }
         let next = if stretch.next.offset() >= until && cursor.pace() == Pace::Snapshot {
             stretch.next.at_pace(Pace::Every)
         } else {
             stretch.next
         };
-        let (from, bytes, is_cut) = (cursor, read.len(), stretch.is_cut);
+        let (from, is_cut) = (cursor, stretch.is_cut);
         scratched.add(plan, Piece::Read { subscription: index, channel, from, next, bytes, is_cut }, bytes);
         plan.is_truncated |= is_cut || next.offset() < until;
         next

@@ -5,8 +5,8 @@ import { connect } from "/tidegate.js";
 const MESSAGES_MAX = 300;
 const CHARACTERS_MAX = 4000;
 const PREVIEW_BYTES = 16;
-// What a command has besides a text and a channel.
-const COMMAND_BYTES = 64;
+// What a command has besides a text and a channel, at most.
+const COMMAND_BYTES = 144;
 // A reader this close to the end follows the feed.
 const FOLLOW_PIXELS = 80;
 

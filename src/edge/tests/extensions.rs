@@ -156,6 +156,18 @@ fn compression_is_agreed_where_a_channel_has_it_on_and_nowhere_else() {
         assert_eq!(agreed_on(&edge, target, offer).1, expected, "{target}");
     }
     assert_eq!(agreed_on(&edge, "/ws/lobby", ""), declined());
+    let everywhere = {
+        let mut config = Config::default();
+        config.channels.base.compression = true;
+        Edge::new(&config)
+    };
+    let commanding = format!("{offer}Sec-WebSocket-Protocol: tidegate.v1\r\n");
+    assert_eq!(agreed_on(&everywhere, "/ws/other", &commanding).1, Compression::Shared);
+    assert_eq!(
+        agreed_on(&everywhere, "/ws", &commanding),
+        declined(),
+        "of no channel, only commands would be"
+    );
     assert_eq!(agreed_on(&super::edge(), "/ws/lobby", offer), declined(), "off by default");
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 
-use super::{count, gauge};
+use super::count;
 
 /// Requests to the admin listener.
 #[derive(Debug, Default)]
@@ -16,12 +16,6 @@ pub struct AdminFigures {
     pub refused: Vec<(&'static str, u16, u64)>,
     /// Published messages that were to have their key in the payload, and had none there.
     pub keys_missing: u64,
-    /// Idempotency keys that are kept.
-    pub idempotency_keys: u64,
-    /// Publishes that were not made a second time.
-    pub idempotency_duplicates: u64,
-    /// Idempotency keys that were put away before their time.
-    pub idempotency_evicted: u64,
 }
 
 impl AdminFigures {
@@ -42,15 +36,6 @@ impl AdminFigures {
         let help = "Messages that were to have their key in the payload, and had none there";
         let missing = self.keys_missing.saturating_add(keys_missing);
         let mut metric = encoder.encode_descriptor("keys_missing", help, None, MetricType::Counter)?;
-        count(&mut metric, missing)?;
-        let help = "Idempotency keys that are kept";
-        gauge(encoder, "idempotency_keys", None, help, self.idempotency_keys)?;
-        let help = "Publishes that were not made a second time, for their idempotency key";
-        let mut metric =
-            encoder.encode_descriptor("idempotency_duplicates", help, None, MetricType::Counter)?;
-        count(&mut metric, self.idempotency_duplicates)?;
-        let help = "Idempotency keys put away before their time, for want of room";
-        let mut metric = encoder.encode_descriptor("idempotency_evicted", help, None, MetricType::Counter)?;
-        count(&mut metric, self.idempotency_evicted)
+        count(&mut metric, missing)
     }
 }

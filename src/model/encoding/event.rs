@@ -268,8 +268,10 @@ mod tests {
     #[test]
     fn e15_chunks_of_every_length_around_a_longer_header_are_whole() {
         let channel = ChannelName::parse("a").unwrap();
+        // In Miri, which interprets what is done for each byte, not the long ones.
+        let longest = if cfg!(miri) { 256 } else { 65_536 };
         let (mut out, mut payloads) = (Vec::new(), Vec::new());
-        for limit in [16_usize, 126, 256, 4096, 65_536] {
+        for limit in [16_usize, 126, 256, 4096, 65_536].into_iter().filter(|limit| *limit <= longest) {
             for length in limit.saturating_sub(110)..limit + 2 {
                 payloads.push("x".repeat(length));
                 payloads.push("\n".repeat(length));
@@ -286,7 +288,8 @@ mod tests {
             append_event(&message, &mut out);
         }
         let (lengths, ..) = dechunk(&out);
-        for edge in [0xff, 0x100, 0xfff, 0x1000, 0xffff, 0x1_0000] {
+        for edge in [0xff, 0x100, 0xfff, 0x1000, 0xffff, 0x1_0000].into_iter().filter(|edge| *edge <= longest)
+        {
             assert!(lengths.contains(&edge), "{edge:#x}");
         }
         let events = read(&out).events;

@@ -84,6 +84,8 @@ export async function startRelay(port) {
     target: port,
     /** Whether requests for another protocol are answered with 403, as some proxies do. */
     refusesUpgrades: false,
+    /** Whether what the gateway says gets lost here. */
+    losesAnswers: false,
     accepted: 0,
     upgrades: 0,
     /** Resets connections: all of them, or each with this chance. */
@@ -112,7 +114,8 @@ export async function startRelay(port) {
       client.on('close', () => server.destroy());
       server.on('close', () => client.destroy());
       server.write(head);
-      client.pipe(server).pipe(client);
+      client.pipe(server);
+      server.on('data', (bytes) => { if (!relay.losesAnswers) client.write(bytes); });
     });
   });
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));

@@ -15,7 +15,7 @@ const RESIDENT_PER_PEER_BYTES: u64 = 20 * 1024;
 /// And by this for the process: the allocator takes whole pages, and gives them back when it pleases.
 const RESIDENT_SLACK_BYTES: u64 = 2 * 1024 * 1024;
 /// Processor time may be so many times that of ordinary messages.
-const PROCESSOR_RATIO_MAX: u32 = 8;
+pub const PROCESSOR_RATIO_MAX: u32 = 8;
 /// Ordinary messages that took less say nothing yet: the kernel counts in ticks of 10 ms.
 const PROCESSOR_MIN: Duration = Duration::from_millis(100);
 

@@ -86,6 +86,27 @@ impl Gateway {
         Gateway::launch(command, |_| {})
     }
 
+    /// As [`Gateway::start_in_shell`], with namespaces of its own, as `unshare` (util-linux) names them: `--net`, `--mount`.
+    /// None, and a plain message, where this machine does not allow that, or `first` fails there.
+    #[track_caller]
+    pub fn start_apart(namespaces: &str, first: &str, arguments: &[&str]) -> Option<Gateway> {
+        let tried = Command::new("unshare").args([namespaces, "sh", "-c", first]).output();
+        let cause = match tried {
+            Ok(tried) if tried.status.success() => None,
+            Ok(tried) => Some(String::from_utf8_lossy(&tried.stderr).trim().to_owned()),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(cause) = cause {
+            println!("skipped: `unshare {namespaces}` and what is done there are not possible here: {cause}");
+            return None;
+        }
+        let mut command = Command::new("unshare");
+        // It becomes the shell, which becomes the gateway.
+        command.args([namespaces, "sh", "-c", &format!("{first} && exec \"$0\" \"$@\"")]);
+        command.arg(env!("CARGO_BIN_EXE_tidegate")).args(serve(arguments));
+        Some(Gateway::launch(command, |_| {}))
+    }
+
     /// Runs the binary with exactly `arguments` until it ends by itself: for `check`, `--help` and refused starts.
     ///
     /// # Panics
@@ -191,8 +212,17 @@ impl Gateway {
 
     /// Resident memory in bytes.
     pub fn resident_bytes(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most that it has been.
+    pub fn resident_bytes_max(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, name: &str) -> u64 {
         let status = self.proc("status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a VmRSS line");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line with that name");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of kilobytes") * 1024
     }
 

@@ -201,6 +201,15 @@ impl RawClient {
         self.received.len() - before
     }
 
+    /// Takes what has come and was not read yet into the received bytes, without waiting. Returns how much that was.
+    pub fn sip_what_is_there(&mut self) -> usize {
+        let before = self.received.len();
+        self.stream.set_nonblocking(true).expect("a connected socket");
+        while self.read_some(Instant::now() + PATIENCE) && self.end.is_none() {}
+        self.stream.set_nonblocking(false).expect("a connected socket");
+        self.received.len() - before
+    }
+
     /// One read before `limit`; false if the time ran out.
     fn read_some(&mut self, limit: Instant) -> bool {
         self.read_at_most(64 * 1024, limit)

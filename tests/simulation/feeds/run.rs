@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use tidegate::bus::{Full, Publish};
+use tidegate::bus::{Full, Outcome, Publish};
 use tidegate::config::{ChannelSettings, LagPolicy, Retain};
 use tidegate::model::{
     ChannelName, Epoch, MessageKey, Offset, Pattern, PayloadKind, Position, Publication, Time,
@@ -291,7 +291,10 @@ impl Run {
         publication.key = entry.key.as_ref().map(|key| MessageKey::parse(key).expect("a key"));
         publication.expires_at = entry.ttl.map_or(Time::NEVER, |ttl| now.after(ttl));
         let receipts = Arc::clone(&self.truth.receipts);
-        let on_receipt = Box::new(move |receipt| receipts.lock().expect("one thread").push((id, receipt)));
+        let on_receipt = Box::new(move |outcome: Outcome| {
+            let receipt = outcome.expect("no key to be known by");
+            receipts.lock().expect("one thread").push((id, receipt));
+        });
         let frame_bytes = publication.frame.len() as i64;
         match self.world.bus.publish(Publish { publication, on_receipt: Some(on_receipt) }) {
             Ok(()) => {

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tidegate::bus::Receipt;
 use tidegate::config::{ChannelSettings, Retain};
+use tidegate::model::Receipt;
 use tidegate::model::{ChannelName, Epoch, Position, Time};
 
 use super::super::ledger::MessageId;
