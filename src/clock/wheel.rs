@@ -205,7 +205,7 @@ mod tests {
     }
 
     /// Fewer in Miri, which interprets them.
-    const OPERATIONS: usize = if cfg!(miri) { 2000 } else { 1_000_000 };
+    const OPERATIONS: usize = if cfg!(miri) { 200 } else { 1_000_000 };
 
     /// GUARANTEES D5: a million operations against a sorted map.
     #[test]
