@@ -50,7 +50,7 @@ struct Holder {
 pub enum Held {
     /// It is in force.
     InForce,
-    /// It is not yet; [`super::Hub::confirm_pattern`] names the client when it is.
+    /// It is not yet; [`Patterns::confirm`] names the client when it is.
     Awaited,
     /// The same, and the other shards are to be told of it under this ticket.
     Raised {
