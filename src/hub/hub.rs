@@ -211,6 +211,11 @@ impl Hub {
         is_live
     }
 
+    /// Whether the member in `slot` waits for the answer of the home of `index`. Linear in those who wait.
+    pub fn is_waiting(&self, index: ChannelIndex, slot: u32) -> bool {
+        self.channels.get(index.index()).is_some_and(|channel| channel.waiting.contains(&slot))
+    }
+
     /// Takes the `member`-th member off `index`. Constant time, unless it was still waiting.
     pub fn leave(&mut self, index: ChannelIndex, member: u32) -> Left {
         let channel = &mut self.channels[index.index()];

@@ -173,6 +173,8 @@ impl<R: Reactor> Shard<R> {
             self.subscribing.remove(&(slot, channel));
         }
         self.sampled.remove(slot, channel);
+        // Who waits for the home's answer reads nothing yet, though there may be a feed for those whose patterns match.
+        let has_read = !(cursor.is_parked() && self.hub.is_waiting(channel, slot));
         let left = self.hub.leave(channel, member);
         if cursor.wants_deflated() {
             self.hub.end_deflating(channel);
@@ -183,7 +185,9 @@ impl<R: Reactor> Shard<R> {
         if let Some(feed) = self.feeds.get_mut(channel) {
             feed.on_leave(member, left.members, self.now);
             feed.journal.keep_deflated(is_deflated);
-            feed.end_reading(cursor.ride());
+            if has_read {
+                feed.end_reading(cursor.ride());
+            }
         }
         if let Some(moved) = left.moved
             && let Some(place) =
