@@ -2,7 +2,7 @@
 //! across shards (E11, B22, B24).
 
 use crate::kit::{Standing, offset_of};
-use crate::live::{Account, Speaker, TINY, expect_close, large};
+use crate::live::{Account, EndOnDrop, Speaker, TINY, expect_close, large};
 use crate::support::frame::client_frame;
 use crate::support::{Gateway, Opcode, Oracles, PATIENCE, RawOptions, Signal, masked_frame};
 use flate2::{Compress, Compression, FlushCompress};
@@ -284,15 +284,6 @@ fn e11_nothing_of_a_channel_comes_behind_the_reply_to_unsubscribe() {
     });
     assert!(got >= ROUNDS, "{got} messages in {ROUNDS} rounds");
     oracles.check(&mut gateway);
-}
-
-/// Sets its flag however the scope is left, so that its threads end.
-struct EndOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for EndOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 #[test]

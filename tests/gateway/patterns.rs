@@ -2,7 +2,7 @@
 //! shards; overlaps, bounds, leaving, and channels that go quiet (E10, E11, C10).
 
 use crate::kit::{Standing, offset_of};
-use crate::live::{Account, EventStream, Speaker, TINY, V1, large, stream_head, stream_request};
+use crate::live::{Account, EndOnDrop, EventStream, Speaker, TINY, V1, large, stream_head, stream_request};
 use crate::support::{Gateway, Oracles, PATIENCE, Response, wait_until};
 use serde_json::{Value, json};
 use std::cell::Cell;
@@ -217,15 +217,6 @@ fn e10_while_a_channel_is_named_and_left_under_a_pattern_nothing_of_it_is_missin
         speakers.into_iter().for_each(Speaker::close);
     });
     oracles.check(&mut gateway);
-}
-
-/// Sets its flag however the scope is left, so that its threads end.
-struct EndOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for EndOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 #[test]
