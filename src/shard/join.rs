@@ -80,6 +80,9 @@ impl<R: Reactor> Shard<R> {
         self.note_occupancy(channel);
         if is_live {
             self.enter(channel, name, ride);
+        } else if let Some(feed) = self.feeds.get_mut(channel) {
+            // Those whose patterns match read already, and the ring of members that are visited has grown.
+            feed.on_join(feed.journal.next(), self.hub.members(channel).len() as u32);
         }
         is_live
     }
