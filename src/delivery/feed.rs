@@ -5,6 +5,15 @@ use crate::config::{ChannelSettings, LagPolicy, Retain};
 use crate::journal::{Journal, Need, Ride, Window};
 use crate::model::{Account, ChannelIndex, ChannelName, Charge, Encoding, Epoch, Offset, Publication, Time};
 
+/// The messages that members who came back are given of before they came.
+#[derive(Clone, Copy, Debug)]
+struct Replay {
+    /// The first that nobody was promised.
+    until: Offset,
+    /// The most that anybody was promised.
+    bytes: u64,
+}
+
 /// One channel's journal and where its delivery stands.
 #[derive(Debug)]
 pub struct Feed {
@@ -18,6 +27,8 @@ pub struct Feed {
     pub pass: Pass,
     needed_from: Offset,
     unflushed_bytes: u64,
+    /// What members that came back were promised: all before `until`, `bytes` at most for each.
+    replay: Replay,
     /// In this round some member was left with more, though its socket takes it.
     has_unfinished: bool,
     /// Members that read each of the journal's further strips, as [`Feed::begin_reading`] counts them.
@@ -41,6 +52,7 @@ impl Feed {
             pass: Pass::default(),
             needed_from: next,
             unflushed_bytes: 0,
+            replay: Replay { until: next, bytes: 0 },
             has_unfinished: false,
             readers: Vec::new(),
             charge: Charge::default(),
@@ -138,6 +150,17 @@ impl Feed {
         self.pass.restart_circle(members);
     }
 
+    /// One of `members` is promised everything from `from` on that there is: as far as that it does not lag.
+    pub fn promise(&mut self, from: Offset, members: u32) {
+        let Replay { until, bytes } = self.replay;
+        let promised_before = if self.needed_from < until { bytes } else { 0 };
+        self.replay = Replay {
+            until: self.journal.next(),
+            bytes: promised_before.max(self.journal.bytes_behind(from)),
+        };
+        self.note_need(from, members);
+    }
+
     /// The member at `left` left, and the last one has its place.
     pub fn on_leave(&mut self, left: u32, members: u32, now: Time) {
         self.pass.on_leave(left, members);
@@ -158,6 +181,9 @@ impl Feed {
         // What the running pass has not offered to everyone yet is kept beyond the bound: a subscriber is overtaken
         // for being slow, never because two messages came in one turn. Congestion keeps this small.
         let bytes_max = self.settings.max_lag_bytes.max(self.unflushed_bytes);
+        // Nor for what it was promised: that it lags is counted from where it came.
+        let is_promised = self.needed_from < self.replay.until;
+        let bytes_max = bytes_max + if is_promised { self.replay.bytes } else { 0 };
         let need = Need { from: self.needed_from, bytes_max };
         self.journal.retain(window, need, now);
         self.charge.set(size_of::<Self>() + self.journal.memory_bytes());
@@ -252,6 +278,43 @@ mod tests {
         assert!(feed.journal.first() <= Offset(4));
         feed.note_visits(1, Offset(4), false, 2, Time::ZERO);
         assert_eq!(feed.journal.first(), Offset(4));
+    }
+
+    /// Whatever comes in the turn in which it came back, and as much as any other may lag after that.
+    #[test]
+    fn who_came_back_is_not_overtaken_for_what_it_was_promised() {
+        let message = |offset| {
+            let publication = Publication::encode(name(), PayloadKind::Text, &[0; 98], Time::ZERO, None);
+            (Offset(offset), publication)
+        };
+        let settings = ChannelSettings {
+            history_messages: 10,
+            max_lag_bytes: 500,
+            history_age: std::time::Duration::from_secs(60),
+            ..ChannelSettings::default()
+        };
+        for promised_from in [1, 6, 11] {
+            let mut feed = Feed::new(settings, Epoch(1), Offset(1));
+            for offset in 1..=10 {
+                let (offset, publication) = message(offset);
+                feed.append(offset, &publication, 0, Time::ZERO);
+            }
+            feed.promise(Offset(promised_from), 1);
+            // It has been visited, and takes nothing.
+            let lag = |feed: &mut Feed, offset| {
+                let (offset, publication) = message(offset);
+                feed.append(offset, &publication, 1, Time::ZERO);
+                feed.pass.next_member(1);
+                feed.note_visits(1, Offset(promised_from), false, 1, Time::ZERO);
+                feed.end_round(1, Time::ZERO);
+            };
+            (11..=15).for_each(|offset| lag(&mut feed, offset));
+            assert!(feed.journal.first() <= Offset(promised_from), "500 bytes came since");
+            // History does not reach as far any more.
+            (16..=25).for_each(|offset| lag(&mut feed, offset));
+            assert!(feed.journal.first() > Offset(promised_from));
+            assert!(feed.journal.bytes_behind(feed.journal.first()) <= 1500, "no more than both");
+        }
     }
 
     #[test]

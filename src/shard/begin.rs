@@ -111,7 +111,11 @@ impl<R: Reactor> Shard<R> {
             None => Recovery::Impossible,
         });
         let snapshot = has_snapshot.then(|| feed.journal.states() as u64);
-        feed.note_need(if has_snapshot { next } else { offset }, self.hub.members(channel).len() as u32);
+        let members = self.hub.members(channel).len() as u32;
+        match pace {
+            Pace::Replay => feed.promise(offset, members),
+            _ => feed.note_need(if has_snapshot { next } else { offset }, members),
+        }
         match recovery {
             Some(Recovery::Replayed(messages)) => {
                 self.counters.recovered.add(1);

@@ -255,15 +255,27 @@ impl Reading<'_> {
             Some(live) => states + live,
             None => self.states.partition_point(|state| *state <= position.offset.0) as u64,
         };
-        let mut missing = self.missing;
-        for place in self.passed.min(end).max(states)..end {
-            missing += u64::from(!self.is_own(self.entry(place)?));
-        }
-        let announced: u64 = self.announced.iter().sum();
+        let (missing, announced) = (self.left_out_by(end)?, self.announced.iter().sum());
         if missing > announced || end < self.passed {
             return Err(format!("id {position} after {} of {end}, {missing} of {announced}", self.passed));
         }
         Ok(())
+    }
+
+    /// How many are left out for one that passes all that it is due before `end` without being given any of it.
+    fn left_out_by(&self, end: u64) -> Result<u64, String> {
+        let mut missing = self.missing;
+        for place in self.passed.min(end).max(self.states.len() as u64)..end {
+            missing += u64::from(!self.is_own(self.entry(place)?));
+        }
+        Ok(missing)
+    }
+
+    /// Whether by `moment` something was due that did not come, and that no notice announced.
+    pub(super) fn is_owed(&self, moment: Moment) -> Result<bool, String> {
+        let head = self.stream.map_or(0, |stream| stream.head_at_most(moment.turn)).max(self.base);
+        let all = self.states.len() as u64 + (head - self.base);
+        Ok(self.left_out_by(all)? > self.announced.iter().sum())
     }
 }
 

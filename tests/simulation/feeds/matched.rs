@@ -48,14 +48,17 @@ pub fn judge_matched(
                 });
                 let last = truth.channels[*channel].streams.last().map(|stream| stream.epoch);
                 let epoch = position.or(next).map(|it| it.epoch).or(last).ok_or("a notice of nothing")?;
-                let mut index = find(&readings, *channel, epoch)?;
-                // Before the first message of a numbering there is nothing to skip but the end of the one before.
-                let has_one_before = index > 0 && readings[index - 1].0 == *channel;
-                let is_of_the_one_before = has_one_before && position.is_some_and(|it| it.offset.0 == 0);
-                if is_of_the_one_before {
-                    index -= 1;
-                    readings[index].2.is_cut_off = true;
+                let named = find(&readings, *channel, epoch)?;
+                // Nothing of a numbering is passed before all of the one before it is accounted for.
+                let mut index = named;
+                for (place, (of, _, reading)) in readings[..named].iter().enumerate() {
+                    if of == channel && reading.is_owed(*at)? {
+                        index = place;
+                        break;
+                    }
                 }
+                let is_of_the_one_before = index < named && position.is_some();
+                readings[index].2.is_cut_off |= is_of_the_one_before;
                 let reading = &mut readings[index].2;
                 reading.announced[*left as usize] += count;
                 *sums.counted(*left) += count;
