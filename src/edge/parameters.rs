@@ -34,6 +34,9 @@ impl<'a> Parameters<'a> {
     /// `BadParameter` when one that may stand once stands twice, equal values too.
     pub(super) fn find(query: &'a str) -> Result<Self, RejectReason> {
         let mut found = Self { query, ..Self::default() };
+        if query.is_empty() {
+            return Ok(found);
+        }
         for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
             let place = match name {
                 "channel" => &mut found.channel,

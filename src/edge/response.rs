@@ -25,6 +25,15 @@ impl Response {
         Self { bytes }
     }
 
+    /// Begins what agrees to an upgrade to WebSocket.
+    pub(super) fn upgrade() -> Self {
+        let mut bytes = Vec::with_capacity(512);
+        bytes.extend_from_slice(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n",
+        );
+        Self { bytes }
+    }
+
     /// Adds a header line.
     ///
     /// # Panics

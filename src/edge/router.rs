@@ -82,7 +82,7 @@ fn named(segment: &str, query: &str) -> Result<Vec<SubscribeRequest>, RejectReas
 /// The last segment of `/ws/NAME`. What looks like a path is no channel but a place that does not exist.
 fn channel_segment(segment: &str) -> Result<ChannelName, RejectReason> {
     let name = percent_decoded(segment).ok_or(RejectReason::BadChannel)?;
-    if matches!(&*name, "." | "..") || name.contains(['/', '\\', '\0']) {
+    if matches!(&*name, "." | "..") || name.bytes().any(|byte| matches!(byte, b'/' | b'\\' | b'\0')) {
         return Err(RejectReason::NoRoute);
     }
     channel_name(&name)

@@ -78,9 +78,7 @@ impl Offer<'_> {
         } else {
             None
         };
-        let mut response = Response::new(101)
-            .header("Connection", "Upgrade")
-            .header("Upgrade", "websocket")
+        let mut response = Response::upgrade()
             .header("Sec-WebSocket-Accept", &tungstenite::handshake::derive_accept_key(key));
         if let Some(subprotocol) = self.subprotocols.first_known(subprotocols) {
             response = response.header("Sec-WebSocket-Protocol", subprotocol);

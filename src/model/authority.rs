@@ -49,7 +49,8 @@ impl<'a> Authority<'a> {
                 (Host::V6(address.parse().ok()?), after)
             }
             None => {
-                let (name, after) = text.split_at(text.find(':').unwrap_or(text.len()));
+                let length = text.bytes().position(|byte| byte == b':').unwrap_or(text.len());
+                let (name, after) = text.split_at(length);
                 (Host::Name(name).checked()?, after)
             }
         };
@@ -68,14 +69,17 @@ impl<'a> Authority<'a> {
 impl Host<'_> {
     fn checked(self) -> Option<Self> {
         let Self::Name(name) = self else { return Some(self) };
-        let is_label = |label: &str| {
-            !label.is_empty()
-                && label
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~'))
-        };
-        let labels = name.strip_suffix('.').unwrap_or(name);
-        (name.len() <= HOST_BYTES_MAX && labels.split('.').all(is_label)).then_some(self)
+        // No label is empty.
+        let mut after_dot = true;
+        let is_name = name.bytes().all(|byte| match byte {
+            b'.' => !std::mem::replace(&mut after_dot, true),
+            b'-' | b'_' | b'~' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
+                after_dot = false;
+                true
+            }
+            _ => false,
+        });
+        (is_name && !name.is_empty() && name.len() <= HOST_BYTES_MAX).then_some(self)
     }
 }
 

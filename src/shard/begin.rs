@@ -38,8 +38,12 @@ impl<R: Reactor> Shard<R> {
         // Who comes for what is live from here on and knows nothing but messages is told nothing.
         let is_told = dialect != Dialect::Plain || requests.iter().any(|request| request.since.is_some());
         let mut begun = Vec::new();
-        for request in requests {
-            let Some(channel) = self.hub.find(&request.channel) else { continue };
+        for (index, request) in requests.iter().enumerate() {
+            // It has subscribed to nothing else, and to these in this order.
+            let subscriptions = self.slots.get(slot).map(|connection| connection.owed.subscriptions());
+            let Some(subscription) = subscriptions.and_then(|all| all.get(index)) else { continue };
+            let channel = subscription.channel;
+            debug_assert_eq!(self.hub.name(channel), &request.channel);
             let one = self.begin(slot, channel, request);
             begun.extend(one.filter(|_| is_told));
         }

@@ -39,6 +39,9 @@ impl Sampled {
 
     /// The subscription is over.
     pub(super) fn remove(&mut self, slot: u32, channel: ChannelIndex) {
+        if self.is_empty() {
+            return;
+        }
         if let Some(sample) = self.samples.remove(&(slot, channel)) {
             self.waiting.remove(&(sample.due, slot, channel));
         }

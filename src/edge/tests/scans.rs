@@ -131,6 +131,26 @@ fn a22_garbage_is_refused_at_the_first_impossible_byte() {
     }
 }
 
+/// Several bytes are looked at together: whatever stands beside it, each is judged as if it had come alone.
+#[test]
+fn a22_every_byte_is_judged_alike_wherever_it_stands() {
+    let beside = [0, b'\t', b'\r', 0x1f, b' ', b'~', 0x7f, 0x80, 0x88, 0xff];
+    for begin in [&b"GET /"[..], b"GET / HTTP/1.1\r\nHost: a\r\nx:"] {
+        for (place, byte) in (0..20).flat_map(|place| (0..=255).map(move |byte| (place, byte))) {
+            for next in beside {
+                let line = [&vec![b'y'; place][..], &[byte, next], b"yyyyyyyyyyyyyyyyyyy\r\n\r\n"].concat();
+                let head = [begin, &line].concat();
+                let one_at_a_time = match scan_byte_by_byte(&head) {
+                    Some((index, Ok(()))) => Ok(Some(index + 1)),
+                    Some((_, Err(reason))) => Err(reason),
+                    None => Ok(None),
+                };
+                assert_eq!(scan_in_pieces(&head, &[]), one_at_a_time, "{head:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn what_follows_a_head_is_left_alone() {
     let one = get("/", "");
