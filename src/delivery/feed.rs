@@ -154,10 +154,9 @@ impl Feed {
     pub fn promise(&mut self, from: Offset, members: u32) {
         let Replay { until, bytes } = self.replay;
         let promised_before = if self.needed_from < until { bytes } else { 0 };
-        self.replay = Replay {
-            until: self.journal.next(),
-            bytes: promised_before.max(self.journal.bytes_behind(from)),
-        };
+        // What is there beyond history, because others lag or were promised it, is not promised once more.
+        let promised = self.journal.bytes_behind(from).min(self.settings.history_bytes);
+        self.replay = Replay { until: self.journal.next(), bytes: promised_before.max(promised) };
         self.note_need(from, members);
     }
 
@@ -315,6 +314,29 @@ mod tests {
             assert!(feed.journal.first() > Offset(promised_from));
             assert!(feed.journal.bytes_behind(feed.journal.first()) <= 1500, "no more than both");
         }
+    }
+
+    /// Each of them asks for all that there is, and takes nothing.
+    #[test]
+    fn those_who_come_back_again_and_again_hold_no_more_than_one() {
+        let settings = ChannelSettings {
+            history_messages: 10,
+            history_bytes: 1000,
+            max_lag_bytes: 500,
+            ..ChannelSettings::default()
+        };
+        let mut feed = Feed::new(settings, Epoch(1), Offset(1));
+        let mut most = 0;
+        for offset in 1..=1000 {
+            let publication = Publication::encode(name(), PayloadKind::Text, &[0; 98], Time::ZERO, None);
+            feed.append(Offset(offset), &publication, 1, Time::ZERO);
+            feed.promise(feed.journal.first(), 1);
+            feed.pass.next_member(1);
+            feed.note_visits(1, feed.journal.first(), false, 1, Time::ZERO);
+            feed.end_round(1, Time::ZERO);
+            most = most.max(feed.journal.bytes_behind(feed.journal.first()));
+        }
+        assert_eq!(most, 1500);
     }
 
     #[test]
