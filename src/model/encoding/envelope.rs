@@ -199,7 +199,9 @@ mod tests {
         };
         let mut frames = Vec::from(&b"\x81\x02{}"[..]);
         let mut payloads = Vec::new();
-        for limit in [126, 65_536] {
+        // In Miri, which interprets what is done for each byte, not the long ones.
+        let longest = if cfg!(miri) { 126 } else { 65_536 };
+        for limit in [126, 65_536].into_iter().filter(|limit| *limit <= longest) {
             for length in limit - around - 40..=limit - around + 2 {
                 // As JSON, as text, and as text that grows when it is escaped.
                 payloads.push("7".repeat(length));
