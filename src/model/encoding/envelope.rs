@@ -218,7 +218,7 @@ mod tests {
         let texts = texts(&frames);
         assert_eq!(texts.len(), 1 + payloads.len());
         let lengths: Vec<usize> = texts.iter().map(String::len).collect();
-        for edge in [125, 126, 65_535, 65_536] {
+        for edge in [125, 126, 65_535, 65_536].into_iter().filter(|edge| *edge <= longest) {
             assert!(lengths.contains(&edge), "{edge}");
         }
         for (text, payload) in texts.iter().skip(1).zip(&payloads) {
