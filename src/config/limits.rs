@@ -34,8 +34,8 @@ pub const PATTERN_HOLDER_BYTES: usize = 128;
 pub const MATCHED_CHANNEL_BYTES: usize = 192;
 /// How long a channel that only patterns match is kept after its last message.
 pub const PATTERN_LINGER: Duration = Duration::from_secs(10);
-/// Channels that were quiet for so long and are let go in one turn.
-pub const QUIET_PER_TURN: usize = 256;
+/// Channels that were quiet for so long, and their members, that are let go in one turn, one channel's members at once.
+pub const QUIET_PER_TURN: usize = 4096;
 /// Messages a second that a subscriber may ask to be limited to; beyond: 400 `bad_parameter`.
 pub const SUBSCRIBER_RATE_MAX: u16 = 1000;
 /// Requests answered on one keep-alive connection; the last says `Connection: close`.

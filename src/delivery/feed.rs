@@ -160,6 +160,13 @@ impl Feed {
         self.note_need(from, members);
     }
 
+    /// Goes on where `before` ended, with the same `members`: what they need and were promised holds here too. What `before`
+    /// has of old messages and of news is for the caller to bring over.
+    pub fn take_over(&mut self, before: &Self, members: u32) {
+        self.replay = before.replay;
+        self.note_need(before.needed_from, members);
+    }
+
     /// The member at `left` left, and the last one has its place.
     pub fn on_leave(&mut self, left: u32, members: u32, now: Time) {
         self.pass.on_leave(left, members);

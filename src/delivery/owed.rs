@@ -290,6 +290,12 @@ impl Owed {
     pub fn unsubscribe(&mut self, channel: ChannelIndex) -> Option<Subscription> {
         self.end_catching_up(channel);
         self.forget_told(channel);
+        if let Subscriptions::Many(many) = &mut self.subscriptions
+            && many.len() > 2
+        {
+            let place = many.iter().position(|subscription| subscription.channel == channel)?;
+            return Some(many.remove(place));
+        }
         let mut subscriptions = self.take_subscriptions();
         let place = subscriptions.iter().position(|subscription| subscription.channel == channel);
         let removed = place.map(|place| subscriptions.remove(place));

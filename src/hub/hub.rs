@@ -335,6 +335,8 @@ impl Hub {
             && !has_retained
             && !channel.is_change_listed
             && matches!(channel.attachment, Attachment::Home | Attachment::Detached)
+            // Else its next message would look at all patterns and holders anew.
+            && !self.lingers(index)
             && !channel.numbering.as_ref().is_some_and(|it| it.has_interests() || it.has_matched());
         if is_idle {
             self.unmatch(index);

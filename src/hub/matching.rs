@@ -95,10 +95,8 @@ impl Hub {
                 numbering.set_matched(known.map(|known| known.shard).filter(|shard| *shard != self.me));
             }
         }
-        if matching.listed_for.is_none() && !matching.matched.is_empty() {
-            let due = now.after(PATTERN_LINGER);
-            matching.listed_for = Some(due);
-            self.lingering.insert((due, index));
+        if !matching.matched.is_empty() {
+            self.list_lingering(index, now);
         }
         newcomers
     }
@@ -113,7 +111,7 @@ impl Hub {
         let channel = &mut self.channels[index.index()];
         channel.members.push(slot);
         channel.matched_members += 1;
-        self.patterns.note_matched(slot, index);
+        self.patterns.note_matched(slot, index, true);
         channel.members.len() as u32 - 1
     }
 
@@ -131,8 +129,34 @@ impl Hub {
         let channel = &mut self.channels[index.index()];
         channel.waiting.retain(|waiting| *waiting != slot);
         channel.matched_members += 1;
-        self.patterns.note_matched(slot, index);
+        self.patterns.note_matched(slot, index, false);
         self.list_change(index);
+    }
+
+    /// Nobody elsewhere names `index` any more, which is homed here: as long as somebody may read it because of a pattern it
+    /// goes on as if a message had come at `now`. Linear in the patterns of other shards.
+    pub fn linger(&mut self, index: ChannelIndex, now: Time) {
+        let channel = &mut self.channels[index.index()];
+        let mut others = self.patterns.known.values().filter(|known| known.shard != self.me);
+        if channel.attachment == Attachment::Home && others.any(|it| it.pattern.matches(&channel.name)) {
+            channel.matching.get_or_insert_default().used_at = now;
+            self.list_lingering(index, now);
+        }
+    }
+
+    fn list_lingering(&mut self, index: ChannelIndex, now: Time) {
+        let due = now.after(PATTERN_LINGER);
+        if let Some(matching) = &mut self.channels[index.index()].matching
+            && matching.listed_for.is_none()
+        {
+            matching.listed_for = Some(due);
+            self.lingering.insert((due, index));
+        }
+    }
+
+    /// Whether `index` is kept, as patterns match, until nothing of it has come for [`PATTERN_LINGER`].
+    pub(super) fn lingers(&self, index: ChannelIndex) -> bool {
+        self.channels[index.index()].matching.as_ref().is_some_and(|matching| matching.listed_for.is_some())
     }
 
     /// When the next channel is to be looked at for whether it was quiet.
@@ -165,11 +189,7 @@ impl Hub {
 
     /// The channel is looked at again after another [`PATTERN_LINGER`].
     pub fn keep_matched(&mut self, index: ChannelIndex, now: Time) {
-        let Some(matching) = &mut self.channels[index.index()].matching else { return };
-        let due = now.after(PATTERN_LINGER);
-        if matching.listed_for.replace(due).is_none() {
-            self.lingering.insert((due, index));
-        }
+        self.list_lingering(index, now);
     }
 
     /// Forgets which patterns match: the next message finds out again.
@@ -289,6 +309,28 @@ mod tests {
         hub.leave(index, member);
         assert!(hub.patterns().matched_by(5).is_empty());
         assert!(hub.take_interest_changes().is_empty());
+        assert!(!hub.forget_if_idle(index, false), "the next message would look at every pattern again");
+        assert_eq!(hub.next_quiet(NOW.after(PATTERN_LINGER)), Some(index));
+        hub.unmatch(index);
         assert!(hub.forget_if_idle(index, false));
+    }
+
+    #[test]
+    fn a_numbering_outlives_the_last_interest_while_a_pattern_may_be_why_it_is_read() {
+        for (text, is_kept) in [("*", true), ("other", false)] {
+            let mut hub = Hub::new(ShardId(0), 2, 1);
+            let channel = (0..).map(|index| name(&format!("c{index}")));
+            let channel = channel.into_iter().find(|it| ShardId::home_of(it, 2) == ShardId(0)).unwrap();
+            let (index, _) = hub.note_interest(&channel, ShardId(1), 1, 0, 7);
+            hub.patterns_mut().note_elsewhere(ShardId(1), &pattern(text), true);
+            hub.note_interest(&channel, ShardId(1), 0, 0, 8);
+            hub.linger(index, NOW);
+            assert_eq!(hub.forget_if_idle(index, false), !is_kept);
+            if is_kept {
+                assert_eq!(hub.next_quiet(NOW.after(PATTERN_LINGER)), Some(index));
+                hub.unmatch(index);
+                assert!(hub.forget_if_idle(index, false), "no message came");
+            }
+        }
     }
 }

@@ -192,6 +192,9 @@ impl Patterns {
 
     /// The client in `slot` is gone. Gives back the patterns that nobody holds here any more.
     pub fn forget(&mut self, slot: u32) -> Vec<Pattern> {
+        if self.holders.is_empty() {
+            return Vec::new();
+        }
         let Some(holder) = self.holders.remove(&slot) else { return Vec::new() };
         let mut last = Vec::new();
         for (serial, in_force) in holder.patterns {
@@ -290,9 +293,10 @@ impl Patterns {
         self.holders.get(&slot).is_some_and(|holder| holder.matched.contains(&channel))
     }
 
-    pub(super) fn note_matched(&mut self, slot: u32, channel: ChannelIndex) {
+    /// The client in `slot` reads `channel` because a pattern matches; `has_joined`: it did not before.
+    pub(super) fn note_matched(&mut self, slot: u32, channel: ChannelIndex, has_joined: bool) {
         if let Some(holder) = self.holders.get_mut(&slot) {
-            holder.is_full = false;
+            holder.is_full &= !has_joined;
             holder.matched.insert(channel);
         }
     }
@@ -397,6 +401,34 @@ mod tests {
         assert_eq!(last, [pattern("3.*"), pattern(">")]);
         assert_eq!(patterns.forget(2), [pattern("2.*")]);
         assert!(patterns.is_empty() && patterns.is_unheld());
+    }
+
+    #[test]
+    fn who_comes_after_one_that_had_no_room_is_told_when_it_has_none() {
+        let mut patterns = Patterns::new(ShardId(0), 1);
+        patterns.hold(&pattern(">"), client(1), MAX).unwrap();
+        assert!(patterns.note_full(1));
+        assert!(!patterns.note_full(1), "once");
+        patterns.release(1, &pattern(">"));
+        assert!(patterns.is_empty());
+        assert_eq!(patterns.forget(1), []);
+        patterns.hold(&pattern(">"), client(1), MAX).unwrap();
+        assert!(patterns.note_full(1));
+    }
+
+    #[test]
+    fn a_channel_that_is_named_no_longer_makes_no_room() {
+        let mut patterns = Patterns::new(ShardId(0), 1);
+        patterns.hold(&pattern(">"), client(1), MAX).unwrap();
+        assert!(patterns.note_full(1));
+        let before = patterns.serial;
+        patterns.note_matched(1, ChannelIndex(0), false);
+        patterns.note_room(1);
+        assert!(patterns.serial > before, "those that found none are offered again");
+        patterns.note_matched(1, ChannelIndex(1), true);
+        let before = patterns.serial;
+        patterns.note_room(1);
+        assert_eq!(patterns.serial, before, "all have joined");
     }
 
     #[test]

@@ -212,9 +212,10 @@ impl Journal {
     }
 
     /// Adds what another journal kept of old messages, before the first is appended: entry `offset` to the base, after those
-    /// that are there. Nothing, unless that is kept here whatever its age: else it would never go.
-    pub fn restore(&mut self, offset: Offset, publication: &Publication) {
-        if !self.keyed.as_ref().is_some_and(|keyed| keyed.is_retained) {
+    /// that are there. Nothing, unless that is kept here whatever its age, or somebody `is_behind` and needs it: else it
+    /// would never go.
+    pub fn restore(&mut self, offset: Offset, publication: &Publication, is_behind: bool) {
+        if !self.keyed.as_ref().is_some_and(|keyed| keyed.is_retained || is_behind) {
             return;
         }
         debug_assert!(self.entries.len() == self.base && offset < self.next, "the base comes first");
@@ -476,12 +477,24 @@ mod tests {
             if keeps_keys {
                 journal.keep_keys(10, false);
             }
-            journal.restore(Offset(5), &keyed_publication("a", 0));
+            journal.restore(Offset(5), &keyed_publication("a", 0), false);
             for offset in 100..1000 {
                 journal.append(Offset(offset), &publication(10, Time::ZERO));
                 journal.retain(NOTHING, Need { from: Offset(offset), bytes_max: 100 }, Time::ZERO);
                 assert_eq!(journal.entries.len(), 1);
             }
+        }
+    }
+
+    #[test]
+    fn a_base_that_a_reader_needs_is_restored_until_it_has_passed() {
+        let mut journal = Journal::new(Offset(100));
+        journal.keep_keys(10, false);
+        journal.restore(Offset(5), &keyed_publication("a", 0), true);
+        for (offset, needed_from, kept) in [(100, 5, 2), (101, 5, 2), (102, 102, 1)] {
+            journal.append(Offset(offset), &publication(10, Time::ZERO));
+            journal.retain(NOTHING, Need { from: Offset(needed_from), bytes_max: 0 }, Time::ZERO);
+            assert_eq!(journal.entries.iter().filter(|entry| entry.is_live()).count(), kept, "{offset}");
         }
     }
 

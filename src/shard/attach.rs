@@ -93,8 +93,20 @@ impl<R: Reactor> Shard<R> {
         }
         let members = if readers.is_empty() { 0 } else { self.hub.members(channel).len() as u32 };
         let feed = self.feeds.insert(channel, Feed::new(settings, attach.epoch, first));
+        let continued = before.as_deref().filter(|feed| !readers.is_empty() && goes_on(feed));
+        if let Some(before) = continued {
+            feed.take_over(before, members);
+        }
+        // Of keys that the home does not retain a slow reader here may still need the newest.
+        let is_retained = feed.settings.retain == Retain::LatestPerKey;
+        for (entry, frame) in continued.filter(|_| !is_retained).into_iter().flat_map(|it| it.journal.base())
+        {
+            if entry.offset < first {
+                feed.journal.restore(entry.offset, &numbered(name, entry, frame).publication, true);
+            }
+        }
         for numbered in base.iter().filter(|numbered| numbered.offset < first) {
-            feed.journal.restore(numbered.offset, &numbered.publication);
+            feed.journal.restore(numbered.offset, &numbered.publication, false);
         }
         for numbered in older.iter().chain(window) {
             feed.append(numbered.offset, &numbered.publication, members, self.now);

@@ -97,7 +97,11 @@ impl<R: Reactor> Shard<R> {
         let first = feed.journal.first();
         // A client may name any number: of those that were never given none has a next one here.
         let since = request.since.filter(|since| since.epoch == epoch && since.offset < next);
-        let after = since.map(|since| since.offset.next()).filter(|after| *after >= first);
+        // What is there beyond history, because others lag, may go at any time: it is no promise.
+        let is_history = |after: &Offset| {
+            *after >= first && feed.journal.bytes_behind(*after) <= feed.settings.history_bytes
+        };
+        let after = since.map(|since| since.offset.next()).filter(is_history);
         feed.journal.expire(self.now);
         // Only a channel that keeps the newest message of each key has one.
         let keeps_states = feed.settings.retain == Retain::LatestPerKey;
@@ -137,6 +141,9 @@ impl<R: Reactor> Shard<R> {
         // Who is given nothing of before rests until something comes.
         let pace = if offset >= next && request.rate_max > 0 { Pace::Sampled } else { pace };
         let connection = self.slots.get_mut(slot)?;
+        if goes_on.is_none() {
+            connection.owed.forget_told(channel);
+        }
         let ride = connection.owed.subscription_mut(channel)?.cursor.ride();
         connection.owed.begin_at(channel, Cursor::new(offset, ride).at_pace(pace), next);
         let before = after.or(goes_on.map(Cursor::offset)).unwrap_or(next);

@@ -187,8 +187,10 @@ impl<R: Reactor> Shard<R> {
 
     /// Lets go of channels that patterns match and of which nothing came for a while: no pattern keeps a channel alive.
     pub(super) fn let_quiet_channels_go(&mut self) {
-        for _ in 0..QUIET_PER_TURN {
+        let mut left = QUIET_PER_TURN;
+        while left > 0 {
             let Some(channel) = self.hub.next_quiet(self.now) else { break };
+            left = left.saturating_sub(1 + self.hub.members(channel).len());
             let patterns = self.hub.patterns();
             let members = self.hub.members(channel).iter().copied();
             let matched: Vec<u32> = members.filter(|slot| patterns.is_matched(*slot, channel)).collect();

@@ -164,9 +164,7 @@ impl<R: Reactor> Shard<R> {
         for subscription in connection.owed.take_subscriptions() {
             self.leave(slot, subscription);
         }
-        if self.hub.has_patterns() {
-            self.unfollow_all(slot);
-        }
+        self.unfollow_all(slot);
     }
 
     /// Takes the client in `slot` off the channel of `subscription`.

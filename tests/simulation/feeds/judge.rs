@@ -151,8 +151,12 @@ impl Reading<'_> {
         let first = self.entry(hole)?.taken.time;
         let is_beyond = behind > settings.max_lag_bytes || moment.time.since(first) > settings.max_lag_age;
         let is_given_up = settings.on_lag != LagPolicy::Disconnect && (is_beyond || self.is_beyond);
-        let may_lose = is_slow && (is_given_up || self.is_cut_off);
-        Ok([is_superseded && may_conflate, entry.may_be_expired(moment.time), may_lose])
+        let is_expired = entry.may_be_expired(moment.time);
+        // Of each key who conflates has the newest, however far it fell behind.
+        let conflates = settings.on_lag == LagPolicy::Conflate && !is_state;
+        let is_newest = conflates && entry.key.is_some() && !is_superseded && !is_expired;
+        let may_lose = is_slow && (is_given_up && !is_newest || self.is_cut_off);
+        Ok([is_superseded && may_conflate, is_expired, may_lose])
     }
 
     /// What is due up to `end` and did not come was left out for good reasons, and announced before.

@@ -30,7 +30,13 @@ pub fn judge_matched(
         match word {
             Word::Message { channel, position, id, key } => {
                 let position = position.ok_or("a message without position")?;
-                let index = find(&readings, channel.ok_or("a message without channel")?, position.epoch)?;
+                let channel = channel.ok_or("a message without channel")?;
+                let index = find(&readings, channel, position.epoch)?;
+                for (_, _, before) in readings[..index].iter().filter(|(of, ..)| *of == channel) {
+                    if before.is_owed(*at)? {
+                        return Err(format!("{position} came before all of the numbering before it"));
+                    }
+                }
                 let (channel, _, reading) = &mut readings[index];
                 reading.on_message(position.offset.0, *at, sums)?;
                 let entry = reading.entry(reading.passed - 1)?;
