@@ -5,12 +5,12 @@ use crate::config::{ChannelSettings, LagPolicy, Retain};
 use crate::journal::{Journal, Need, Ride, Window};
 use crate::model::{Account, ChannelIndex, ChannelName, Charge, Encoding, Epoch, Offset, Publication, Time};
 
-/// The messages that members who came back are given of before they came.
+/// What members that came back were promised of what they missed.
 #[derive(Clone, Copy, Debug)]
-struct Replay {
-    /// The first that nobody was promised.
+struct Promise {
+    /// The first message that none of them was.
     until: Offset,
-    /// The most that anybody was promised.
+    /// The most that one of them was.
     bytes: u64,
 }
 
@@ -27,8 +27,7 @@ pub struct Feed {
     pub pass: Pass,
     needed_from: Offset,
     unflushed_bytes: u64,
-    /// What members that came back were promised: all before `until`, `bytes` at most for each.
-    replay: Replay,
+    promise: Promise,
     /// In this round some member was left with more, though its socket takes it.
     has_unfinished: bool,
     /// Members that read each of the journal's further strips, as [`Feed::begin_reading`] counts them.
@@ -52,7 +51,7 @@ impl Feed {
             pass: Pass::default(),
             needed_from: next,
             unflushed_bytes: 0,
-            replay: Replay { until: next, bytes: 0 },
+            promise: Promise { until: next, bytes: 0 },
             has_unfinished: false,
             readers: Vec::new(),
             charge: Charge::default(),
@@ -150,20 +149,23 @@ impl Feed {
         self.pass.restart_circle(members);
     }
 
-    /// One of `members` is promised everything from `from` on that there is: as far as that it does not lag.
+    /// One of `members` is promised everything from `from` to the head: its lag is counted from there.
     pub fn promise(&mut self, from: Offset, members: u32) {
-        let Replay { until, bytes } = self.replay;
-        let promised_before = if self.needed_from < until { bytes } else { 0 };
         // What is there beyond history, because others lag or were promised it, is not promised once more.
-        let promised = self.journal.bytes_behind(from).min(self.settings.history_bytes);
-        self.replay = Replay { until: self.journal.next(), bytes: promised_before.max(promised) };
+        let bytes = self.journal.bytes_behind(from).min(self.settings.history_bytes);
+        self.promise = Promise { until: self.journal.next(), bytes: bytes.max(self.promised_bytes()) };
         self.note_need(from, members);
+    }
+
+    /// Bytes that may be kept beyond what may wait for slow members: none once nobody needs what was promised.
+    fn promised_bytes(&self) -> u64 {
+        if self.needed_from < self.promise.until { self.promise.bytes } else { 0 }
     }
 
     /// Goes on where `before` ended, with the same `members`: what they need and were promised holds here too. What `before`
     /// has of old messages and of news is for the caller to bring over.
     pub fn take_over(&mut self, before: &Self, members: u32) {
-        self.replay = before.replay;
+        self.promise = before.promise;
         self.note_need(before.needed_from, members);
     }
 
@@ -187,10 +189,7 @@ impl Feed {
         // What the running pass has not offered to everyone yet is kept beyond the bound: a subscriber is overtaken
         // for being slow, never because two messages came in one turn. Congestion keeps this small.
         let bytes_max = self.settings.max_lag_bytes.max(self.unflushed_bytes);
-        // Nor for what it was promised: that it lags is counted from where it came.
-        let is_promised = self.needed_from < self.replay.until;
-        let bytes_max = bytes_max + if is_promised { self.replay.bytes } else { 0 };
-        let need = Need { from: self.needed_from, bytes_max };
+        let need = Need { from: self.needed_from, bytes_max: bytes_max + self.promised_bytes() };
         self.journal.retain(window, need, now);
         self.charge.set(size_of::<Self>() + self.journal.memory_bytes());
     }

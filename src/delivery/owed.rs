@@ -290,19 +290,15 @@ impl Owed {
     pub fn unsubscribe(&mut self, channel: ChannelIndex) -> Option<Subscription> {
         self.end_catching_up(channel);
         self.forget_told(channel);
-        if let Subscriptions::Many(many) = &mut self.subscriptions
-            && many.len() > 2
-        {
-            let place = many.iter().position(|subscription| subscription.channel == channel)?;
-            return Some(many.remove(place));
+        let place = self.subscriptions().iter().position(|subscription| subscription.channel == channel)?;
+        let Subscriptions::Many(many) = &mut self.subscriptions else {
+            return self.take_subscriptions().pop();
+        };
+        let removed = many.remove(place);
+        if let [one] = many[..] {
+            self.subscriptions = Subscriptions::One(one);
         }
-        let mut subscriptions = self.take_subscriptions();
-        let place = subscriptions.iter().position(|subscription| subscription.channel == channel);
-        let removed = place.map(|place| subscriptions.remove(place));
-        for subscription in subscriptions {
-            self.subscribe(subscription);
-        }
-        removed
+        Some(removed)
     }
 }
 

@@ -143,7 +143,6 @@ fn with_body<const PARTS: usize>(response: Response, body: [&str; PARTS], manner
 /// The words after a status code (RFC 9110 §15).
 const fn phrase(status: u16) -> &'static str {
     match status {
-        101 => "Switching Protocols",
         200 => "OK",
         400 => "Bad Request",
         403 => "Forbidden",

@@ -229,9 +229,7 @@ impl<R: Reactor> Shard<R> {
         let (channel, outcome) = self.hub.note_interest(name, from, members, deflating, ticket);
         self.note_occupancy(channel);
         if members == 0 {
-            if self.hub.has_patterns() {
-                self.hub.linger(channel, self.now);
-            }
+            self.hub.linger(channel, self.now);
             self.maybe_idle.push(channel);
         }
         if outcome == InterestOutcome::Attach {
