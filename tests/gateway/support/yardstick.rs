@@ -1,7 +1,9 @@
-//! What the machine itself takes for an exchange over loopback, measured all the while: times of the gateway are held
-//! against it, so that a machine busy with something else does not fail a test.
+//! What the machine itself takes: for an exchange over loopback, measured all the while, and from the gateway and the
+//! canary in particular, which the scheduler counts. Times of the gateway are held against both, so that a machine busy
+//! with something else does not fail a test.
 
 use super::wait::pause;
+use std::fmt::{Debug, Formatter};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Mutex, OnceLock};
@@ -16,18 +18,15 @@ const KEPT_MIN: Duration = Duration::from_millis(10);
 const RATIO_MAX: u32 = 5;
 
 /// A stretch of time that the machine, or the gateway, took.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Took {
     from: Instant,
     to: Instant,
+    /// Of it, the time in which a thread that had work was given no processor; threads that waited at once count each.
+    kept_waiting: Duration,
 }
 
 impl Took {
-    /// From `from` until now.
-    pub fn since(from: Instant) -> Took {
-        Took { from, to: Instant::now() }
-    }
-
     pub fn time(&self) -> Duration {
         self.to - self.from
     }
@@ -35,6 +34,48 @@ impl Took {
     fn overlaps(&self, other: &Took) -> bool {
         self.from < other.to && other.from < self.to
     }
+}
+
+impl Debug for Took {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} ({:?} kept waiting)", self.time(), self.kept_waiting)
+    }
+}
+
+/// An exchange between this thread and a process, under way.
+pub struct Exchange {
+    process: u32,
+    from: Instant,
+    kept_waiting: Duration,
+}
+
+impl Exchange {
+    /// Begins now, with the process `process`.
+    pub fn begin(process: u32) -> Exchange {
+        let kept_waiting = kept_waiting(process);
+        Exchange { process, from: Instant::now(), kept_waiting }
+    }
+
+    pub fn end(self) -> Took {
+        let to = Instant::now();
+        // Of threads that have ended meanwhile nothing is known.
+        let kept_waiting = kept_waiting(self.process).saturating_sub(self.kept_waiting);
+        Took { from: self.from, to, kept_waiting }
+    }
+}
+
+/// How long the threads of `process` and this thread have been ready without a processor, and how long the processors
+/// themselves were taken from the machine, so far: `run_delay` of `/proc/PID/task/TID/schedstat` (nanoseconds) and `steal`
+/// of `/proc/stat` (ticks of 10 ms). Nothing where the kernel counts neither.
+fn kept_waiting(process: u32) -> Duration {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let mut counts: Vec<String> =
+        tasks.filter_map(|task| std::fs::read_to_string(task.path().join("schedstat")).ok()).collect();
+    counts.extend(std::fs::read_to_string("/proc/thread-self/schedstat"));
+    let delays = counts.iter().filter_map(|counts| counts.split_whitespace().nth(1)?.parse::<u64>().ok());
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let stolen = stat.split_whitespace().nth(8).and_then(|ticks| ticks.parse::<u64>().ok());
+    Duration::from_nanos(delays.sum()) + Duration::from_millis(stolen.unwrap_or(0) * 10)
 }
 
 /// One for all tests of a binary.
@@ -59,9 +100,10 @@ impl Yardstick {
         })
     }
 
-    /// Whether `took` is at most `bound`, or the machine was so slow meanwhile that it says nothing about the gateway.
+    /// Whether `took` is at most `bound` but for what it was kept waiting, or the machine was so slow meanwhile that it says
+    /// nothing about the gateway.
     pub fn forgives(&self, took: &Took, bound: Duration) -> bool {
-        if took.time() <= bound {
+        if took.time() <= bound + took.kept_waiting {
             return true;
         }
         let long = self.long.lock().expect("nobody panics with it");
@@ -77,7 +119,7 @@ impl Yardstick {
             pause(GAP);
             stream.write_all(&byte).expect("the yardstick answers");
             stream.read_exact(&mut byte).expect("the yardstick answers");
-            let took = Took::since(due);
+            let took = Took { from: due, to: Instant::now(), kept_waiting: Duration::ZERO };
             if took.time() > KEPT_MIN {
                 self.long.lock().expect("nobody panics with it").push(took);
             }
