@@ -346,7 +346,8 @@ fn a_pattern_has_no_place_to_begin_and_no_rate_and_a_malformed_one_is_told_so() 
 
 #[test]
 fn channels_that_only_patterns_match_are_let_go_when_they_are_quiet() {
-    const MANY: usize = 1000;
+    // Few enough that all are published before the first has been quiet for long.
+    const MANY: usize = 300;
     let mut gateway = Gateway::start(&["--shards", "2", "--client-rate", "0"]);
     let oracles = Oracles::before(&gateway);
     let mut standing = Standing::open(&gateway);
@@ -356,17 +357,17 @@ fn channels_that_only_patterns_match_are_let_go_when_they_are_quiet() {
         standing.publish(&format!("q.{index}"), "1");
     }
     for speaker in &mut speakers {
-        for _ in 0..128 {
-            assert_eq!(speaker.hear()["data"], 1);
-        }
-        assert_eq!(speaker.hear()["type"], "overmatched");
+        // The notice passes messages that wait.
+        let heard: Vec<Value> = (0..129).map(|_| speaker.hear()).collect();
+        assert_eq!(heard.iter().filter(|one| one["data"] == 1).count(), 128, "{heard:?}");
+        assert_eq!(heard.iter().filter(|one| one["type"] == "overmatched").count(), 1, "{heard:?}");
     }
     wait_until("all of them are let go", PATIENCE, || standing.metric("tidegate_journals", &[]) <= 2.0);
     assert_eq!(standing.metric("tidegate_subscriptions", &[]), 1.0, "of the canary");
     let listed = standing.get("/api/channels").json();
     assert_eq!(listed["total"], 1, "the canary's: {listed}");
     // They come back, whichever they are.
-    for index in [7, 999] {
+    for index in [7, MANY - 1] {
         let channel = format!("q.{index}");
         let offset = standing.publish(&channel, "1");
         for speaker in &mut speakers {
