@@ -117,13 +117,19 @@ impl Observer {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::process::{Command, Stdio};
+
     use super::*;
 
     #[test]
     fn a_run_has_a_first_and_a_last_sample_with_the_accounts_of_its_server() {
-        let mut server = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let mut server = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        // It answers: it is there with all that it needs.
+        server.stdin.as_mut().unwrap().write_all(b"?").unwrap();
+        server.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         let processes = Processes::of(&[server.id()], None);
-        let watched = vec![Watched { name: "sleep".into(), processes }];
+        let watched = vec![Watched { name: "cat".into(), processes }];
         let mut monitor = Monitor::start(Counts::new(Vec::new(), 1), watched, true).unwrap();
         let timeline = monitor.finish();
         server.kill().unwrap();

@@ -83,6 +83,19 @@ pub enum Word {
     /// Where each of its channels stands.
     Ids(Vec<Option<Position>>),
     Unsubscribed(usize),
+    /// It has this pattern, or has it no more.
+    Followed(Following),
+    Unfollowed(Pattern),
+    /// It names a channel that a pattern of its matches and stands there, or names it no more.
+    Named(usize, Position),
+    Unnamed(usize),
+}
+
+/// A pattern that it asked for when nothing was under way, and when that was.
+#[derive(Clone, Debug)]
+pub struct Following {
+    pub pattern: Pattern,
+    pub asked: Moment,
 }
 
 /// A word, and when its first byte was written.
@@ -96,12 +109,45 @@ pub struct Note {
 #[derive(Clone, Debug)]
 enum Command {
     Subscribe(Ask),
-    Follow,
+    Follow(Following),
+    Unfollow(Pattern),
+    Name(usize),
+    Unname(usize),
     Unsubscribe(usize),
     /// The same, of a channel that it had not come to be subscribed to.
     Withdraw,
     Publish(MessageId),
     Ping,
+}
+
+/// Patterns and names that a follower of patterns has.
+#[derive(Clone, Default, Debug)]
+pub struct Held {
+    pub patterns: Vec<Pattern>,
+    pub named: Vec<usize>,
+}
+
+impl Held {
+    /// What it has once it was told `word`.
+    pub fn absorb(&mut self, word: &Word) {
+        match word {
+            Word::Followed(following) => self.patterns.push(following.pattern.clone()),
+            Word::Unfollowed(pattern) => self.patterns.retain(|other| other != pattern),
+            Word::Named(channel, _) => self.named.push(*channel),
+            Word::Unnamed(channel) => self.named.retain(|other| other != channel),
+            _ => {}
+        }
+    }
+
+    /// Whether a pattern matches `channel`.
+    pub fn matches(&self, channel: usize, truth: &Truth) -> bool {
+        self.patterns.iter().any(|pattern| pattern.matches(&truth.channels[channel].name))
+    }
+
+    /// Whether it is given what is published to `channel`.
+    pub fn has(&self, channel: usize, truth: &Truth) -> bool {
+        self.named.contains(&channel) || self.matches(channel, truth)
+    }
 }
 
 /// One client and everything it was told.
@@ -113,8 +159,8 @@ pub struct Follower {
     pub pace: Pace,
     pub wire: WireRef,
     pub asks: Vec<Ask>,
-    /// A pattern that it subscribed to, and nothing else, when nothing was under way.
-    pub follows: Option<(Pattern, Moment)>,
+    /// It follows patterns, and names nothing but what they match.
+    pub is_of_patterns: bool,
     pub notes: Vec<Note>,
     pub status: Option<u16>,
     pub close: Option<String>,
@@ -157,7 +203,7 @@ impl Follower {
             pace: Pace::Healthy,
             wire,
             asks,
-            follows: None,
+            is_of_patterns: false,
             notes: Vec::new(),
             status: None,
             close: None,
@@ -383,7 +429,7 @@ impl Follower {
         let position = json["position"].as_str().map(str::parse::<Position>).transpose();
         let position = position.map_err(|error| format!("{error}"))?;
         let name = json["channel"].as_str();
-        let is_pattern = self.follows.as_ref().is_some_and(|(pattern, _)| name == Some(pattern.as_str()));
+        let is_pattern = name.is_some_and(|name| name.contains(['*', '>']));
         let name = name.filter(|_| !is_pattern);
         let channel = name.map(|name| truth.channel_named(name).ok_or("another channel")).transpose()?;
         let Some(kind) = json["type"].as_str() else {
@@ -417,7 +463,22 @@ impl Follower {
             }
         };
         match (kind, command, channel, position) {
-            ("subscribed", Some(Command::Follow), None, None) if is_pattern => {}
+            ("subscribed", Some(Command::Follow(following)), None, None)
+                if json["channel"] == following.pattern.as_str() =>
+            {
+                self.note(Word::Followed(following), at);
+            }
+            ("unsubscribed", Some(Command::Unfollow(pattern)), None, _)
+                if json["channel"] == pattern.as_str() =>
+            {
+                self.note(Word::Unfollowed(pattern), at);
+            }
+            ("subscribed", Some(Command::Name(asked)), Some(channel), Some(position)) if asked == channel => {
+                self.note(Word::Named(channel, position), at);
+            }
+            ("unsubscribed", Some(Command::Unname(asked)), Some(channel), _) if asked == channel => {
+                self.note(Word::Unnamed(channel), at);
+            }
             ("subscribed", command, Some(channel), Some(position)) => {
                 let ask = match command {
                     Some(Command::Subscribe(ask)) if ask.channel == channel => ask,
@@ -482,10 +543,35 @@ impl Follower {
     }
 
     /// Asks for what matches `pattern`, when nothing is under way.
-    pub fn follow(&mut self, pattern: Pattern, now: Moment) {
+    pub fn follow(&mut self, pattern: Pattern, asked: Moment) {
         let json = serde_json::json!({"type": "subscribe", "channel": pattern.as_str()});
-        self.follows = Some((pattern, now));
-        self.command(Command::Follow, &json);
+        self.is_of_patterns = true;
+        self.command(Command::Follow(Following { pattern, asked }), &json);
+    }
+
+    /// Wants no more of what matches `pattern`, unless something else holds it.
+    pub fn unfollow(&mut self, pattern: Pattern) {
+        let json = serde_json::json!({"type": "unsubscribe", "channel": pattern.as_str()});
+        self.command(Command::Unfollow(pattern), &json);
+    }
+
+    /// Subscribes by its name to `channel`, which a pattern of its matches.
+    pub fn name(&mut self, channel: usize, truth: &Truth) {
+        let name = truth.channels[channel].name.as_str();
+        self.command(Command::Name(channel), &serde_json::json!({"type": "subscribe", "channel": name}));
+    }
+
+    /// Gives the name of `channel` up.
+    pub fn unname(&mut self, channel: usize, truth: &Truth) {
+        let name = truth.channels[channel].name.as_str();
+        self.command(Command::Unname(channel), &serde_json::json!({"type": "unsubscribe", "channel": name}));
+    }
+
+    /// What it follows and what it names, when every command was answered.
+    pub fn held(&self) -> Held {
+        let mut held = Held::default();
+        self.notes.iter().for_each(|note| held.absorb(&note.word));
+        held
     }
 
     /// Wants no more of `channel`.

@@ -27,6 +27,9 @@ pub struct Sums {
     pub unrecovered: u64,
     pub snapshots: u64,
     pub snapshot_messages: u64,
+    /// Channels named by followers of patterns, and patterns given up.
+    pub named: u64,
+    pub unfollowed: u64,
 }
 
 impl Sums {
@@ -45,6 +48,8 @@ impl Sums {
         self.unrecovered += other.unrecovered;
         self.snapshots += other.snapshots;
         self.snapshot_messages += other.snapshot_messages;
+        self.named += other.named;
+        self.unfollowed += other.unfollowed;
     }
 
     pub(super) fn counted(&mut self, left: Left) -> &mut u64 {
@@ -476,6 +481,7 @@ pub fn judge_told(
                 let (_, reading) = readings.remove(place.ok_or("unsubscribed unasked")?);
                 end(reading, *at, unsubscribed, sums)?;
             }
+            other => return Err(format!("{other:?} unasked")),
         }
     }
     for (_, reading) in readings {

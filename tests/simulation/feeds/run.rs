@@ -53,9 +53,10 @@ impl Tally {
     /// Whether everything that can happen did.
     pub fn is_everything(&self) -> bool {
         let Sums { conflated, expired, skipped, own, recovered, replayed, unrecovered, .. } = self.sums;
-        let counts =
-            [conflated, expired, skipped, own, recovered, replayed, unrecovered, self.slow_consumers];
-        counts.iter().all(|count| *count > 0) && self.exact > 0 && self.sums.snapshot_messages > 0
+        let Sums { snapshot_messages, named, unfollowed, .. } = self.sums;
+        let left_out = [conflated, expired, skipped, own, self.slow_consumers];
+        let others = [recovered, replayed, unrecovered, snapshot_messages, named, unfollowed, self.exact];
+        left_out.iter().chain(&others).all(|count| *count > 0)
     }
 }
 
@@ -380,22 +381,80 @@ impl Run {
             self.settle();
         }
         if follows {
-            let pattern = one_of(&mut self.random, &[">", ">", "*.*", "*.f0", "*.f1"]);
-            self.world.trace(|| format!("follower {number} follows {pattern}"));
-            let now = self.now();
-            self.followers[number].follow(Pattern::parse(pattern).expect("a pattern"), now);
+            self.follow(number);
+        }
+    }
+
+    /// A follower asks for a pattern that it does not have, when nothing is under way.
+    fn follow(&mut self, number: usize) {
+        let pattern = one_of(&mut self.random, &[">", ">", "*.*", "*.f0", "*.f1"]);
+        let pattern = Pattern::parse(pattern).expect("a pattern");
+        self.settle_for_good();
+        let now = self.now();
+        let follower = &mut self.followers[number];
+        if follower.pending() > 0 || follower.is_over || follower.held().patterns.contains(&pattern) {
+            return;
+        }
+        self.world.trace(|| format!("follower {number} follows {pattern:?}"));
+        follower.follow(pattern, now);
+        self.settle_for_good();
+    }
+
+    /// A follower of patterns says something once all that it said before was answered.
+    fn speak_of_patterns(&mut self, number: usize) {
+        let held = self.followers[number].held();
+        let all = 0..self.truth.channels.len();
+        let unnamed: Vec<usize> =
+            all.filter(|it| !held.named.contains(it) && held.matches(*it, &self.truth)).collect();
+        // What is given up while a slow reader lacks some of it cannot be accounted for exactly.
+        let may_give_up = !self.is_calm || !self.followers[number].is_slow;
+        match self.random.random_range(0..10) {
+            _ if self.followers[number].pending() > 0 => {}
+            0..3 if !unnamed.is_empty() => {
+                let channel = one_of(&mut self.random, &unnamed);
+                self.world.trace(|| format!("follower {number} names {channel}"));
+                self.followers[number].name(channel, &self.truth);
+            }
+            3..6 if !held.named.is_empty() => {
+                let channel = one_of(&mut self.random, &held.named);
+                if may_give_up || held.matches(channel, &self.truth) {
+                    self.world.trace(|| format!("follower {number} names {channel} no more"));
+                    self.give_up(|run| run.followers[number].unname(channel, &run.truth));
+                }
+            }
+            6..8 if may_give_up && !held.patterns.is_empty() => {
+                let index = self.random.random_range(0..held.patterns.len());
+                let pattern = held.patterns[index].clone();
+                self.world.trace(|| format!("follower {number} follows {pattern:?} no more"));
+                self.give_up(|run| run.followers[number].unfollow(pattern));
+            }
+            8 => self.follow(number),
+            _ => self.followers[number].ping(),
+        }
+    }
+
+    /// Does what gives something up; in calm seeds when nothing is under way.
+    fn give_up(&mut self, what: impl FnOnce(&mut Self)) {
+        if self.is_calm {
             self.settle_for_good();
+        }
+        what(self);
+        if self.is_calm {
+            self.settle();
         }
     }
 
     /// A client of `tidegate.v1` says something.
     fn speak(&mut self, number: usize) {
+        let is_of_patterns = self.followers[number].is_of_patterns;
+        if is_of_patterns && self.random.random_bool(0.6) {
+            return self.speak_of_patterns(number);
+        }
         let follower = &self.followers[number];
         let channels = follower.channels();
         let all = self.truth.channels.len();
-        let other = (0..all).find(|channel| !channels.contains(channel));
+        let other = (0..all).find(|channel| !is_of_patterns && !channels.contains(channel));
         let relays = (0..all).find(|channel| self.truth.channels[*channel].settings.relay);
-        let other = other.filter(|_| follower.follows.is_none());
         match (self.random.random_range(0..10), other, relays) {
             (0..3, Some(channel), _) => {
                 let snapshot = self.random.random_bool(0.5);
@@ -404,15 +463,9 @@ impl Run {
                 self.followers[number].subscribe(ask, &self.truth);
             }
             (3, ..) if !channels.is_empty() && (!self.is_calm || !follower.is_slow) => {
-                if self.is_calm {
-                    self.settle_for_good();
-                }
                 let channel = one_of(&mut self.random, &channels);
                 self.world.trace(|| format!("follower {number} unsubscribes from {channel}"));
-                self.followers[number].unsubscribe(channel, &self.truth);
-                if self.is_calm {
-                    self.settle();
-                }
+                self.give_up(|run| run.followers[number].unsubscribe(channel, &run.truth));
             }
             (4..9, _, Some(channel)) if !follower.is_slow => {
                 let draft = self.draft();
@@ -569,8 +622,8 @@ impl Run {
                 let heads = self.truth.channels[channel].streams.iter().map(Stream::head);
                 sums.moved.1 += heads.max().unwrap_or(0);
             }
-            if follower.follows.is_some() {
-                judge_matched(&self.truth, follower, ended, &mut sums).map_err(about)?;
+            if follower.is_of_patterns {
+                judge_matched(&self.truth, follower, ended, unsubscribed, &mut sums).map_err(about)?;
             } else if follower.is_told() {
                 judge_told(&self.truth, follower, ended, unsubscribed, &mut sums).map_err(about)?;
             } else {
