@@ -27,8 +27,9 @@ pub struct Sums {
     pub unrecovered: u64,
     pub snapshots: u64,
     pub snapshot_messages: u64,
-    /// Channels named by followers of patterns, and patterns given up.
+    /// Channels that followers of patterns named, names that they gave up, and patterns.
     pub named: u64,
+    pub unnamed: u64,
     pub unfollowed: u64,
 }
 
@@ -49,6 +50,7 @@ impl Sums {
         self.snapshots += other.snapshots;
         self.snapshot_messages += other.snapshot_messages;
         self.named += other.named;
+        self.unnamed += other.unnamed;
         self.unfollowed += other.unfollowed;
     }
 

@@ -1,6 +1,6 @@
 //! Judges a follower of patterns: of every channel that one matches it is due every message after the moment at which it
 //! asked, when nothing was under way, in every numbering that there was since, until nothing that it holds matches the
-//! channel or names it. That it names a channel, or does no more, changes nothing but what holds it.
+//! channel or names it. While it names a channel, that goes on in the numbering in which it was named.
 
 use tidegate::model::{Epoch, Position};
 
@@ -21,6 +21,8 @@ struct Matched<'a> {
     follower: &'a Follower,
     held: Held,
     due: Vec<Due<'a>>,
+    /// Channels that it names, and the numbering that each has as long as that is so.
+    named: Vec<(usize, Epoch)>,
 }
 
 impl<'a> Matched<'a> {
@@ -68,16 +70,27 @@ impl<'a> Matched<'a> {
 
     /// It names `channel` and stands at `position`: where it stood before.
     fn name(&mut self, channel: usize, position: Position, at: Moment) -> Result<(), String> {
+        self.named.push((channel, position.epoch));
         let Some(place) = self.place(channel, position.epoch) else {
             // A numbering that never came to have a message.
             let is_new =
                 position.offset.0 == 0 && self.truth.channels[channel].stream(position.epoch).is_none();
-            return if is_new { Ok(()) } else { Err(format!("named at {position}, which it had not")) };
+            let mut dues = self.due.iter().filter(|due| due.channel == channel);
+            let is_owed = dues.try_fold(false, |is, due| due.reading.is_owed(at).map(|owed| is || owed))?;
+            return if is_new && !is_owed {
+                Ok(())
+            } else {
+                Err(format!("named at {position}, which it had not"))
+            };
         };
         if let Some(before) = self.owed_before(place, at)? {
             return Err(format!("named at {position}, and lacks some of {:?}", self.due[before].epoch));
         }
-        self.due[place].reading.check_id(position).map_err(|fault| format!("named: {fault}"))
+        let reading = &self.due[place].reading;
+        if position.offset.0 < reading.base {
+            return Err(format!("named at {position}, before {}", reading.base));
+        }
+        reading.check_id(position).map_err(|fault| format!("named: {fault}"))
     }
 }
 
@@ -90,13 +103,16 @@ pub fn judge_matched(
     given_up: Rest,
     sums: &mut Sums,
 ) -> Result<(), String> {
-    let mut matched = Matched { truth, follower, held: Held::default(), due: Vec::new() };
+    let mut matched = Matched { truth, follower, held: Held::default(), due: Vec::new(), named: Vec::new() };
     for (place, Note { word, at }) in follower.notes.iter().enumerate() {
         match word {
             Word::Message { channel, position, id, key } => {
                 let position = position.ok_or("a message without position")?;
                 let channel = channel.ok_or("a message without channel")?;
                 let index = matched.find(channel, position.epoch)?;
+                if matched.named.iter().any(|(of, epoch)| *of == channel && *epoch != position.epoch) {
+                    return Err(format!("{position} came of a channel named in another numbering"));
+                }
                 if matched.owed_before(index, *at)?.is_some() {
                     return Err(format!("{position} came before all of the numbering before it"));
                 }
@@ -136,7 +152,10 @@ pub fn judge_matched(
                 matched.name(*channel, *position, *at)?;
             }
             Word::Unfollowed(_) => sums.unfollowed += 1,
-            Word::Unnamed(_) => {}
+            Word::Unnamed(channel) => {
+                sums.unnamed += 1;
+                matched.named.retain(|(of, _)| of != channel);
+            }
             other => return Err(format!("{other:?} unasked")),
         }
         matched.held.absorb(word);

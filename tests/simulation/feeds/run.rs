@@ -53,10 +53,11 @@ impl Tally {
     /// Whether everything that can happen did.
     pub fn is_everything(&self) -> bool {
         let Sums { conflated, expired, skipped, own, recovered, replayed, unrecovered, .. } = self.sums;
-        let Sums { snapshot_messages, named, unfollowed, .. } = self.sums;
+        let Sums { snapshot_messages, named, unnamed, unfollowed, .. } = self.sums;
         let left_out = [conflated, expired, skipped, own, self.slow_consumers];
-        let others = [recovered, replayed, unrecovered, snapshot_messages, named, unfollowed, self.exact];
-        left_out.iter().chain(&others).all(|count| *count > 0)
+        let others = [recovered, replayed, unrecovered, snapshot_messages, self.exact];
+        let of_patterns = [named, unnamed, unfollowed];
+        left_out.iter().chain(&others).chain(&of_patterns).all(|count| *count > 0)
     }
 }
 
