@@ -229,7 +229,7 @@ fn e9_batches_of_two_publishers_stay_in_one_piece_while_clients_relay() {
     let stop = AtomicBool::new(false);
 
     let gateway_ref = &gateway;
-    let order: Vec<String> = std::thread::scope(|scope| {
+    let (order, published) = std::thread::scope(|scope| {
         for sender in &mut senders {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
@@ -258,7 +258,7 @@ fn e9_batches_of_two_publishers_stay_in_one_piece_while_clients_relay() {
             });
         }
         // Whatever happens to the publishers, the others are told to stop.
-        let (mut order, mut published, mut newest) = (Vec::new(), 0, Instant::now());
+        let (mut order, mut published, mut newest) = (Vec::<String>::new(), 0, Instant::now());
         while published < 2 * BATCHES * TOGETHER && newest.elapsed() < 2 * PATIENCE {
             let text = witness.next_text();
             if text != "relayed" {
@@ -267,9 +267,8 @@ fn e9_batches_of_two_publishers_stay_in_one_piece_while_clients_relay() {
             order.push(text);
         }
         stop.store(true, Ordering::Relaxed);
-        order
+        (order, published)
     });
-    let published = order.iter().filter(|text| *text != "relayed").count();
     assert_eq!(published, 2 * BATCHES * TOGETHER);
 
     let mut rest = order.iter().filter(|text| *text == "relayed").count();

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use serde_json::Value;
-use tidegate::model::{Pattern, Position};
+use tidegate::model::{Epoch, Pattern, Position};
 
 use super::super::ledger::{MessageId, identify};
 use super::super::protocol::{self, Item, Stream};
@@ -124,7 +124,8 @@ enum Command {
 #[derive(Clone, Default, Debug)]
 pub struct Held {
     pub patterns: Vec<Pattern>,
-    pub named: Vec<usize>,
+    /// Channels, and the numbering in which each was named.
+    pub names: Vec<(usize, Epoch)>,
 }
 
 impl Held {
@@ -133,10 +134,15 @@ impl Held {
         match word {
             Word::Followed(following) => self.patterns.push(following.pattern.clone()),
             Word::Unfollowed(pattern) => self.patterns.retain(|other| other != pattern),
-            Word::Named(channel, _) => self.named.push(*channel),
-            Word::Unnamed(channel) => self.named.retain(|other| other != channel),
+            Word::Named(channel, position) => self.names.push((*channel, position.epoch)),
+            Word::Unnamed(channel) => self.names.retain(|(other, _)| other != channel),
             _ => {}
         }
+    }
+
+    /// The numbering in which `channel` was named, if it is.
+    pub fn named(&self, channel: usize) -> Option<Epoch> {
+        self.names.iter().find(|(other, _)| *other == channel).map(|(_, epoch)| *epoch)
     }
 
     /// Whether a pattern matches `channel`.
@@ -146,7 +152,7 @@ impl Held {
 
     /// Whether it is given what is published to `channel`.
     pub fn has(&self, channel: usize, truth: &Truth) -> bool {
-        self.named.contains(&channel) || self.matches(channel, truth)
+        self.named(channel).is_some() || self.matches(channel, truth)
     }
 }
 
@@ -531,8 +537,7 @@ impl Follower {
 
     /// Asks for one more channel.
     pub fn subscribe(&mut self, ask: Ask, truth: &Truth) {
-        let name = truth.channels[ask.channel].name.as_str();
-        let mut json = serde_json::json!({"type": "subscribe", "channel": name});
+        let mut json = about("subscribe", truth.channels[ask.channel].name.as_str());
         if let Some(since) = ask.since {
             json["since"] = since.to_string().into();
         }
@@ -544,27 +549,25 @@ impl Follower {
 
     /// Asks for what matches `pattern`, when nothing is under way.
     pub fn follow(&mut self, pattern: Pattern, asked: Moment) {
-        let json = serde_json::json!({"type": "subscribe", "channel": pattern.as_str()});
+        let json = about("subscribe", pattern.as_str());
         self.is_of_patterns = true;
         self.command(Command::Follow(Following { pattern, asked }), &json);
     }
 
     /// Wants no more of what matches `pattern`, unless something else holds it.
     pub fn unfollow(&mut self, pattern: Pattern) {
-        let json = serde_json::json!({"type": "unsubscribe", "channel": pattern.as_str()});
+        let json = about("unsubscribe", pattern.as_str());
         self.command(Command::Unfollow(pattern), &json);
     }
 
     /// Subscribes by its name to `channel`, which a pattern of its matches.
     pub fn name(&mut self, channel: usize, truth: &Truth) {
-        let name = truth.channels[channel].name.as_str();
-        self.command(Command::Name(channel), &serde_json::json!({"type": "subscribe", "channel": name}));
+        self.command(Command::Name(channel), &about("subscribe", truth.channels[channel].name.as_str()));
     }
 
     /// Gives the name of `channel` up.
     pub fn unname(&mut self, channel: usize, truth: &Truth) {
-        let name = truth.channels[channel].name.as_str();
-        self.command(Command::Unname(channel), &serde_json::json!({"type": "unsubscribe", "channel": name}));
+        self.command(Command::Unname(channel), &about("unsubscribe", truth.channels[channel].name.as_str()));
     }
 
     /// What it follows and what it names, when every command was answered.
@@ -576,11 +579,8 @@ impl Follower {
 
     /// Wants no more of `channel`.
     pub fn unsubscribe(&mut self, channel: usize, truth: &Truth) {
-        let name = truth.channels[channel].name.as_str();
-        self.command(
-            Command::Unsubscribe(channel),
-            &serde_json::json!({"type": "unsubscribe", "channel": name}),
-        );
+        let json = about("unsubscribe", truth.channels[channel].name.as_str());
+        self.command(Command::Unsubscribe(channel), &json);
     }
 
     /// Publishes the message `id`, which is in `json` without its channel.
@@ -645,6 +645,11 @@ impl Follower {
         self.wire.borrow_mut().is_finishing = true;
         self.has_left = true;
     }
+}
+
+/// A command of the type `kind`, about a channel or a pattern.
+fn about(kind: &str, channel: &str) -> Value {
+    serde_json::json!({"type": kind, "channel": channel})
 }
 
 fn decode(text: &str) -> Result<Vec<u8>, String> {

@@ -21,8 +21,6 @@ struct Matched<'a> {
     follower: &'a Follower,
     held: Held,
     due: Vec<Due<'a>>,
-    /// Channels that it names, and the numbering that each has as long as that is so.
-    named: Vec<(usize, Epoch)>,
 }
 
 impl<'a> Matched<'a> {
@@ -34,9 +32,8 @@ impl<'a> Matched<'a> {
         self.place(channel, epoch).ok_or_else(|| format!("{epoch:?} of {channel} came unasked"))
     }
 
-    /// The first of the channel's numberings before `place` of which something is due.
-    fn owed_before(&self, place: usize, at: Moment) -> Result<Option<usize>, String> {
-        let channel = self.due[place].channel;
+    /// The first of the numberings of `channel` before `place` of which something is due.
+    fn owed_before(&self, channel: usize, place: usize, at: Moment) -> Result<Option<usize>, String> {
         for (index, due) in self.due[..place].iter().enumerate() {
             if due.channel == channel && due.reading.is_owed(at)? {
                 return Ok(Some(index));
@@ -70,22 +67,16 @@ impl<'a> Matched<'a> {
 
     /// It names `channel` and stands at `position`: where it stood before.
     fn name(&mut self, channel: usize, position: Position, at: Moment) -> Result<(), String> {
-        self.named.push((channel, position.epoch));
-        let Some(place) = self.place(channel, position.epoch) else {
+        let place = self.place(channel, position.epoch);
+        if let Some(before) = self.owed_before(channel, place.unwrap_or(self.due.len()), at)? {
+            return Err(format!("named at {position}, and lacks some of {:?}", self.due[before].epoch));
+        }
+        let Some(place) = place else {
             // A numbering that never came to have a message.
             let is_new =
                 position.offset.0 == 0 && self.truth.channels[channel].stream(position.epoch).is_none();
-            let mut dues = self.due.iter().filter(|due| due.channel == channel);
-            let is_owed = dues.try_fold(false, |is, due| due.reading.is_owed(at).map(|owed| is || owed))?;
-            return if is_new && !is_owed {
-                Ok(())
-            } else {
-                Err(format!("named at {position}, which it had not"))
-            };
+            return if is_new { Ok(()) } else { Err(format!("named at {position}, which it had not")) };
         };
-        if let Some(before) = self.owed_before(place, at)? {
-            return Err(format!("named at {position}, and lacks some of {:?}", self.due[before].epoch));
-        }
         let reading = &self.due[place].reading;
         if position.offset.0 < reading.base {
             return Err(format!("named at {position}, before {}", reading.base));
@@ -103,17 +94,17 @@ pub fn judge_matched(
     given_up: Rest,
     sums: &mut Sums,
 ) -> Result<(), String> {
-    let mut matched = Matched { truth, follower, held: Held::default(), due: Vec::new(), named: Vec::new() };
+    let mut matched = Matched { truth, follower, held: Held::default(), due: Vec::new() };
     for (place, Note { word, at }) in follower.notes.iter().enumerate() {
         match word {
             Word::Message { channel, position, id, key } => {
                 let position = position.ok_or("a message without position")?;
                 let channel = channel.ok_or("a message without channel")?;
                 let index = matched.find(channel, position.epoch)?;
-                if matched.named.iter().any(|(of, epoch)| *of == channel && *epoch != position.epoch) {
+                if matched.held.named(channel).is_some_and(|epoch| epoch != position.epoch) {
                     return Err(format!("{position} came of a channel named in another numbering"));
                 }
-                if matched.owed_before(index, *at)?.is_some() {
+                if matched.owed_before(channel, index, *at)?.is_some() {
                     return Err(format!("{position} came before all of the numbering before it"));
                 }
                 let Due { channel, reading, .. } = &mut matched.due[index];
@@ -135,7 +126,7 @@ pub fn judge_matched(
                 let epoch = position.or(next).map(|it| it.epoch).or(last).ok_or("a notice of nothing")?;
                 let named = matched.find(*channel, epoch)?;
                 // Nothing of a numbering is passed before all of the one before it is accounted for.
-                let index = matched.owed_before(named, *at)?.unwrap_or(named);
+                let index = matched.owed_before(*channel, named, *at)?.unwrap_or(named);
                 let is_of_the_one_before = index < named && position.is_some();
                 let reading = &mut matched.due[index].reading;
                 reading.is_cut_off |= is_of_the_one_before;
@@ -152,10 +143,7 @@ pub fn judge_matched(
                 matched.name(*channel, *position, *at)?;
             }
             Word::Unfollowed(_) => sums.unfollowed += 1,
-            Word::Unnamed(channel) => {
-                sums.unnamed += 1;
-                matched.named.retain(|(of, _)| of != channel);
-            }
+            Word::Unnamed(_) => sums.unnamed += 1,
             other => return Err(format!("{other:?} unasked")),
         }
         matched.held.absorb(word);

@@ -406,7 +406,7 @@ impl Run {
         let held = self.followers[number].held();
         let all = 0..self.truth.channels.len();
         let unnamed: Vec<usize> =
-            all.filter(|it| !held.named.contains(it) && held.matches(*it, &self.truth)).collect();
+            all.filter(|it| held.named(*it).is_none() && held.matches(*it, &self.truth)).collect();
         // What is given up while a slow reader lacks some of it cannot be accounted for exactly.
         let may_give_up = !self.is_calm || !self.followers[number].is_slow;
         match self.random.random_range(0..10) {
@@ -416,8 +416,8 @@ impl Run {
                 self.world.trace(|| format!("follower {number} names {channel}"));
                 self.followers[number].name(channel, &self.truth);
             }
-            3..6 if !held.named.is_empty() => {
-                let channel = one_of(&mut self.random, &held.named);
+            3..6 if !held.names.is_empty() => {
+                let (channel, _) = one_of(&mut self.random, &held.names);
                 if may_give_up || held.matches(channel, &self.truth) {
                     self.world.trace(|| format!("follower {number} names {channel} no more"));
                     self.give_up(|run| run.followers[number].unname(channel, &run.truth));
