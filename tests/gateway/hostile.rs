@@ -3,7 +3,9 @@
 
 use crate::support::cost::{Cost, Meter, PROCESSOR_RATIO_MAX};
 use crate::support::frame::{client_frame, masked_fragment};
-use crate::support::{Gateway, Opcode, Oracles, RawClient, RawOptions, WebSocketClient, masked_frame};
+use crate::support::{
+    Gateway, Opcode, Oracles, PATIENCE, RawClient, RawOptions, WebSocketClient, masked_frame, wait_until,
+};
 use flate2::{Compress, Compression, FlushCompress};
 use std::time::Instant;
 use tidegate::model::json::has_endless_number;
@@ -67,7 +69,8 @@ impl Input {
     /// Sends everything and says what it cost while all were there.
     #[track_caller]
     fn cost(&self, gateway: &Gateway) -> Cost {
-        let meter = Meter::before(gateway);
+        let connections = || gateway.metric("tidegate_connections");
+        let (meter, others) = (Meter::before(gateway), connections());
         let mut peers = Vec::new();
         for index in 0..self.peers {
             let mut raw = if self.upgrades {
@@ -96,6 +99,8 @@ impl Input {
         }
         let cost = meter.after(gateway);
         drop::<Vec<RawClient>>(peers);
+        // Their channels go with them: nobody who comes later gets what they sent.
+        wait_until("the peers are gone", PATIENCE, || connections() == others);
         cost
     }
 }

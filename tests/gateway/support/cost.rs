@@ -5,7 +5,7 @@
 //! third, that the process lives and nobody else notices, is [`Oracles`](super::Oracles).
 
 use super::process::Gateway;
-use super::wait::pause;
+use super::wait::{PATIENCE, wait_until};
 use std::time::Duration;
 
 /// Resident memory may grow by so many times the bytes that came.
@@ -49,14 +49,11 @@ impl Meter {
     #[track_caller]
     pub fn after(self, gateway: &Gateway) -> Cost {
         let mut received = f64::NAN;
-        loop {
+        wait_until("everything is read", PATIENCE * 3, || {
+            let has_read = gateway.unread_bytes() == 0;
             let now = gateway.metric("tidegate_received_bytes_total");
-            if now == received {
-                break;
-            }
-            received = now;
-            pause(Duration::from_millis(20));
-        }
+            has_read && now == std::mem::replace(&mut received, now)
+        });
         Cost {
             resident_bytes: gateway.resident_bytes().saturating_sub(self.resident_bytes),
             processor: gateway.processor_time() - self.processor,

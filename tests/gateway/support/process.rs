@@ -226,6 +226,24 @@ impl Gateway {
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of kilobytes") * 1024
     }
 
+    /// Bytes on their way from its clients that it has not read.
+    pub fn unread_bytes(&self) -> u64 {
+        let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel's table of sockets");
+        let port = format!(":{:04X}", self.clients.port());
+        let unread = |line: &str| {
+            let mut fields = line.split_whitespace().skip(1);
+            let (local, remote) = (fields.next()?, fields.next()?);
+            // Established, or closed by the client. Nobody reads from the others.
+            let is_alive = matches!(fields.next()?, "01" | "08");
+            let (unsent, unread) = fields.next()?.split_once(':')?;
+            let bytes = |hex| u64::from_str_radix(hex, 16).ok().filter(|_| is_alive);
+            let ours = if local.ends_with(&port) { bytes(unread)? } else { 0 };
+            let theirs = if remote.ends_with(&port) { bytes(unsent)? } else { 0 };
+            Some(ours + theirs)
+        };
+        table.lines().filter_map(unread).sum()
+    }
+
     /// Open descriptors of the process.
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.id())).expect("the gateway is alive").count()
