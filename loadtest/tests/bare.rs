@@ -107,7 +107,7 @@ fn subscribers_come_and_go_while_messages_are_published() {
 #[test]
 fn a_soak_states_the_slope_of_memory_and_its_slow_readers_read_on() {
     let arguments =
-        ["soak", "--limit", "-n", "200", "--for", "900ms", "--round-seconds", "300ms", "--rate", "50"];
+        ["soak", "--limit", "-n", "200", "--for", "3s", "--round-seconds", "300ms", "--rate", "50"];
     let (code, report) = report_of("soak", &[&arguments[..], &["--read-rate", "1MiB"]].concat());
     assert_eq!(code, 0, "{report:#}");
     let counts = &report["verification"]["limit"];

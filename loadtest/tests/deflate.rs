@@ -1,10 +1,10 @@
 //! Subscribers with compression against a server of our own that deflates as RFC 7692 has it, or not quite.
 
+mod gateway;
 mod hall;
 
 use std::io::{BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::net::TcpStream;
 use std::process::{Command, Output};
 use std::sync::Mutex;
 
@@ -225,23 +225,10 @@ fn a_server_that_does_not_agree_is_refused() {
     assert_eq!(output.status.code(), Some(64), "{output:?}");
 }
 
-/// The gateway, if it has been built beside this tool.
-fn gateway() -> Option<PathBuf> {
-    let path = PathBuf::from(env!("CARGO_BIN_EXE_tidegate-loadtest")).with_file_name("tidegate");
-    if !path.exists() {
-        eprintln!("skipped: there is no {}", path.display());
-    }
-    path.exists().then_some(path)
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
-}
-
 #[test]
 fn ticks_of_the_gateway_take_less_than_half_of_the_wire() {
-    let Some(gateway) = gateway() else { return };
-    let [port, admin, port_plain, admin_plain] = [free_port(), free_port(), free_port(), free_port()];
+    let Some(gateway) = gateway::program() else { return };
+    let [port, admin, port_plain, admin_plain] = gateway::free_ports();
     let serve = |port: u16, admin: u16, more: &str| {
         let program = gateway.display();
         format!(

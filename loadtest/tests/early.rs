@@ -135,12 +135,18 @@ fn ctrl_c_between_rounds_leaves_a_report_of_those_that_were_played() {
 #[test]
 fn ctrl_c_while_connecting_leaves_a_report_of_those_that_were_there() {
     let arguments = ["hold", "--limit", "-n", "15000", "--hold", "100s"];
-    let (status, report) = Run::start("ramp", &arguments).interrupt_at("connecting 15000");
-    // Nobody may have been there yet.
-    assert!(matches!(status.code(), Some(0 | 130)), "{report:#}");
-    assert_eq!(report["interrupted"], true, "{report:#}");
-    assert!(report["verification"]["limit"]["live"].as_u64() < Some(15_000), "{report:#}");
-    assert_eq!(report["failed"], Value::Array(Vec::new()));
+    for attempt in 1.. {
+        let (status, report) = Run::start("ramp", &arguments).interrupt_at("connecting 15000");
+        // Nobody may have been there yet.
+        assert!(matches!(status.code(), Some(0 | 130)), "{report:#}");
+        assert_eq!(report["interrupted"], true, "{report:#}");
+        assert_eq!(report["failed"], Value::Array(Vec::new()));
+        // All of them, if this test was held up meanwhile.
+        if report["verification"]["limit"]["live"].as_u64() < Some(15_000) {
+            return;
+        }
+        assert!(attempt < 5, "{report:#}");
+    }
 }
 
 #[test]

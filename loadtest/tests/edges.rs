@@ -136,9 +136,9 @@ fn relay(feed: fn(TcpStream, &Subscribers)) -> (String, u16) {
     let joining = Arc::clone(&subscribers);
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            if let Ok(socket) = tungstenite::accept(stream) {
-                joining.lock().expect("not poisoned").push(socket);
-            }
+            // Before it learns that it has joined: what is sent from then on is for it as well.
+            let mut joined = joining.lock().expect("not poisoned");
+            joined.extend(tungstenite::accept(stream));
         }
     });
     let publishing = TcpListener::bind("127.0.0.1:0").expect("a free port");

@@ -1,11 +1,11 @@
 //! Subscribers that read event streams, speak tidegate.v1, join for a snapshot or come back for what they missed: against a
 //! server of our own that does as it should, or not quite, and against the gateway where it has been built.
 
+mod gateway;
 mod hall;
 
 use std::io::{BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::net::TcpStream;
 use std::process::Command;
 use std::sync::Mutex;
 
@@ -279,17 +279,9 @@ fn what_makes_no_sense_is_refused() {
 }
 
 /// Arguments that reach the gateway with these options; `None` if it has not been built beside this tool.
-fn gateway(path: &str, options: &str) -> Option<Vec<String>> {
-    let gateway = PathBuf::from(env!("CARGO_BIN_EXE_tidegate-loadtest")).with_file_name("tidegate");
-    if !gateway.exists() {
-        eprintln!("skipped: there is no {}", gateway.display());
-        return None;
-    }
-    let free_port = || {
-        let listener = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        listener.expect("a free port").port()
-    };
-    let (port, admin) = (free_port(), free_port());
+fn arguments_for(path: &str, options: &str) -> Option<Vec<String>> {
+    let gateway = gateway::program()?;
+    let [port, admin] = gateway::free_ports();
     let (url, api) = (format!("ws://127.0.0.1:{port}/{path}/x"), format!("http://127.0.0.1:{admin}"));
     let spawn = format!(
         "{} serve --log-level error --shards 1 --listen 127.0.0.1:{port} --admin-listen 127.0.0.1:{admin} {options}",
@@ -299,7 +291,7 @@ fn gateway(path: &str, options: &str) -> Option<Vec<String>> {
 }
 
 fn load_gateway(name: &str, (kind, path): (&str, &str), options: &str, arguments: &[&str]) {
-    let Some(to) = gateway(path, options) else { return };
+    let Some(to) = arguments_for(path, options) else { return };
     let to: Vec<&str> = to.iter().map(String::as_str).collect();
     let (code, _, said) =
         load(&format!("{name}-{kind}"), &[arguments, &to[..], &["--protocol", kind]].concat());

@@ -1,7 +1,7 @@
 //! Hostile loads: against the bare server, which bears everything, and against the gateway where it has been built.
 
-use std::net::TcpListener;
-use std::path::PathBuf;
+mod gateway;
+
 use std::process::Command;
 
 use serde_json::Value;
@@ -30,7 +30,7 @@ fn what_a_server_bears_is_told_and_the_canaries_are_well() {
     for (kind, outcome) in
         [("fragments", "hostile_open"), ("lengths", "hostile_open"), ("silent", "hostile_waiting")]
     {
-        let arguments = [kind, "--limit", "--attackers", "40", "--for", "1200ms", "--fragments", "2000"];
+        let arguments = [kind, "--limit", "--attackers", "40", "--for", "3s", "--fragments", "2000"];
         let (code, report, said) = attack(kind, &arguments);
         assert_eq!(code, 0, "{said}");
         let facts = &report["facts"];
@@ -42,11 +42,12 @@ fn what_a_server_bears_is_told_and_the_canaries_are_well() {
         assert!(facts["limit_growth_bytes"].as_f64() >= Some(0.0), "{said}");
         let names: Vec<_> = (0..3).map(|index| report["series"][index]["name"].clone()).collect();
         assert_eq!(names, ["during", "before", "after"]);
-        // Fifty messages a second, if the machine gives us that.
-        assert!(report["series"][0]["units"].as_u64() > Some(10 * 20), "{said}");
-        // Twenty a second join for a second and more.
-        let live = report["verification"]["limit"]["live"].as_u64().expect("a number");
-        assert!((20 + 15..20 + 30).contains(&live), "{said}");
+        // Fifty messages a second, and twenty a second that join: fewer if the machine is busy, and never more.
+        let during = &report["series"][0];
+        assert!(during["units"].as_u64() > Some(10 * 20), "{said}");
+        let live = report["verification"]["limit"]["live"].as_u64().expect("a number") as f64;
+        let seconds = during["rounds"][0]["wall_seconds"].as_f64().expect("a number");
+        assert!((20.0 + 15.0..20.0 + 20.0 * seconds + 2.0).contains(&live), "{said}");
         assert!(facts["hostile_handshake_p99_ms"].as_f64() > Some(0.0), "{said}");
     }
 }
@@ -92,26 +93,13 @@ fn what_makes_no_attack_is_refused() {
     }
 }
 
-/// The gateway, if it has been built beside this tool.
-fn gateway() -> Option<PathBuf> {
-    let path = PathBuf::from(env!("CARGO_BIN_EXE_tidegate-loadtest")).with_file_name("tidegate");
-    if !path.exists() {
-        eprintln!("skipped: there is no {}", path.display());
-    }
-    path.exists().then_some(path)
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
-}
-
 fn attack_gateway(kind: &str, arguments: &[&str]) {
     attack_gateway_with(kind, arguments, "");
 }
 
 fn attack_gateway_with(kind: &str, arguments: &[&str], options: &str) {
-    let Some(gateway) = gateway() else { return };
-    let (port, admin) = (free_port(), free_port());
+    let Some(gateway) = gateway::program() else { return };
+    let [port, admin] = gateway::free_ports();
     let spawn = format!(
         "{} serve --log-level error --shards 1 --listen 127.0.0.1:{port} --admin-listen 127.0.0.1:{admin} {options}",
         gateway.display()

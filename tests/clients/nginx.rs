@@ -1,6 +1,6 @@
 //! nginx in front of the gateway, as `docs/OPERATIONS.md` sets it up; the cases are in `proxies/cases.rs`.
 
-use crate::proxies::{Proxy, cases, changed, documented, free_address};
+use crate::proxies::{Proxy, cases, changed, documented, free_addresses};
 use crate::script::expect_success;
 use crate::support::{Gateway, Oracles};
 use crate::{curl, tidegate_js};
@@ -25,7 +25,7 @@ http {
 
 /// nginx before `gateway`, with an idle time-out of `idle`.
 fn before(gateway: &Gateway, idle: &str) -> Proxy {
-    let (clients, publish) = (free_address(), free_address());
+    let [clients, publish] = free_addresses();
     let live = changed(
         &documented("nginx", "map $http_upgrade"),
         &[
@@ -65,7 +65,7 @@ fn large_and_fragmented_messages_pass_nginx_in_both_directions() {
 
 #[test]
 fn pings_keep_a_connection_alive_across_the_idle_time_out_of_nginx() {
-    cases::pings_keep_a_connection_alive(|gateway| before(gateway, "2s"));
+    cases::pings_keep_a_connection_alive(|gateway| before(gateway, "5s"));
 }
 
 #[test]

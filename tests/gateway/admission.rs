@@ -50,7 +50,7 @@ impl Dribbler {
 #[test]
 fn a1_dribblers_are_gone_at_the_deadline_that_no_byte_extends() {
     const DRIBBLERS: usize = 300;
-    let mut gateway = Gateway::start(&["--handshake-timeout", "1s"]);
+    let mut gateway = Gateway::start(&["--handshake-timeout", "3s"]);
     let oracles = Oracles::before(&gateway);
     let mut standing = Standing::open(&gateway);
     let mut dribblers: Vec<Dribbler> = (0..DRIBBLERS).map(|_| Dribbler::connect(&gateway)).collect();

@@ -211,13 +211,17 @@ fn b11_a_flood_of_pings_ends_the_connection_and_harms_nobody() {
 
 #[test]
 fn b12_pongs_out_of_nowhere_keep_nobody_alive() {
-    let mut gateway = Gateway::start(&["--ping-interval", "400ms", "--pong-timeout", "600ms"]);
+    let mut gateway = Gateway::start(&["--ping-interval", "400ms", "--pong-timeout", "5s"]);
     let oracles = Oracles::before(&gateway);
     let mut client = gateway.join("/");
-    assert_eq!(client.next_frame().opcode, Opcode::Ping);
-    // In time, but with another payload: whoever only writes can do that.
-    client.raw.send(&masked_frame(Opcode::Pong, b"12345678"));
-    let close = client.next_frame().close_code();
+    let close = loop {
+        let frame = client.next_frame();
+        if frame.opcode != Opcode::Ping {
+            break frame.close_code();
+        }
+        // In time, but with another payload: whoever only writes can do that.
+        client.raw.send(&masked_frame(Opcode::Pong, b"12345678"));
+    };
     assert_eq!(close, Some((4105, "ping_timeout".to_owned())));
     drop(client);
     oracles.check(&mut gateway);

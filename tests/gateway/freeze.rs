@@ -19,9 +19,9 @@ fn d4_a_stopped_process_closes_only_the_dead_once_it_goes_on() {
         "--ping-interval",
         "400ms",
         "--pong-timeout",
-        "2s",
+        "6s",
         "--handshake-timeout",
-        "3s",
+        "8s",
         "--shards",
         "1",
     ]);
@@ -39,7 +39,7 @@ fn d4_a_stopped_process_closes_only_the_dead_once_it_goes_on() {
 
     send(&gateway, "STOP");
     // The clients stand still with it: nothing is read or answered until it goes on. Longer than every time-out.
-    pause(Duration::from_secs(4));
+    pause(Duration::from_secs(10));
     send(&gateway, "CONT");
     silent.send(&upgrade_request("/ws/feed", &gateway.clients.to_string(), &[]));
     assert_eq!(silent.response().status, 101, "it had its time for a head, but not from us");

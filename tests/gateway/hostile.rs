@@ -167,7 +167,7 @@ fn expect_bounded(gateway: &Gateway, inputs: &[Input]) {
 
 #[test]
 fn p8_p9_no_bytes_cost_far_more_than_messages_of_their_size() {
-    let mut gateway = Gateway::start(&["--relay", "peer.*"]);
+    let mut gateway = Gateway::start(&["--relay", "peer.*", "--client-rate", "0"]);
     let oracles = Oracles::before(&gateway);
     let head = b"GET / HTTP/1.1\r\nHost: localhost\r\n".to_vec();
     let line = [b"X-Padding: ".to_vec(), vec![b'p'; 1000], b"\r\n".to_vec()].concat();
@@ -224,7 +224,7 @@ fn p9_b24_a_number_is_judged_by_its_digits_however_hard_it_is_to_read() {
 #[test]
 fn p8_p9_b24_no_command_costs_far_more_than_others_of_its_size() {
     const COMMAND_BYTES: usize = 60_000;
-    let mut gateway = Gateway::start(&["--relay", "peer.*"]);
+    let mut gateway = Gateway::start(&["--relay", "peer.*", "--client-rate", "0"]);
     let oracles = Oracles::before(&gateway);
     let command = |name, data: String| Input { commands: true, ..Input::new(name, publish(&data)) };
     let list = |item: &str| list_of(item, COMMAND_BYTES);
@@ -246,7 +246,7 @@ fn p8_p9_b24_no_command_costs_far_more_than_others_of_its_size() {
 
 #[test]
 fn p8_p9_b14_compressed_bytes_cost_no_more_than_others() {
-    let mut gateway = Gateway::start(&["--relay", "peer.*", "--compression", "on"]);
+    let mut gateway = Gateway::start(&["--relay", "peer.*", "--client-rate", "0", "--compression", "on"]);
     let oracles = Oracles::before(&gateway);
     let offering = |name, bytes| Input { offers: true, ..Input::new(name, bytes) };
     let bomb = compressed(&vec![0; 64 << 20]);

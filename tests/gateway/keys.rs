@@ -207,7 +207,11 @@ fn what_is_over_its_time_is_not_replayed_and_the_reader_is_told() {
     }
     let published = Instant::now();
     let mut account = Account::default();
-    (0..6).for_each(|_| account.note(&early.hear()));
+    // Six, or fewer and the word that some were over their time: the machine may have been busy.
+    while account.sum() < 6 {
+        account.note(&early.hear());
+    }
+    let expired_early = account.expired;
     wait_out(published);
 
     let mut late = Speaker::join(&gateway, &format!("/ws/news?since={start}"));
@@ -228,7 +232,7 @@ fn what_is_over_its_time_is_not_replayed_and_the_reader_is_told() {
     let mut speaker = Speaker::join(&gateway, "/ws");
     let (reply, messages) = snapshot(&mut speaker, "news");
     assert!(messages.is_empty(), "{reply} {messages:?}");
-    assert_eq!(standing.metric("tidegate_expired_total", &[]), 8.0);
+    assert_eq!(standing.metric("tidegate_expired_total", &[]), 8.0 + expired_early as f64);
     [early, late, speaker].into_iter().for_each(Speaker::close);
     drop((stream, standing));
     oracles.check(&mut gateway);

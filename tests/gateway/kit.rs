@@ -47,18 +47,30 @@ impl Standing {
     /// Sends `POST path` with a body and does not wait for the answer.
     #[track_caller]
     pub fn send_post(&mut self, path: &str, content_type: &str, body: &[u8]) {
+        self.raw.send(&self.post_request(path, content_type, body));
+    }
+
+    fn post_request(&self, path: &str, content_type: &str, body: &[u8]) -> Vec<u8> {
         let head = format!(
             "POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
             self.host,
             body.len()
         );
-        self.raw.send(&[head.as_bytes(), body].concat());
+        [head.as_bytes(), body].concat()
     }
 
     /// The next answer.
     #[track_caller]
     pub fn response(&mut self) -> Response {
         self.raw.response()
+    }
+
+    /// Publishes `text` on `channel` and gives the answer; none if the gateway ends the connection instead.
+    #[track_caller]
+    pub fn publish_unless_ended(&mut self, channel: &str, text: &str) -> Option<Response> {
+        let request = self.post_request(&format!("/publish/{channel}"), "text/plain", text.as_bytes());
+        self.raw.try_send(&request).ok()?;
+        self.raw.response_unless_ended()
     }
 
     /// Publishes `text` on `channel` and gives the offset it was accepted at.

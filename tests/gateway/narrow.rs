@@ -101,9 +101,9 @@ fn read_until(
     }
 }
 
-/// Takes the backlog of messages of `size` bytes and asks on the way.
-fn follow(mut client: WebSocketClient, size: usize) -> Seen {
-    let (mut seen, start) = (Seen::default(), Instant::now());
+/// Takes the backlog of messages of `size` bytes, the first of which was not published before `start`, and asks on the way.
+fn follow(mut client: WebSocketClient, size: usize, start: Instant) -> Seen {
+    let mut seen = Seen::default();
     let count = BACKLOG_BYTES / size;
     read_until(&mut client, size, &mut seen, |_, seen| seen.bytes >= SILENT_BYTES);
     assert!(seen.pings > 0, "messages of {size} bytes: {seen:?}");
@@ -134,7 +134,7 @@ fn in_batch(number: usize, size: usize, message: usize) -> String {
 /// nothing where there can be no such lines.
 fn on_shaped_lines(send_buffer: usize) -> Vec<Seen> {
     let send_buffer = format!("{}KiB", send_buffer / 1024);
-    let liveness = ["--ping-interval", "1s", "--pong-timeout", "3s", "--user-timeout", "0"];
+    let liveness = ["--ping-interval", "1s", "--pong-timeout", "6s", "--user-timeout", "0"];
     let lag = ["--max-lag-bytes", "4MiB", "--max-lag-age", "10m", "--send-buffer", &send_buffer];
     let arguments = [&["--shards", "1"], &liveness[..], &lag[..]].concat();
     let Some(gateway) = Gateway::start_apart("--net", &shaping(), &arguments) else { return Vec::new() };
@@ -149,6 +149,7 @@ fn on_shaped_lines(send_buffer: usize) -> Vec<Seen> {
     };
     let clients: Vec<_> = (0..SIZES.len()).map(join).collect();
     let mut standing = Standing::open(&gateway);
+    let start = Instant::now();
     // At once: who is pinged meanwhile does not answer yet.
     for (number, size) in SIZES.into_iter().enumerate() {
         let messages: Vec<usize> = (0..BACKLOG_BYTES / size).collect();
@@ -160,7 +161,7 @@ fn on_shaped_lines(send_buffer: usize) -> Vec<Seen> {
         }
     }
     std::thread::scope(|scope| {
-        let follow = |(client, size)| scope.spawn(move || follow(client, size));
+        let follow = |(client, size)| scope.spawn(move || follow(client, size, start));
         let following: Vec<_> = clients.into_iter().zip(SIZES).map(follow).collect();
         following.into_iter().map(|thread| thread.join().expect("it followed")).collect()
     })

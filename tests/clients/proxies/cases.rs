@@ -62,19 +62,19 @@ pub fn messages_pass_in_both_directions(start: impl FnOnce(&Gateway) -> Proxy) {
     oracles.check(&mut gateway);
 }
 
-/// The proxy gives up after 2 s without traffic; with a ping every 400 ms, give or take a fifth, fifteen pings are
+/// The proxy gives up after 5 s without traffic; with a ping every 400 ms, give or take a fifth, thirty pings are
 /// more than two such time-outs.
 pub fn pings_keep_a_connection_alive(start: impl FnOnce(&Gateway) -> Proxy) {
-    let mut gateway = Gateway::start(&["--ping-interval", "400ms", "--pong-timeout", "5s"]);
+    let mut gateway = Gateway::start(&["--ping-interval", "400ms", "--pong-timeout", "10s"]);
     let proxy = start(&gateway);
     let oracles = Oracles::before(&gateway);
     let mut client = WebSocketClient::join(proxy.clients, "/ws/quiet");
-    for _ in 0..15 {
+    for _ in 0..30 {
         let frame = client.next_frame();
         assert_eq!(frame.opcode, Opcode::Ping, "{frame:?} {:?}", frame.close_code());
         client.raw.send(&masked_frame(Opcode::Pong, &frame.payload));
     }
-    assert!(gateway.metric("tidegate_pings_total") >= 15.0);
+    assert!(gateway.metric("tidegate_pings_total") >= 30.0);
     gateway.admin().publish("quiet", "still here");
     assert_eq!(client.next_text(), "still here");
     client.close();

@@ -124,8 +124,8 @@ pub fn changed(text: &str, changes: &[(&str, &str)]) -> String {
     })
 }
 
-/// An address on loopback that nobody listened on a moment ago.
-pub fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound socket")
+/// Addresses on loopback that nobody listened on a moment ago, no two of them the same.
+pub fn free_addresses<const COUNT: usize>() -> [SocketAddr; COUNT] {
+    let listeners = [(); COUNT].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    listeners.map(|listener| listener.local_addr().expect("a bound socket"))
 }

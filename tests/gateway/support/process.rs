@@ -316,9 +316,9 @@ fn collect(mut stream: impl Read, log: &Mutex<String>) {
     }
 }
 
-/// The log once its reader holds the only other handle no longer, or what there is after a second.
+/// The log once its reader holds the only other handle no longer, or what there is when that takes too long.
 fn settled(log: &Arc<Mutex<String>>) -> String {
-    let end = Instant::now() + Duration::from_secs(1);
+    let end = Instant::now() + PATIENCE;
     while Arc::strong_count(log) > 1 && Instant::now() < end {
         super::wait::pause(Duration::from_millis(2));
     }

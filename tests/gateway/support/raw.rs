@@ -141,6 +141,16 @@ impl RawClient {
         self.read_until("response", PATIENCE, Response::parse)
     }
 
+    /// Reads one HTTP response; none if the gateway ends the connection instead.
+    #[track_caller]
+    pub fn response_unless_ended(&mut self) -> Option<Response> {
+        self.read_until("response or end", PATIENCE, |received, has_ended| {
+            let response =
+                Response::parse(received, has_ended).map(|(response, taken)| (Some(response), taken));
+            response.or_else(|| has_ended.then_some((None, 0)))
+        })
+    }
+
     /// Reads on, dropping what comes, until the gateway ends the connection.
     ///
     /// # Panics
@@ -194,10 +204,10 @@ impl RawClient {
 
     /// Takes at most `count_max` bytes off the socket into the received bytes: a slow reader's sip.
     ///
-    /// Returns how many came within a second; 0 also at the end.
+    /// Returns how many came; 0 at the end, and if nothing did within [`PATIENCE`].
     pub fn sip(&mut self, count_max: usize) -> usize {
         let before = self.received.len();
-        self.read_at_most(count_max, Instant::now() + Duration::from_secs(1));
+        self.read_at_most(count_max, Instant::now() + PATIENCE);
         self.received.len() - before
     }
 
