@@ -2,15 +2,24 @@
 //!
 //! A message is framed once, whatever the number of subscribers: `append` is that alone, into a buffer that is
 //! there already; `encode` makes the publication that crosses the bus, with its one allocation; `tungstenite` is
-//! what the codec would take for each subscriber.
+//! what the codec would take for each subscriber. `envelope` is `append` for those who speak `tidegate.v1`, of JSON:
+//! it is read to be sure of it.
 
 use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use tidegate::model::{ChannelName, PayloadKind, Publication, Time, encoding};
+use tidegate::model::encoding::{self, Labelled};
+use tidegate::model::{ChannelName, Epoch, Offset, PayloadKind, Position, Publication, Time};
 use tungstenite::protocol::frame::Frame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
+
+/// A list of prices, of about `size` bytes.
+fn prices(size: usize) -> String {
+    let price = |number: usize| format!(r#"{{"symbol":"EURUSD","bid":1.{number:05},"sequence":{number}}}"#);
+    let count = size / price(0).len();
+    format!("[{}]", (0..count.max(1)).map(|number| price(number * 37)).collect::<Vec<_>>().join(","))
+}
 
 fn framing(criterion: &mut Criterion) {
     let channel = ChannelName::parse("lobby").expect("a valid literal");
@@ -31,6 +40,17 @@ fn framing(criterion: &mut Criterion) {
             bencher.iter(|| {
                 let kind = PayloadKind::Text;
                 Publication::encode(channel.clone(), kind, black_box(payload), Time::ZERO, None)
+            });
+        });
+        let position = Position { epoch: Epoch(1), offset: Offset(1) };
+        group.bench_with_input(BenchmarkId::new("envelope", size), &prices(size), |bencher, payload| {
+            let mut strip = Vec::with_capacity(size * 2 + 1024);
+            bencher.iter(|| {
+                strip.clear();
+                let (kind, payload) = (PayloadKind::Text, black_box(payload.as_bytes()));
+                let message = Labelled { channel: &channel, position, key: None, kind, payload };
+                encoding::append_envelope_frame(&message, &mut strip);
+                black_box(strip.len())
             });
         });
         group.bench_with_input(BenchmarkId::new("tungstenite", size), &payload, |bencher, payload| {

@@ -113,15 +113,8 @@ fn go_around(message: &ClientMessage<'_>) {
     append_envelope_frame(&labelled, &mut frame);
     let (kind, envelope) = data_of(&frame).expect("a frame of data");
     assert_eq!(kind, PayloadKind::Text);
-    let tree = match serde_json::from_slice::<Value>(envelope) {
-        Ok(tree) => tree,
-        Err(error) => {
-            // Half a surrogate pair in it is JSON all the same, and no tree; so is a number beyond a double in a text.
-            let is_beyond = error.to_string().contains("out of range");
-            assert!(is_beyond || message.payload.contains("\\u"), "{error}: {}", message.payload);
-            return;
-        }
-    };
+    // Whatever is published, nobody loses the envelope around it.
+    let tree: Value = serde_json::from_slice(envelope).expect("a tree");
     assert_eq!(tree["channel"].as_str(), Some(message.channel.as_str()));
     assert_eq!(tree["key"].as_str(), message.key.as_ref().map(MessageKey::as_str));
     match (tree.get("data"), tree["text"].as_str()) {

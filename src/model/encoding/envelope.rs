@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 use super::frame::append_text_header;
 use super::header::append_behind_header;
 use super::{Labelled, PayloadKind};
-use crate::model::json::{append_string, depth_of};
+use crate::model::json::{append_string, depth_of, has_endless_number, has_half_pair};
 
 /// Arrays and objects in each other, at most, for a payload to travel as JSON: with the envelope around it, as many as
 /// serde_json and others read unless told otherwise. A deeper one travels as text.
@@ -79,12 +79,15 @@ pub(super) fn append_base64(bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Whether `text` is one value of JSON that every reader can hold.
+/// Whether `text` is one value of JSON that every reader can hold: one that cannot would lose the envelope with it.
 fn is_data(text: &str) -> bool {
     let is_json = serde_json::from_str::<IgnoredAny>(text).is_ok();
     // Counting is many times faster than following, and enough but for few.
     let opened = || text.bytes().filter(|byte| matches!(byte, b'[' | b'{')).count();
-    is_json && (opened() <= DATA_DEPTH_MAX || depth_of(text) <= DATA_DEPTH_MAX)
+    is_json
+        && (opened() <= DATA_DEPTH_MAX || depth_of(text) <= DATA_DEPTH_MAX)
+        && !has_endless_number(text)
+        && !has_half_pair(text)
 }
 
 #[cfg(test)]
@@ -153,8 +156,10 @@ mod tests {
     fn a_payload_is_data_or_text_or_base64_by_what_it_is() {
         use PayloadKind::{Binary, Text};
         for (key, kind, payload, expected) in [
-            (None, Text, r#"{"a": [1.10,1e999]} "#, r#","data":{"a": [1.10,1e999]} }"#),
-            (None, Text, r#""\ud800""#, r#","data":"\ud800"}"#),
+            (None, Text, r#"{"a": [1.10,1e300]} "#, r#","data":{"a": [1.10,1e300]} }"#),
+            (None, Text, r#"{"a":[1,1e999]}"#, r#","text":"{\"a\":[1,1e999]}"}"#),
+            (None, Text, r#""\ud83d\ude00""#, r#","data":"\ud83d\ude00"}"#),
+            (None, Text, r#""\ud800""#, r#","text":"\"\\ud800\""}"#),
             (None, Text, "null", r#","data":null}"#),
             (Some("BTC"), Text, "1", r#","key":"BTC","data":1}"#),
             (Some("a\"\\\u{e9}"), Text, "x", ",\"key\":\"a\\\"\\\\\u{e9}\",\"text\":\"x\"}"),
