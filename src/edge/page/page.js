@@ -62,7 +62,9 @@ function showPosition() {
 
 const messagesOf = (count) => (count === 1 ? "1 message" : `${count} messages`);
 
+// From here on it misses nothing; before, the connection alone is open.
 function onSubscribed({ recovered, replayed }) {
+  show("open", client.transport === "sse" ? "as an event stream: sending needs a WebSocket" : "");
   showPosition();
   if (recovered) {
     notice(replayed === 0 ? "Reconnected: nothing was missed" : `Reconnected: ${messagesOf(replayed)} came meanwhile`);
@@ -181,7 +183,6 @@ byId("status").hidden = false;
 byId("empty").hidden = false;
 byId(relay === "on" ? "compose" : "hint").hidden = false;
 
-client.on("open", ({ transport }) => show("open", transport === "sse" ? "as an event stream: sending needs a WebSocket" : ""));
 client.on("close", onClose);
 client.on("subscribed", onSubscribed);
 client.on("gap", onGap);
