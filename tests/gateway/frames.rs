@@ -214,11 +214,14 @@ fn b12_pongs_out_of_nowhere_keep_nobody_alive() {
     let mut gateway = Gateway::start(&["--ping-interval", "400ms", "--pong-timeout", "5s"]);
     let oracles = Oracles::before(&gateway);
     let mut client = gateway.join("/");
+    let mut pings = 0;
     let close = loop {
         let frame = client.next_frame();
         if frame.opcode != Opcode::Ping {
             break frame.close_code();
         }
+        pings += 1;
+        assert!(pings < 20, "it is still alive");
         // In time, but with another payload: whoever only writes can do that.
         client.raw.send(&masked_frame(Opcode::Pong, b"12345678"));
     };
