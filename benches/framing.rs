@@ -14,9 +14,11 @@ use tidegate::model::{ChannelName, Epoch, Offset, PayloadKind, Position, Publica
 use tungstenite::protocol::frame::Frame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 
-/// A list of prices, of about `size` bytes.
-fn prices(size: usize) -> String {
-    let price = |number: usize| format!(r#"{{"symbol":"EURUSD","bid":1.{number:05},"sequence":{number}}}"#);
+/// A list of prices, of about `size` bytes; if they have an id, one that looks as if a number had an exponent.
+fn prices(size: usize, has_id: bool) -> String {
+    let id = if has_id { r#""id":"4e77","# } else { "" };
+    let price =
+        |number: usize| format!(r#"{{{id}"symbol":"EURUSD","bid":1.{number:05},"sequence":{number}}}"#);
     let count = size / price(0).len();
     format!("[{}]", (0..count.max(1)).map(|number| price(number * 37)).collect::<Vec<_>>().join(","))
 }
@@ -43,16 +45,22 @@ fn framing(criterion: &mut Criterion) {
             });
         });
         let position = Position { epoch: Epoch(1), offset: Offset(1) };
-        group.bench_with_input(BenchmarkId::new("envelope", size), &prices(size), |bencher, payload| {
-            let mut strip = Vec::with_capacity(size * 2 + 1024);
-            bencher.iter(|| {
-                strip.clear();
-                let (kind, payload) = (PayloadKind::Text, black_box(payload.as_bytes()));
-                let message = Labelled { channel: &channel, position, key: None, kind, payload };
-                encoding::append_envelope_frame(&message, &mut strip);
-                black_box(strip.len())
-            });
-        });
+        for (name, has_id) in [("envelope", false), ("envelope-id", true)] {
+            group.bench_with_input(
+                BenchmarkId::new(name, size),
+                &prices(size, has_id),
+                |bencher, payload| {
+                    let mut strip = Vec::with_capacity(size * 2 + 1024);
+                    bencher.iter(|| {
+                        strip.clear();
+                        let (kind, payload) = (PayloadKind::Text, black_box(payload.as_bytes()));
+                        let message = Labelled { channel: &channel, position, key: None, kind, payload };
+                        encoding::append_envelope_frame(&message, &mut strip);
+                        black_box(strip.len())
+                    });
+                },
+            );
+        }
         group.bench_with_input(BenchmarkId::new("tungstenite", size), &payload, |bencher, payload| {
             let shared = bytes::Bytes::copy_from_slice(payload);
             let mut strip = Vec::with_capacity(size + encoding::FRAME_HEADER_BYTES_MAX);

@@ -75,14 +75,27 @@ pub fn depth_of(json: &str) -> usize {
 }
 
 /// Whether a number in `json`, which is valid, is too large for a double: readers disagree on what it is. Linear, with a few
-/// steps for a digit; most texts are found to have none in a fraction of a step for a byte.
+/// steps for a digit.
 pub fn has_endless_number(json: &str) -> bool {
+    has_number(json, is_endless)
+}
+
+/// Whether a number in `json`, which is valid, is 1e308 or more, without its sign. Readers that round on the way, as serde_json
+/// does unless told otherwise, find some of them too large that a double still holds. Linear.
+pub fn has_huge_number(json: &str) -> bool {
+    has_number(json, |number| power_of(number) >= ENDLESS_POWER)
+}
+
+/// Whether `json` has a number that `is_it`, which is 1e308 or more. Prices and the like are found to have none in a fraction
+/// of a step for a byte.
+fn has_number(json: &str, is_it: fn(&str) -> bool) -> bool {
     if !has_exponent(json.as_bytes()) && !has_digits_without_end(json.as_bytes()) {
         return false;
     }
     let is_number = |token: &&[u8]| token.first().is_some_and(is_number_byte);
-    let is_endless = |token: &[u8]| std::str::from_utf8(token).is_ok_and(is_endless);
-    Tokens { rest: json.as_bytes() }.filter(is_number).any(is_endless)
+    Tokens { rest: json.as_bytes() }
+        .filter(is_number)
+        .any(|token| std::str::from_utf8(token).is_ok_and(is_it))
 }
 
 /// Whether a digit is followed as in a number with an exponent.
@@ -92,7 +105,7 @@ fn has_exponent(json: &[u8]) -> bool {
     pairs.fold(false, |has, (digit, e)| has | (digit.is_ascii_digit() & (*e | 0x20 == b'e')))
 }
 
-/// Whether there are more digits in a row than the whole part of any double has.
+/// Whether there are so many digits in a row as only a huge number has.
 fn has_digits_without_end(json: &[u8]) -> bool {
     // So many in a row have one at such a place, wherever they begin.
     (DIGITS_MAX..json.len()).step_by(DIGITS_MAX + 1).filter_map(|place| json.split_at_checked(place)).any(
@@ -134,25 +147,33 @@ const ENDLESS_FROM: &str = "1797693134862315807937289714053034150799341327100378
     174497792";
 /// The power of ten that the first of them stands for.
 const ENDLESS_POWER: i64 = 308;
-/// Most digits of a number that without an exponent is not endless, whatever they are.
+/// Most digits of a number that without an exponent is below 1e308, whatever they are.
 const DIGITS_MAX: usize = 308;
 
 /// Whether `number`, as JSON writes it, is too large for a double. By its digits: to read a number that lies next to half
 /// way between two doubles takes thousands of steps, and whoever sends one chooses which.
 fn is_endless(number: &str) -> bool {
-    let number = number.strip_prefix('-').unwrap_or(number);
-    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let digits = || whole.bytes().chain(fraction.bytes());
-    let Some(zeros) = digits().position(|digit| digit != b'0') else { return false };
-    // An exponent that 64 bits cannot hold is beyond what any number of zeros makes up for.
-    let beyond = if exponent.starts_with('-') { i64::MIN } else { i64::MAX };
-    let power = (whole.len() as i64 - 1 - zeros as i64).saturating_add(exponent.parse().unwrap_or(beyond));
-    match power.cmp(&ENDLESS_POWER) {
+    match power_of(number).cmp(&ENDLESS_POWER) {
         Ordering::Less => false,
-        Ordering::Equal => digits().skip(zeros).ge(ENDLESS_FROM.bytes()),
+        Ordering::Equal => digits_of(number).skip_while(|digit| *digit == b'0').ge(ENDLESS_FROM.bytes()),
         Ordering::Greater => true,
     }
+}
+
+/// The power of ten that the first digit of `number` stands for which is not zero; the least for zero.
+fn power_of(number: &str) -> i64 {
+    let number = number.strip_prefix('-').unwrap_or(number);
+    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    let whole = mantissa.split_once('.').map_or(mantissa, |(whole, _)| whole);
+    let Some(zeros) = digits_of(number).position(|digit| digit != b'0') else { return i64::MIN };
+    // An exponent that 64 bits cannot hold is beyond what any number of zeros makes up for.
+    let beyond = if exponent.starts_with('-') { i64::MIN } else { i64::MAX };
+    (whole.len() as i64 - 1 - zeros as i64).saturating_add(exponent.parse().unwrap_or(beyond))
+}
+
+/// The digits of `number` in front of its exponent.
+fn digits_of(number: &str) -> impl Iterator<Item = u8> {
+    number.bytes().take_while(|byte| !matches!(byte, b'e' | b'E')).filter(u8::is_ascii_digit)
 }
 
 /// Strings and numbers of a valid text as a whole, everything else byte by byte.
@@ -327,7 +348,22 @@ mod tests {
         let (endless, fine) = ("9".repeat(DIGITS_MAX + 1), "9".repeat(DIGITS_MAX));
         for place in 0..1000 {
             assert!(has_endless_number(&format!("[{:place$}{endless}]", "")), "behind {place}");
-            assert!(!has_endless_number(&format!("[{:place$}{fine}]", "")), "behind {place}");
+            assert!(!has_huge_number(&format!("[{:place$}{fine}]", "")), "behind {place}");
+        }
+    }
+
+    #[test]
+    fn what_readers_that_round_on_the_way_cannot_hold_is_huge() {
+        let largest = "1.7976931348623158e308";
+        assert!(serde_json::from_str::<Value>(largest).is_err() && !has_endless_number(largest));
+        for huge in
+            [largest, "-1e308", "[0.001E+311]", &format!("1{}", "0".repeat(308)), &f64::MAX.to_string()]
+        {
+            assert!(has_huge_number(huge), "{huge}");
+        }
+        for fine in ["9.999e307", "1e-308", "0e999", r#""1e308""#, "0.00001e312"] {
+            assert!(!has_huge_number(fine), "{fine}");
+            assert!(serde_json::from_str::<Value>(fine).is_ok(), "{fine}");
         }
     }
 
@@ -404,6 +440,12 @@ mod tests {
         fn a_string_has_half_a_pair_if_it_is_no_text(inside in r#"(\\u(d[89abcdef]|00)[0-9a-f]{2}|\\\\|\\n|u|d800|é){0,8}"#) {
             let json = format!("\"{inside}\"");
             prop_assert_eq!(has_half_pair(&json), serde_json::from_str::<String>(&json).is_err(), "{}", json);
+        }
+
+        /// Against a reader that rounds on the way.
+        #[test]
+        fn a_number_that_is_not_huge_can_be_read(number in numbers()) {
+            prop_assert!(has_huge_number(&number) || serde_json::from_str::<Value>(&number).is_ok(), "{}", number);
         }
 
         /// Against the reader of the standard library, which rounds correctly.

@@ -1,8 +1,8 @@
 //! `tidegate.v1` over the wire: commands and their replies, what is refused and what ends a connection, on one shard and
 //! across shards (E11, B22, B24).
 
-use crate::kit::{Standing, offset_of};
-use crate::live::{Account, EndOnDrop, Speaker, TINY, expect_close, large};
+use crate::kit::{EndOnDrop, Standing, offset_of};
+use crate::live::{Account, Speaker, TINY, expect_close, large};
 use crate::support::frame::client_frame;
 use crate::support::{Gateway, Opcode, Oracles, PATIENCE, RawOptions, Signal, masked_frame};
 use flate2::{Compress, Compression, FlushCompress};

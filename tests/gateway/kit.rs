@@ -8,10 +8,20 @@ use crate::support::{
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Between two looks at sockets that had nothing.
 const LOOK_GAP: Duration = Duration::from_millis(2);
+
+/// Sets its flag however the scope is left, so that its threads end.
+pub struct EndOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 /// An admin connection that is kept: it needs no new descriptor, and its publishes follow each other.
 pub struct Standing {

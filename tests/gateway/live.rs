@@ -5,7 +5,6 @@ use crate::kit::{Standing, offset_of};
 use crate::support::{Gateway, Opcode, PATIENCE, RawClient, RawOptions, Response, WebSocketClient};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A receive window of a few kilobytes: whoever has it and does not read is blocked soon.
 pub const TINY: RawOptions = RawOptions { receive_buffer: Some(4096), source: None };
@@ -149,15 +148,6 @@ pub fn stream_head(bytes: &[u8], has_ended: bool) -> Option<(Response, usize)> {
     let line = "Transfer-Encoding: chunked\r\n".len();
     let bodiless = [&head[..at], "X-Chunked: true\r\nContent-Length: 0\r\n", &head[at + line..]].concat();
     Response::parse(bodiless.as_bytes(), false).map(|(head, _)| (head, length))
-}
-
-/// Sets its flag however the scope is left, so that its threads end.
-pub struct EndOnDrop<'a>(pub &'a AtomicBool);
-
-impl Drop for EndOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// A client of `tidegate.v1`.

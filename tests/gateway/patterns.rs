@@ -1,8 +1,8 @@
 //! Patterns of `tidegate.v1` over the wire: channels that are there and channels that come later, on one shard and across
 //! shards; overlaps, bounds, leaving, and channels that go quiet (E10, E11, C10).
 
-use crate::kit::{Standing, offset_of};
-use crate::live::{Account, EndOnDrop, EventStream, Speaker, TINY, V1, large, stream_head, stream_request};
+use crate::kit::{EndOnDrop, Standing, offset_of};
+use crate::live::{Account, EventStream, Speaker, TINY, V1, large, stream_head, stream_request};
 use crate::support::{Gateway, Oracles, PATIENCE, Response, wait_until};
 use serde_json::{Value, json};
 use std::cell::Cell;

@@ -5,7 +5,7 @@ use super::http::{SAMPLE_ACCEPT, upgrade_request};
 use super::raw::{ConnectionEnd, RawClient, RawOptions};
 use super::wait::PATIENCE;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// One whole message.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -105,8 +105,9 @@ impl WebSocketClient {
     /// Reads on until the gateway's close frame, and gives its code and reason. Data in front of it is dropped.
     #[track_caller]
     pub fn wait_close(&mut self, deadline: Duration) -> (u16, String) {
+        let end = Instant::now() + deadline;
         loop {
-            let frame = self.next_frame_within(deadline);
+            let frame = self.next_frame_within(end.saturating_duration_since(Instant::now()));
             match frame.opcode {
                 Opcode::Close => return frame.close_code().unwrap_or((1005, String::new())),
                 Opcode::Ping => {
