@@ -297,7 +297,7 @@ fn e9_batches_of_two_publishers_stay_in_one_piece_while_clients_relay() {
 fn c14_a_hot_channel_does_not_starve_a_quiet_one() {
     // Stands for 19,000 subscribers: with 400 a pass takes several slices of the flush, which is what matters.
     const HOT: usize = 400;
-    const WRITE_BUDGET: usize = 16;
+    const WRITE_BUDGET: usize = 2;
     let budget = WRITE_BUDGET.to_string();
     let gateway =
         Gateway::start(&["--max-lag-bytes", "4MiB", "--max-lag-age", "1m", "--write-budget", &budget]);
