@@ -66,6 +66,12 @@ impl Feed {
         }
     }
 
+    /// Whether nothing would befall a subscriber whose socket takes nothing and that needs the journal from `needed_from` on,
+    /// at whatever pace it reads: every pace is at least as lenient as that of every message. Constant time.
+    pub fn may_wait_at(&self, needed_from: Offset, now: Time) -> bool {
+        self.judge(Cursor::plain(needed_from), needed_from, now) == LagVerdict::Keep
+    }
+
     /// The pace of a subscriber at `cursor` whose socket took everything it was given: who has come near enough to the head
     /// is given every message again.
     pub fn pace_at(&self, cursor: Cursor) -> Pace {

@@ -21,6 +21,10 @@ const GROUP_MAX: usize = 32;
 /// Contiguous parts of one write to a group at most: each large message is one, and so is what lies between two.
 const SPANS_MAX: usize = 8;
 
+/// Of those that wait as they did before, so many are passed for the price of a visit: some nanoseconds each, and a write
+/// takes some microseconds.
+const WAITING_PER_VISIT: usize = 64;
+
 /// Subscribers of one channel whose next message is the same, read from the same strip.
 #[derive(Clone, Copy, Debug)]
 struct Group {
@@ -47,23 +51,45 @@ impl Group {
 /// What the members of a group read, in this order.
 const GROUPED: [Ride; 5] = [Ride::Plain, Ride::Riding, Ride::Envelope, Ride::Event, Ride::EnvelopedEvent];
 
-/// Members taken off a pass: a group for each strip, and those that are not like the others of their strip. A shard has one,
-/// and uses it for every group.
+/// Members taken off a pass: a group for each strip, those that are not like the others of their strip, and those that wait
+/// as they did before. A shard has one, and uses it for every group.
 #[derive(Debug)]
 pub(super) struct Found {
     alike: [Group; GROUPED.len()],
     /// Visited one by one. Their cursor means nothing.
     odd: Group,
-    count: usize,
+    /// Members in these groups.
+    grouped: usize,
+    /// Members whose sockets are blocked as they were when last looked at, and that may stay so.
+    waiting: u32,
+    /// From where on one of those needs the journal, at most.
+    waiting_from: Offset,
 }
 
 impl Found {
     /// Nobody.
-    pub(super) const EMPTY: Self = Self { alike: [Group::EMPTY; GROUPED.len()], odd: Group::EMPTY, count: 0 };
+    pub(super) const EMPTY: Self = Self {
+        alike: [Group::EMPTY; GROUPED.len()],
+        odd: Group::EMPTY,
+        grouped: 0,
+        waiting: 0,
+        waiting_from: Offset(u64::MAX),
+    };
 
     fn clear(&mut self) {
         self.alike.iter_mut().for_each(|group| group.count = 0);
-        (self.odd.count, self.count) = (0, 0);
+        (self.odd.count, self.grouped) = (0, 0);
+        (self.waiting, self.waiting_from) = (0, Offset(u64::MAX));
+    }
+
+    /// All of them.
+    fn count(&self) -> usize {
+        self.grouped + self.waiting as usize
+    }
+
+    /// What they count for where a turn's work is bounded.
+    fn visits(&self) -> usize {
+        self.grouped + self.waiting as usize / WAITING_PER_VISIT
     }
 
     /// The group that one at `cursor` belongs to, unless it is to be visited alone.
@@ -100,11 +126,23 @@ impl<S> Connection<S> {
 }
 
 impl<R: Reactor> Shard<R> {
-    /// Visits the next members of `channel`'s pass, `visits` at most; says how many. 0: the pass is over.
+    /// Takes the next members of `channel`'s pass, for `visits` at most; says for how many, as many that only wait count for
+    /// one. 0: the pass is over.
     pub(super) fn visit_group(&mut self, channel: ChannelIndex, visits: usize) -> usize {
         let members_before = self.hub.members(channel).len();
-        self.find_groups(channel, visits.min(GROUP_MAX));
-        let count = self.found.count;
+        self.find_groups(channel, visits);
+        let (count, visits) = (self.found.count(), self.found.visits());
+        if self.found.waiting > 0
+            && let Some(feed) = self.feeds.get_mut(channel)
+        {
+            feed.note_visits(
+                self.found.waiting,
+                self.found.waiting_from,
+                false,
+                members_before as u32,
+                self.now,
+            );
+        }
         for (index, ride) in GROUPED.into_iter().enumerate() {
             if self.found.alike[index].count == 0 {
                 continue;
@@ -132,38 +170,50 @@ impl<R: Reactor> Shard<R> {
             }
             feed.end_round(members as u32, self.now);
         }
-        count
+        visits.max(1)
     }
 
-    /// Takes members off the pass. One that is visited out of its turn is the last, since it is to be noted before the next.
-    fn find_groups(&mut self, channel: ChannelIndex, limit: usize) {
+    /// Takes members off the pass, for `visits` at most. One that is visited out of its turn is the last, since it is to be noted
+    /// before the next. Those that wait fill no group: ten thousand of them are passed in one go.
+    fn find_groups(&mut self, channel: ChannelIndex, visits: usize) {
         let found = &mut self.found;
         found.clear();
         let members = self.hub.members(channel);
         let Some(feed) = self.feeds.get_mut(channel) else { return };
         feed.journal.expire(self.now);
-        let (pass, journal) = (&mut feed.pass, &feed.journal);
-        let limit = limit.min(pass.left_in_circle(members.len() as u32) as usize);
-        while found.count < limit {
+        let judged_at = self.freeze.judged_at(self.now);
+        let mut kept_at = None;
+        let visits = visits.min(GROUP_MAX);
+        let left_in_circle = feed.pass.left_in_circle(members.len() as u32) as usize;
+        while found.visits() < visits && found.count() < left_in_circle {
             let Some(slot) =
-                pass.next_member(members.len() as u32).and_then(|index| members.get(index as usize))
+                feed.pass.next_member(members.len() as u32).and_then(|index| members.get(index as usize))
             else {
                 break;
             };
+            let is_out_of_turn = feed.pass.is_out_of_turn();
+            if let Some(from) = self.slots.waiting_from(*slot).filter(|_| !is_out_of_turn)
+                && (kept_at == Some(from) || feed.may_wait_at(from, judged_at))
+            {
+                kept_at = Some(from);
+                found.waiting += 1;
+                found.waiting_from = found.waiting_from.min(from);
+                continue;
+            }
             let cursor = self.slots.get_mut(*slot).and_then(Connection::lone_cursor);
-            let group = match cursor.filter(|_| !pass.is_out_of_turn()) {
+            let group = match cursor.filter(|_| !is_out_of_turn) {
                 Some(cursor) if found.alike[0].count > 0 && cursor == found.alike[0].first => {
                     Some(&mut found.alike[0])
                 }
-                Some(cursor) => found.group_of(cursor, journal),
+                Some(cursor) => found.group_of(cursor, &feed.journal),
                 None => None,
             };
             match group {
                 Some(group) => group.push(*slot),
                 None => found.odd.push(*slot),
             }
-            found.count += 1;
-            if pass.is_out_of_turn() {
+            found.grouped += 1;
+            if is_out_of_turn {
                 break;
             }
         }
@@ -254,7 +304,10 @@ impl<R: Reactor> Shard<R> {
     /// channel's last membership.
     fn note_member(&mut self, slot: u32, channel: ChannelIndex) {
         let Some(connection) = self.slots.get_mut(slot) else { return };
-        let is_ready = !matches!(connection.phase, Phase::Joining(_)) && !connection.owed.is_blocked();
+        let is_blocked = connection.owed.is_blocked();
+        let is_ready = !matches!(connection.phase, Phase::Joining(_)) && !is_blocked;
+        let waits = is_blocked && matches!(connection.phase, Phase::Open(_));
+        let waits = waits && connection.owed.subscriptions().len() == 1;
         let Some(subscription) = connection.owed.subscription_mut(channel).map(|place| *place) else {
             return;
         };
@@ -266,6 +319,9 @@ impl<R: Reactor> Shard<R> {
             // Who waits for other channels begins at the head, whenever that will be.
             let cursor = cursor.min(feed.journal.next());
             feed.note_visits(1, cursor, is_ready, members, self.now);
+            if waits {
+                self.slots.note_waiting(slot, cursor);
+            }
         }
     }
 }

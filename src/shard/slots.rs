@@ -2,21 +2,29 @@
 //!
 //! A token carries slot and generation; one that outlived its connection meets another generation and finds nothing
 //! (GUARANTEES C16).
+//!
+//! A value is several cache lines away. What a pass has to know of the many that only wait stands beside them, eight bytes
+//! a slot, and is void as soon as anybody may change the value.
 
 use slab::Slab;
 
-use crate::model::ConnectionId;
+use crate::model::{ConnectionId, Offset};
+
+/// Nothing is noted of a slot.
+const UNKNOWN: Offset = Offset(u64::MAX);
 
 /// Values in slots that are reused, each under an id that is not.
 #[derive(Debug)]
 pub struct Slots<T> {
     values: Slab<T>,
     generations: Vec<u32>,
+    /// By slot, as far as anything was ever noted.
+    waiting: Vec<Offset>,
 }
 
 impl<T> Default for Slots<T> {
     fn default() -> Self {
-        Self { values: Slab::new(), generations: Vec::new() }
+        Self { values: Slab::new(), generations: Vec::new(), waiting: Vec::new() }
     }
 }
 
@@ -24,7 +32,11 @@ impl<T> Slots<T> {
     /// Room for `capacity` values without moving any: growing by doubling would leave as much again behind. Memory that
     /// is not used yet costs address space only.
     pub fn with_capacity(capacity: usize) -> Self {
-        Self { values: Slab::with_capacity(capacity), generations: Vec::with_capacity(capacity) }
+        Self {
+            values: Slab::with_capacity(capacity),
+            generations: Vec::with_capacity(capacity),
+            waiting: Vec::new(),
+        }
     }
 
     /// Keeps `value`; the id is good until it is removed.
@@ -51,14 +63,37 @@ impl<T> Slots<T> {
         self.values.get(slot as usize)
     }
 
-    /// Whoever is in `slot`.
+    /// Whoever is in `slot`, who may change: what was noted of the slot is void.
     pub fn get_mut(&mut self, slot: u32) -> Option<&mut T> {
+        self.forget_waiting(slot);
         self.values.get_mut(slot as usize)
+    }
+
+    /// Notes that whoever is in `slot` waits, and needs the journal of its only channel from `from` on.
+    pub fn note_waiting(&mut self, slot: u32, from: Offset) {
+        if self.waiting.len() <= slot as usize {
+            self.waiting.resize(self.generations.len(), UNKNOWN);
+        }
+        if let Some(waiting) = self.waiting.get_mut(slot as usize) {
+            *waiting = from;
+        }
+    }
+
+    /// From where on whoever is in `slot` needs the journal, if that was noted and has not changed since.
+    pub fn waiting_from(&self, slot: u32) -> Option<Offset> {
+        self.waiting.get(slot as usize).copied().filter(|from| *from != UNKNOWN)
+    }
+
+    fn forget_waiting(&mut self, slot: u32) {
+        if let Some(waiting) = self.waiting.get_mut(slot as usize) {
+            *waiting = UNKNOWN;
+        }
     }
 
     /// Empties `slot`; ids given out for it are void from here on.
     pub fn remove(&mut self, slot: u32) -> Option<T> {
         let value = self.values.try_remove(slot as usize)?;
+        self.forget_waiting(slot);
         if let Some(generation) = self.generations.get_mut(slot as usize) {
             // 31 bits keep a connection's token below the listeners' and the waker's.
             *generation = (*generation + 1) & 0x7fff_ffff;
@@ -90,5 +125,23 @@ mod tests {
         assert!(!slots.contains(first));
         let second = slots.insert('b');
         assert_eq!((second.slot, slots.contains(first), slots.contains(second)), (first.slot, false, true));
+    }
+
+    #[test]
+    fn what_is_noted_of_a_slot_is_void_once_its_value_may_change() {
+        let mut slots = Slots::default();
+        let ids = ['a', 'b', 'c'].map(|value| slots.insert(value));
+        let noted = |slots: &Slots<char>| ids.map(|id| slots.waiting_from(id.slot).map(|from| from.0));
+        assert_eq!(noted(&slots), [None; 3]);
+        for (id, from) in ids.into_iter().zip(7..) {
+            slots.note_waiting(id.slot, Offset(from));
+        }
+        slots.get(ids[0].slot);
+        assert_eq!(noted(&slots), [Some(7), Some(8), Some(9)]);
+        slots.get_mut(ids[1].slot);
+        slots.remove(ids[2].slot);
+        assert_eq!(noted(&slots), [Some(7), None, None]);
+        slots.insert('d');
+        assert_eq!(noted(&slots), [Some(7), None, None], "who takes a slot is not who waited in it");
     }
 }

@@ -75,6 +75,36 @@ fn e1_a_blocked_reader_delays_nobody_and_is_closed_beyond_its_limit() {
 }
 
 #[test]
+fn e1_who_waits_for_its_socket_takes_no_turns_from_the_others() {
+    let mut setup = Setup::new(1);
+    setup.config.write_budget = 4;
+    setup.channels = vec![channel("c", 100_000, LagPolicy::Disconnect)];
+    let mut world = World::new(setup);
+    let before = world.join(0, &[0]);
+    for _ in 0..400 {
+        world.connect(0, &[0], Reader::Dead, 200);
+    }
+    world.settle();
+    let healthy = [before, world.join(0, &[0])];
+    for round in 1..10 {
+        world.hand_over(0, &[300]);
+        let have_all =
+            |world: &World| healthy.iter().all(|one| world.clients[*one].received[0].len() == round);
+        let mut turns = 0;
+        while !have_all(&world) {
+            turns += 1;
+            assert!(world.turn(0), "round {round}: the shard sleeps, and not all have the message");
+            healthy.iter().for_each(|one| world.client_works(*one));
+        }
+        // In the first round their sockets are filled.
+        assert!(round == 1 || turns <= 4, "round {round}: {turns} turns of four writes for two messages");
+        world.settle();
+    }
+    assert_eq!(world.total(|counters| counters.subscriptions.get()), 402);
+    world.expect_all_well();
+}
+
+#[test]
 fn e1_a_reader_behind_but_within_its_limits_keeps_everything() {
     let mut world =
         one_channel(1, 0, ChannelSettings { max_lag_bytes: 50_000, ..ChannelSettings::default() });

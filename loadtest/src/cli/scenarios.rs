@@ -90,6 +90,10 @@ pub struct SlowOptions {
     /// KiB published before a round with stalled connections, so that their buffers are full
     #[arg(long, default_value_t = 1024)]
     pub prefill: usize,
+    /// Time over which stalled connections come and fall behind, a fifth of a second's share after the other, each with
+    /// a prefill of its own; 0: all at once
+    #[arg(long, default_value = "0s", value_parser = duration)]
+    pub stall_over: Duration,
 }
 
 /// Options of `hold`.

@@ -1,6 +1,8 @@
 //! `slow`: what reading subscribers notice of those that read slowly or never. Two series a server: the same
 //! subscribers without and with a share of slow connections beside them.
 
+use std::time::{Duration, Instant};
+
 use super::rounds::Length;
 use super::{fanout, load, rounds};
 use crate::cli::SlowOptions;
@@ -11,6 +13,8 @@ use crate::stage::{Stage, stalled_count};
 
 /// Size of a message that fills the buffers of stalled connections.
 const PREFILL_SIZE: usize = 16 * 1024;
+/// Time between two shares of stalled connections that come one after the other.
+const SHARE_INTERVAL: Duration = Duration::from_millis(200);
 /// Share of stalled connections if `--stalled-share` is not given.
 const STALLED_SHARE_DEFAULT: f64 = 0.1;
 
@@ -55,14 +59,7 @@ pub fn run(stage: &mut Stage, report: &mut Report, options: &SlowOptions) -> Res
         let (index, with_stalled) = (series / 2, series % 2 == 0);
         let (mut rss_before, mut missing) = (None, 0);
         if with_stalled {
-            stage.crew.open(index, stalled, true, &stage.watch)?;
-            rss_before = rss_of(stage, index);
-            for _ in 0..options.prefill.div_ceil(PREFILL_SIZE / 1024) {
-                missing += load::warm_up(stage, index, 1, PREFILL_SIZE)?;
-                if missing > 0 && !stage.allows_loss {
-                    break;
-                }
-            }
+            (rss_before, missing) = let_stall(stage, index, stalled, options)?;
         }
         let round = match options.rate {
             Some(rate) => load::open_loop(stage, index, rate, window, size, length),
@@ -118,6 +115,41 @@ pub fn run(stage: &mut Stage, report: &mut Report, options: &SlowOptions) -> Res
     Ok(())
 }
 
+/// Opens the stalled connections and publishes until their buffers are full. Gives the memory from before they fell
+/// behind, where they come a share at a time from before they came, and the deliveries that others missed.
+fn let_stall(
+    stage: &mut Stage,
+    index: usize,
+    stalled: usize,
+    options: &SlowOptions,
+) -> Result<(Option<f64>, u64), Failure> {
+    let begin = Instant::now();
+    let shares = shares(stalled, options.stall_over);
+    let mut rss_before = rss_of(stage, index);
+    let mut missing = 0;
+    for (share, due) in shares.iter().zip(0..) {
+        stage.watch.until_moment(begin + SHARE_INTERVAL * due)?;
+        stage.crew.open(index, *share, true, &stage.watch)?;
+        if shares.len() == 1 {
+            rss_before = rss_of(stage, index);
+        }
+        for _ in 0..options.prefill.div_ceil(PREFILL_SIZE / 1024) {
+            missing += load::warm_up(stage, index, 1, PREFILL_SIZE)?;
+            if missing > 0 && !stage.allows_loss {
+                return Ok((rss_before, missing));
+            }
+        }
+    }
+    Ok((rss_before, missing))
+}
+
+/// How many of `stalled` come at a time, if all of them are to have come after `over`.
+fn shares(stalled: usize, over: Duration) -> Vec<usize> {
+    let count = (over.as_secs_f64() / SHARE_INTERVAL.as_secs_f64()).ceil() as usize;
+    let count = count.clamp(1, stalled.max(1));
+    (0..count).map(|share| stalled / count + usize::from(share < stalled % count)).collect()
+}
+
 /// Says what the slow ones of a feed with keys held.
 fn tell_held(stage: &Stage, report: &mut Report, index: usize) {
     let (name, stats) = (&stage.arms[index].target.name, stage.crew.stats(index));
@@ -148,4 +180,18 @@ fn series_names(stage: &Stage) -> Vec<String> {
 
 fn rss_of(stage: &Stage, index: usize) -> Option<f64> {
     stage.arms[index].processes.memory().map(|memory| memory.rss as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stalled_come_at_once_or_in_equal_shares() {
+        let seconds = Duration::from_secs_f64;
+        assert_eq!(shares(10, Duration::ZERO), [10]);
+        assert_eq!(shares(10, seconds(0.2)), [10]);
+        assert_eq!(shares(10, seconds(0.7)), [3, 3, 2, 2]);
+        assert_eq!(shares(3, seconds(60.0)), [1, 1, 1]);
+    }
 }
