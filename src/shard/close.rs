@@ -17,8 +17,8 @@ pub(super) enum Farewell {
     Rest,
     /// The reply to the peer's close frame; then it is over.
     CloseReply(Vec<u8>),
-    /// Our close frame; then the peer's is awaited.
-    CloseFrame(Vec<u8>, Box<Inbound>),
+    /// Our close frame; then the peer's is awaited, by the codec that is in the middle of something, if one is.
+    CloseFrame(Vec<u8>, Option<Box<Inbound>>),
     /// Our close frame to a peer that broke the protocol; nothing it sends is looked at any more.
     LastWord(Vec<u8>),
 }
@@ -31,14 +31,11 @@ fn delay_in(detail: Option<&str>) -> Option<u64> {
 impl<R: Reactor> Shard<R> {
     /// Begins the close handshake from our side with `reason`, `detail` after its token.
     pub(super) fn close(&mut self, slot: u32, reason: CloseReason, detail: Option<&str>) {
-        let limits = self.session_limits;
         let Some(connection) = self.slots.get_mut(slot) else { return };
-        let may_compress = connection.may_compress();
         match &mut connection.phase {
             Phase::Open(open) => {
-                let inbound = open.take().map(|open| open.inbound);
-                let mut inbound = Box::new(inbound.unwrap_or_else(|| Inbound::new(limits, may_compress)));
-                inbound.on_close_sent();
+                let mut inbound = open.take().map(|open| Box::new(open.inbound));
+                inbound.iter_mut().for_each(|inbound| inbound.on_close_sent());
                 let dialect = connection.dialect();
                 if dialect.is_event_stream() {
                     return self.end_stream(slot, reason, detail);

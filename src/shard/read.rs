@@ -135,7 +135,9 @@ impl<R: Reactor> Shard<R> {
     }
 
     fn handle_bytes(&mut self, slot: u32, input: &[u8]) {
+        let limits = self.session_limits;
         let Some(connection) = self.slots.get_mut(slot) else { return };
+        let may_compress = connection.may_compress();
         match &mut connection.phase {
             Phase::Http(http) if http.awaits_proxy_header => self.handle_proxy_header_bytes(slot, input),
             Phase::Http(_) => self.handle_request_bytes(slot, input),
@@ -145,6 +147,11 @@ impl<R: Reactor> Shard<R> {
             Phase::Closing(closing) => {
                 let is_answered = match &mut closing.awaits {
                     Awaits::PeerClose(inbound) => {
+                        let inbound = inbound.get_or_insert_with(|| {
+                            let mut inbound = Box::new(Inbound::new(limits, may_compress));
+                            inbound.on_close_sent();
+                            inbound
+                        });
                         is_close_answered(inbound, input, &mut self.inflater, &mut self.events)
                     }
                     Awaits::Flush | Awaits::EndOfInput => false,
