@@ -2,7 +2,8 @@
 //!
 //! First connections with something of their own (101, pong, close, the rest of a cut entry), then channels with
 //! news, a slice of the pass at a time, fair between channels. A visited subscriber gets everything between its
-//! cursor and the head in one write. A blocked one is not written to, only judged.
+//! cursor and the head in one write. A blocked one is not written to, only judged, and passed by as long as nothing
+//! would befall it.
 
 use std::io::{self, IoSlice};
 

@@ -129,7 +129,9 @@ impl<S> Connection<S> {
             Phase::Open(Some(open)) => size_of_val(&**open) + open.inbound.memory_bytes(),
             Phase::Closing(closing) => {
                 let awaits = match &closing.awaits {
-                    Awaits::PeerClose(inbound) => inbound.as_ref().map_or(0, |inbound| inbound.memory_bytes()),
+                    Awaits::PeerClose(inbound) => {
+                        inbound.as_ref().map_or(0, |inbound| inbound.memory_bytes())
+                    }
                     Awaits::Flush | Awaits::EndOfInput => 0,
                 };
                 size_of_val(&**closing) + awaits
