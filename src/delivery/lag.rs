@@ -29,8 +29,7 @@ impl Feed {
     /// bytes behind, by the age of its oldest waiting message, and by whether retention has overtaken it. Constant time.
     pub fn judge(&self, cursor: Cursor, needed_from: Offset, now: Time) -> LagVerdict {
         let next = self.journal.next();
-        if cursor.is_parked() || needed_from >= next || matches!(cursor.pace(), Pace::Newest | Pace::Sampled)
-        {
+        if cursor.is_parked() || needed_from >= next || cursor.pace().is_patient() {
             return LagVerdict::Keep;
         }
         if cursor.pace() == Pace::Snapshot && self.settings.on_lag != LagPolicy::Disconnect {
@@ -104,6 +103,31 @@ mod tests {
             feed.end_round(1, at);
         }
         feed
+    }
+
+    #[test]
+    fn who_may_wait_at_the_strictest_pace_may_at_every_other() {
+        let paces = [Pace::Every, Pace::Newest, Pace::Snapshot, Pace::Replay, Pace::Sampled];
+        let (mut may, mut may_not) = (0, 0);
+        for on_lag in [LagPolicy::Disconnect, LagPolicy::Skip, LagPolicy::Conflate] {
+            for max_lag_bytes in [300, 100_000] {
+                let feed = feed(on_lag, max_lag_bytes);
+                for (offset, seconds) in (1..=11).flat_map(|offset| [(offset, 1), (offset, 30)]) {
+                    let now = Time::ZERO.after(Duration::from_secs(seconds));
+                    if !feed.may_wait_at(Offset(offset), now) {
+                        may_not += 1;
+                        continue;
+                    }
+                    may += 1;
+                    for pace in paces {
+                        let cursor = Cursor::plain(Offset(offset)).at_pace(pace);
+                        let verdict = feed.judge(cursor, Offset(offset), now);
+                        assert_eq!(verdict, LagVerdict::Keep, "{on_lag:?} {pace:?} {offset} {seconds}");
+                    }
+                }
+            }
+        }
+        assert!(may > 20 && may_not > 20, "{may} and {may_not}");
     }
 
     #[test]

@@ -57,6 +57,13 @@ pub enum Pace {
     Sampled,
 }
 
+impl Pace {
+    /// Whether a reader at it may fall behind without end: it is not owed every message.
+    pub const fn is_patient(self) -> bool {
+        matches!(self, Self::Newest | Self::Sampled)
+    }
+}
+
 /// Offset of the next message, and above it [`Ride`] and [`Pace`]. Subscribers with equal cursors get the same bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Cursor(u64);

@@ -35,10 +35,12 @@ impl<R: Reactor> Shard<R> {
         match &mut connection.phase {
             Phase::Open(open) => {
                 let mut inbound = open.take().map(|open| Box::new(open.inbound));
-                inbound.iter_mut().for_each(|inbound| inbound.on_close_sent());
                 let dialect = connection.dialect();
                 if dialect.is_event_stream() {
                     return self.end_stream(slot, reason, detail);
+                }
+                if let Some(inbound) = &mut inbound {
+                    inbound.on_close_sent();
                 }
                 let mut frame = Vec::new();
                 if dialect == Dialect::V1

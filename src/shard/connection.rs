@@ -155,7 +155,8 @@ pub struct Open {
 pub enum Awaits {
     /// That its bytes are out; then it is over.
     Flush,
-    /// The peer's close frame, in answer to ours. The codec is there once something has come.
+    /// The peer's close frame, in answer to ours. The codec is there if something was under way, or once something
+    /// has come.
     PeerClose(Option<Box<Inbound>>),
     /// The end of what the peer sends, which nobody looks at.
     EndOfInput,

@@ -64,8 +64,8 @@ impl<R: Reactor> Shard<R> {
         }
     }
 
-    /// Visits up to `visits` members of `channel` and says how many; lists the channel again if its pass is not
-    /// over.
+    /// Visits up to `visits` members of `channel`, as [`Shard::visit_group`] counts them, and says how many; lists the channel
+    /// again if its pass is not over.
     fn flush_channel(&mut self, channel: ChannelIndex, visits: usize) -> usize {
         let mut visited = 0;
         while visited < visits && self.hub.contains(channel) {

@@ -9,6 +9,7 @@ use std::io::IoSlice;
 use super::connection::{Connection, Mark, Phase};
 use super::reactor::Reactor;
 use super::runs::Run;
+use super::slots::Wait;
 use super::turn::Shard;
 use crate::config::limits::WRITE_BYTES_MAX;
 use crate::delivery::Owed;
@@ -21,8 +22,8 @@ const GROUP_MAX: usize = 32;
 /// Contiguous parts of one write to a group at most: each large message is one, and so is what lies between two.
 const SPANS_MAX: usize = 8;
 
-/// Of those that wait as they did before, so many are passed for the price of a visit: some nanoseconds each, and a write
-/// takes some microseconds.
+/// Of those that wait as they did before, so many are passed by for what one visit counts: some nanoseconds each, and a
+/// write takes some microseconds.
 const WAITING_PER_VISIT: usize = 64;
 
 /// Subscribers of one channel whose next message is the same, read from the same strip.
@@ -62,7 +63,7 @@ pub(super) struct Found {
     grouped: usize,
     /// Members whose sockets are blocked as they were when last looked at, and that may stay so.
     waiting: u32,
-    /// From where on one of those needs the journal, at most.
+    /// The least offset from which on one of those needs the journal.
     waiting_from: Offset,
 }
 
@@ -87,7 +88,7 @@ impl Found {
         self.grouped + self.waiting as usize
     }
 
-    /// What they count for where a turn's work is bounded.
+    /// What they count for where a turn's work is bounded: [`WAITING_PER_VISIT`] that only wait as one.
     fn visits(&self) -> usize {
         self.grouped + self.waiting as usize / WAITING_PER_VISIT
     }
@@ -126,8 +127,8 @@ impl<S> Connection<S> {
 }
 
 impl<R: Reactor> Shard<R> {
-    /// Takes the next members of `channel`'s pass, for `visits` at most; says for how many, as many that only wait count for
-    /// one. 0: the pass is over.
+    /// Takes the next members of `channel`'s pass, `visits` at most, where [`WAITING_PER_VISIT`] that only wait count as one;
+    /// says how many. 0: the pass is over.
     pub(super) fn visit_group(&mut self, channel: ChannelIndex, visits: usize) -> usize {
         let members_before = self.hub.members(channel).len();
         self.find_groups(channel, visits);
@@ -173,8 +174,8 @@ impl<R: Reactor> Shard<R> {
         visits.max(1)
     }
 
-    /// Takes members off the pass, for `visits` at most. One that is visited out of its turn is the last, since it is to be noted
-    /// before the next. Those that wait fill no group: ten thousand of them are passed in one go.
+    /// Takes members off the pass, `visits` at most. One that is visited out of its turn is the last, since it is to be noted
+    /// before the next. Those that wait fill no group.
     fn find_groups(&mut self, channel: ChannelIndex, visits: usize) {
         let found = &mut self.found;
         found.clear();
@@ -182,7 +183,7 @@ impl<R: Reactor> Shard<R> {
         let Some(feed) = self.feeds.get_mut(channel) else { return };
         feed.journal.expire(self.now);
         let judged_at = self.freeze.judged_at(self.now);
-        let mut kept_at = None;
+        let mut kept = None;
         let visits = visits.min(GROUP_MAX);
         let left_in_circle = feed.pass.left_in_circle(members.len() as u32) as usize;
         while found.visits() < visits && found.count() < left_in_circle {
@@ -192,12 +193,12 @@ impl<R: Reactor> Shard<R> {
                 break;
             };
             let is_out_of_turn = feed.pass.is_out_of_turn();
-            if let Some(from) = self.slots.waiting_from(*slot).filter(|_| !is_out_of_turn)
-                && (kept_at == Some(from) || feed.may_wait_at(from, judged_at))
+            if let Some(wait) = self.slots.wait(*slot).filter(|_| !is_out_of_turn)
+                && (kept == Some(wait) || wait.is_patient() || feed.may_wait_at(wait.from(), judged_at))
             {
-                kept_at = Some(from);
+                kept = Some(wait);
                 found.waiting += 1;
-                found.waiting_from = found.waiting_from.min(from);
+                found.waiting_from = found.waiting_from.min(wait.from());
                 continue;
             }
             let cursor = self.slots.get_mut(*slot).and_then(Connection::lone_cursor);
@@ -311,6 +312,9 @@ impl<R: Reactor> Shard<R> {
         let Some(subscription) = connection.owed.subscription_mut(channel).map(|place| *place) else {
             return;
         };
+        // Who is parked needs nothing yet, however long that takes.
+        let waits = waits && !subscription.cursor.is_parked();
+        let is_patient = subscription.cursor.pace().is_patient();
         // Who is not at the common pace goes on by itself, without another round over all.
         let is_ready = is_ready && subscription.cursor.pace() == Pace::Every;
         let cursor = connection.owed.needed_from(&subscription);
@@ -320,7 +324,7 @@ impl<R: Reactor> Shard<R> {
             let cursor = cursor.min(feed.journal.next());
             feed.note_visits(1, cursor, is_ready, members, self.now);
             if waits {
-                self.slots.note_waiting(slot, cursor);
+                self.slots.note_wait(slot, Wait::new(cursor, is_patient));
             }
         }
     }

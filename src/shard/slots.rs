@@ -10,8 +10,31 @@ use slab::Slab;
 
 use crate::model::{ConnectionId, Offset};
 
-/// Nothing is noted of a slot.
-const UNKNOWN: Offset = Offset(u64::MAX);
+/// From where on a reader whose socket is blocked needs the journal of its only channel, and whether it may wait however far
+/// it falls behind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Wait(u64);
+
+impl Wait {
+    /// Nothing is noted of a slot.
+    const UNKNOWN: Self = Self(u64::MAX);
+    const PATIENT: u64 = 1 << 63;
+
+    /// A reader that needs the journal from `from` on.
+    pub const fn new(from: Offset, is_patient: bool) -> Self {
+        Self(from.0 & !Self::PATIENT | if is_patient { Self::PATIENT } else { 0 })
+    }
+
+    /// From where on it needs the journal.
+    pub const fn from(self) -> Offset {
+        Offset(self.0 & !Self::PATIENT)
+    }
+
+    /// Whether it may wait however far it falls behind.
+    pub const fn is_patient(self) -> bool {
+        self.0 & Self::PATIENT != 0
+    }
+}
 
 /// Values in slots that are reused, each under an id that is not.
 #[derive(Debug)]
@@ -19,7 +42,7 @@ pub struct Slots<T> {
     values: Slab<T>,
     generations: Vec<u32>,
     /// By slot, as far as anything was ever noted.
-    waiting: Vec<Offset>,
+    waiting: Vec<Wait>,
 }
 
 impl<T> Default for Slots<T> {
@@ -65,35 +88,38 @@ impl<T> Slots<T> {
 
     /// Whoever is in `slot`, who may change: what was noted of the slot is void.
     pub fn get_mut(&mut self, slot: u32) -> Option<&mut T> {
-        self.forget_waiting(slot);
+        self.forget_wait(slot);
         self.values.get_mut(slot as usize)
     }
 
-    /// Notes that whoever is in `slot` waits, and needs the journal of its only channel from `from` on.
-    pub fn note_waiting(&mut self, slot: u32, from: Offset) {
-        if self.waiting.len() <= slot as usize {
-            self.waiting.resize(self.generations.len(), UNKNOWN);
+    /// Notes how whoever is in `slot` waits.
+    pub fn note_wait(&mut self, slot: u32, wait: Wait) {
+        let end = slot as usize + 1;
+        if self.waiting.len() < end {
+            // Room for all at once, as address space: it is not there before anybody waits.
+            self.waiting.reserve_exact(self.generations.capacity().max(end) - self.waiting.len());
+            self.waiting.resize(end, Wait::UNKNOWN);
         }
-        if let Some(waiting) = self.waiting.get_mut(slot as usize) {
-            *waiting = from;
+        if let Some(noted) = self.waiting.get_mut(slot as usize) {
+            *noted = wait;
         }
     }
 
-    /// From where on whoever is in `slot` needs the journal, if that was noted and has not changed since.
-    pub fn waiting_from(&self, slot: u32) -> Option<Offset> {
-        self.waiting.get(slot as usize).copied().filter(|from| *from != UNKNOWN)
+    /// How whoever is in `slot` waits, if that was noted and may not have changed since.
+    pub fn wait(&self, slot: u32) -> Option<Wait> {
+        self.waiting.get(slot as usize).copied().filter(|wait| *wait != Wait::UNKNOWN)
     }
 
-    fn forget_waiting(&mut self, slot: u32) {
-        if let Some(waiting) = self.waiting.get_mut(slot as usize) {
-            *waiting = UNKNOWN;
+    fn forget_wait(&mut self, slot: u32) {
+        if let Some(noted) = self.waiting.get_mut(slot as usize) {
+            *noted = Wait::UNKNOWN;
         }
     }
 
     /// Empties `slot`; ids given out for it are void from here on.
     pub fn remove(&mut self, slot: u32) -> Option<T> {
         let value = self.values.try_remove(slot as usize)?;
-        self.forget_waiting(slot);
+        self.forget_wait(slot);
         if let Some(generation) = self.generations.get_mut(slot as usize) {
             // 31 bits keep a connection's token below the listeners' and the waker's.
             *generation = (*generation + 1) & 0x7fff_ffff;
@@ -131,13 +157,14 @@ mod tests {
     fn what_is_noted_of_a_slot_is_void_once_its_value_may_change() {
         let mut slots = Slots::default();
         let ids = ['a', 'b', 'c'].map(|value| slots.insert(value));
-        let noted = |slots: &Slots<char>| ids.map(|id| slots.waiting_from(id.slot).map(|from| from.0));
+        let noted = |slots: &Slots<char>| ids.map(|id| slots.wait(id.slot).map(|wait| wait.from().0));
         assert_eq!(noted(&slots), [None; 3]);
         for (id, from) in ids.into_iter().zip(7..) {
-            slots.note_waiting(id.slot, Offset(from));
+            slots.note_wait(id.slot, Wait::new(Offset(from), from == 8));
         }
         slots.get(ids[0].slot);
         assert_eq!(noted(&slots), [Some(7), Some(8), Some(9)]);
+        assert_eq!(ids.map(|id| slots.wait(id.slot).unwrap().is_patient()), [false, true, false]);
         slots.get_mut(ids[1].slot);
         slots.remove(ids[2].slot);
         assert_eq!(noted(&slots), [Some(7), None, None]);

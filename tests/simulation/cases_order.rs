@@ -74,34 +74,45 @@ fn e1_a_blocked_reader_delays_nobody_and_is_closed_beyond_its_limit() {
     world.expect_all_well();
 }
 
+/// 64 of them count as one write where a turn is bounded: neither as many as they are, nor as none.
 #[test]
-fn e1_who_waits_for_its_socket_takes_no_turns_from_the_others() {
-    let mut setup = Setup::new(1);
-    setup.config.write_budget = 4;
-    setup.channels = vec![channel("c", 100_000, LagPolicy::Disconnect)];
-    let mut world = World::new(setup);
-    let before = world.join(0, &[0]);
-    for _ in 0..400 {
-        world.connect(0, &[0], Reader::Dead, 200);
-    }
-    world.settle();
-    let healthy = [before, world.join(0, &[0])];
-    for round in 1..10 {
-        world.hand_over(0, &[300]);
-        let have_all =
-            |world: &World| healthy.iter().all(|one| world.clients[*one].received[0].len() == round);
-        let mut turns = 0;
-        while !have_all(&world) {
-            turns += 1;
-            assert!(world.turn(0), "round {round}: the shard sleeps, and not all have the message");
-            healthy.iter().for_each(|one| world.client_works(*one));
+fn e1_who_waits_for_its_socket_takes_hardly_a_turn_from_the_others() {
+    for on_lag in [LagPolicy::Disconnect, LagPolicy::Conflate] {
+        let mut setup = Setup::new(1);
+        setup.config.write_budget = 1;
+        setup.channels = vec![channel("c", 100_000, on_lag)];
+        let mut world = World::new(setup);
+        let before = world.join(0, &[0]);
+        for _ in 0..400 {
+            world.connect(0, &[0], Reader::Dead, 200);
         }
-        // In the first round their sockets are filled.
-        assert!(round == 1 || turns <= 4, "round {round}: {turns} turns of four writes for two messages");
         world.settle();
+        let healthy = [before, world.join(0, &[0])];
+        let mut slow_rounds = 0;
+        for round in 1..30 {
+            world.hand_over(0, &[3000]);
+            let mut turns_until_all_had_it = 0;
+            let mut turns = 0;
+            while world.turn(0) {
+                turns += 1;
+                healthy.iter().for_each(|one| world.client_works(*one));
+                let have_it = healthy.iter().all(|one| world.clients[*one].received[0].len() == round);
+                if have_it && turns_until_all_had_it == 0 {
+                    turns_until_all_had_it = turns;
+                }
+            }
+            assert!(turns_until_all_had_it > 0, "round {round}: not all have the message");
+            slow_rounds += u32::from(turns_until_all_had_it > 10);
+            assert!(turns >= 6, "round {round}: over after {turns} turns of one write");
+            world.settle();
+        }
+        // In the first round their sockets are filled. Where the channel conflates, all of them begin to in another.
+        let conflating = world.total(|counters| counters.conflations.get());
+        let expected = if on_lag == LagPolicy::Conflate { (2, 400) } else { (1, 0) };
+        assert_eq!((slow_rounds, conflating), expected);
+        assert_eq!(world.total(|counters| counters.subscriptions.get()), 402);
+        world.expect_all_well();
     }
-    assert_eq!(world.total(|counters| counters.subscriptions.get()), 402);
-    world.expect_all_well();
 }
 
 #[test]

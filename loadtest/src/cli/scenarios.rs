@@ -90,8 +90,8 @@ pub struct SlowOptions {
     /// KiB published before a round with stalled connections, so that their buffers are full
     #[arg(long, default_value_t = 1024)]
     pub prefill: usize,
-    /// Time over which stalled connections come and fall behind, a fifth of a second's share after the other, each with
-    /// a prefill of its own; 0: all at once
+    /// Time over which stalled connections come, in equal shares; --prefill is published after each, to all that are
+    /// there. 0: all at once
     #[arg(long, default_value = "0s", value_parser = duration)]
     pub stall_over: Duration,
 }

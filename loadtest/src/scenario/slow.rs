@@ -13,8 +13,9 @@ use crate::stage::{Stage, stalled_count};
 
 /// Size of a message that fills the buffers of stalled connections.
 const PREFILL_SIZE: usize = 16 * 1024;
-/// Time between two shares of stalled connections that come one after the other.
-const SHARE_INTERVAL: Duration = Duration::from_millis(200);
+/// Shares of stalled connections that come one after the other in a second, at most. Not in step with the kernel's probes
+/// of closed windows, 200 ms after a stall and each twice as long after the one before: else those of all shares meet.
+const SHARES_A_SECOND: u128 = 7;
 /// Share of stalled connections if `--stalled-share` is not given.
 const STALLED_SHARE_DEFAULT: f64 = 0.1;
 
@@ -42,8 +43,13 @@ pub fn run(stage: &mut Stage, report: &mut Report, options: &SlowOptions) -> Res
         0 => "never read".to_owned(),
         rate => format!("read {rate} bytes a second"),
     };
-    let title =
-        format!("{reading} reading subscribers, with and without {stalled} that {pace}, {size} bytes");
+    let coming = match options.stall_over {
+        Duration::ZERO => String::new(),
+        over => format!(", coming over {} s", over.as_secs_f64()),
+    };
+    let title = format!(
+        "{reading} reading subscribers, with and without {stalled} that {pace}{coming}, {size} bytes"
+    );
     report.describe("slow", "delivery", title);
     let before = memory_of_all(stage);
     for index in 0..stage.arms.len() {
@@ -54,6 +60,7 @@ pub fn run(stage: &mut Stage, report: &mut Report, options: &SlowOptions) -> Res
     let mut backlog_rss: Vec<Option<f64>> = vec![None; stage.arms.len()];
     // At the end of each round with the slow ones there.
     let mut full_rss: Vec<Vec<f64>> = vec![Vec::new(); stage.arms.len()];
+    let mut left = vec![stalled as u64; stage.arms.len()];
     let names = series_names(stage);
     rounds::alternate(stage, report, &names, Length::Rounds(options.rounds.rounds), |stage, series| {
         let (index, with_stalled) = (series / 2, series % 2 == 0);
@@ -68,6 +75,7 @@ pub fn run(stage: &mut Stage, report: &mut Report, options: &SlowOptions) -> Res
         if with_stalled {
             let rss_now = rss_of(stage, index);
             full_rss[index].extend(rss_now);
+            left[index] = left[index].min(stage.crew.stats(index).stalled);
             let growth = rss_now.zip(rss_before).map(|(now, before)| now - before);
             backlog_rss[index] = growth.into_iter().chain(backlog_rss[index]).max_by(f64::total_cmp);
             load::unless_interrupted(stage.crew.close(index, true, &stage.watch))?;
@@ -93,7 +101,11 @@ pub fn run(stage: &mut Stage, report: &mut Report, options: &SlowOptions) -> Res
         report.add_fact(
             &format!("{name}_backlog_rss_bytes"),
             backlog_rss,
-            "bytes RSS growth while the stalled fell behind, at most",
+            if options.stall_over.is_zero() {
+                "bytes RSS growth while the stalled fell behind, at most"
+            } else {
+                "bytes RSS growth while the stalled came and fell behind, at most"
+            },
         );
         report.add_fact(
             &format!("{name}_backlog_per_connection"),
@@ -109,6 +121,11 @@ pub fn run(stage: &mut Stage, report: &mut Report, options: &SlowOptions) -> Res
             growth,
             "bytes RSS with the slow, last round less first",
         );
+        report.add_fact(
+            &format!("{name}_stalled_left"),
+            left[index] as f64,
+            "slow ones that were there at the end of a round, at least",
+        );
         tell_held(stage, report, index);
         report.add_memory_of(stage, index, &before, reading, "after stalled");
     }
@@ -116,7 +133,7 @@ pub fn run(stage: &mut Stage, report: &mut Report, options: &SlowOptions) -> Res
 }
 
 /// Opens the stalled connections and publishes until their buffers are full. Gives the memory from before they fell
-/// behind, where they come a share at a time from before they came, and the deliveries that others missed.
+/// behind, or where they come in shares from before they came, and the deliveries that others missed.
 fn let_stall(
     stage: &mut Stage,
     index: usize,
@@ -128,7 +145,7 @@ fn let_stall(
     let mut rss_before = rss_of(stage, index);
     let mut missing = 0;
     for (share, due) in shares.iter().zip(0..) {
-        stage.watch.until_moment(begin + SHARE_INTERVAL * due)?;
+        stage.watch.until_moment(begin + options.stall_over * due / shares.len() as u32)?;
         stage.crew.open(index, *share, true, &stage.watch)?;
         if shares.len() == 1 {
             rss_before = rss_of(stage, index);
@@ -143,9 +160,9 @@ fn let_stall(
     Ok((rss_before, missing))
 }
 
-/// How many of `stalled` come at a time, if all of them are to have come after `over`.
+/// How many of `stalled` come at a time, if they come over so long.
 fn shares(stalled: usize, over: Duration) -> Vec<usize> {
-    let count = (over.as_secs_f64() / SHARE_INTERVAL.as_secs_f64()).ceil() as usize;
+    let count = usize::try_from((over.as_millis() * SHARES_A_SECOND).div_ceil(1000)).unwrap_or(usize::MAX);
     let count = count.clamp(1, stalled.max(1));
     (0..count).map(|share| stalled / count + usize::from(share < stalled % count)).collect()
 }
@@ -190,8 +207,9 @@ mod tests {
     fn the_stalled_come_at_once_or_in_equal_shares() {
         let seconds = Duration::from_secs_f64;
         assert_eq!(shares(10, Duration::ZERO), [10]);
-        assert_eq!(shares(10, seconds(0.2)), [10]);
-        assert_eq!(shares(10, seconds(0.7)), [3, 3, 2, 2]);
+        assert_eq!(shares(10, seconds(0.1)), [10]);
+        assert_eq!(shares(10, seconds(0.5)), [3, 3, 2, 2]);
+        assert_eq!(shares(7000, seconds(10.0)), [100; 70]);
         assert_eq!(shares(3, seconds(60.0)), [1, 1, 1]);
     }
 }
