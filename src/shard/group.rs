@@ -194,9 +194,11 @@ impl<R: Reactor> Shard<R> {
             };
             let is_out_of_turn = feed.pass.is_out_of_turn();
             if let Some(wait) = self.slots.wait(*slot).filter(|_| !is_out_of_turn)
-                && (kept == Some(wait) || wait.is_patient() || feed.may_wait_at(wait.from(), judged_at))
+                && (wait.is_patient() || kept == Some(wait) || feed.may_wait_at(wait.from(), judged_at))
             {
-                kept = Some(wait);
+                if !wait.is_patient() {
+                    kept = Some(wait);
+                }
                 found.waiting += 1;
                 found.waiting_from = found.waiting_from.min(wait.from());
                 continue;

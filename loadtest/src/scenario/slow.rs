@@ -13,8 +13,8 @@ use crate::stage::{Stage, stalled_count};
 
 /// Size of a message that fills the buffers of stalled connections.
 const PREFILL_SIZE: usize = 16 * 1024;
-/// Shares of stalled connections that come one after the other in a second, at most. Not in step with the kernel's probes
-/// of closed windows, 200 ms after a stall and each twice as long after the one before: else those of all shares meet.
+/// Shares of stalled connections that come one after the other in a second, at most. Not five: the kernel probes a closed
+/// window 200 ms after it closed, and again each time twice as long after, and those of all shares would meet.
 const SHARES_A_SECOND: u128 = 7;
 /// Share of stalled connections if `--stalled-share` is not given.
 const STALLED_SHARE_DEFAULT: f64 = 0.1;
@@ -101,7 +101,7 @@ pub fn run(stage: &mut Stage, report: &mut Report, options: &SlowOptions) -> Res
         report.add_fact(
             &format!("{name}_backlog_rss_bytes"),
             backlog_rss,
-            if options.stall_over.is_zero() {
+            if shares(stalled, options.stall_over).len() == 1 {
                 "bytes RSS growth while the stalled fell behind, at most"
             } else {
                 "bytes RSS growth while the stalled came and fell behind, at most"
@@ -124,7 +124,7 @@ pub fn run(stage: &mut Stage, report: &mut Report, options: &SlowOptions) -> Res
         report.add_fact(
             &format!("{name}_stalled_left"),
             left[index] as f64,
-            "slow ones that were there at the end of a round, at least",
+            "slow ones that had not been told of an end at the end of a round, at least",
         );
         tell_held(stage, report, index);
         report.add_memory_of(stage, index, &before, reading, "after stalled");
@@ -162,7 +162,7 @@ fn let_stall(
 
 /// How many of `stalled` come at a time, if they come over so long.
 fn shares(stalled: usize, over: Duration) -> Vec<usize> {
-    let count = usize::try_from((over.as_millis() * SHARES_A_SECOND).div_ceil(1000)).unwrap_or(usize::MAX);
+    let count = usize::try_from(over.as_millis() * SHARES_A_SECOND / 1000).unwrap_or(usize::MAX);
     let count = count.clamp(1, stalled.max(1));
     (0..count).map(|share| stalled / count + usize::from(share < stalled % count)).collect()
 }
@@ -208,7 +208,7 @@ mod tests {
         let seconds = Duration::from_secs_f64;
         assert_eq!(shares(10, Duration::ZERO), [10]);
         assert_eq!(shares(10, seconds(0.1)), [10]);
-        assert_eq!(shares(10, seconds(0.5)), [3, 3, 2, 2]);
+        assert_eq!(shares(10, seconds(0.6)), [3, 3, 2, 2]);
         assert_eq!(shares(7000, seconds(10.0)), [100; 70]);
         assert_eq!(shares(3, seconds(60.0)), [1, 1, 1]);
     }
