@@ -57,8 +57,8 @@ pub const CONTROL_FRAMES_BURST: u16 = 20;
 pub const CONTROL_FRAMES_INTERVAL: Duration = Duration::from_millis(100);
 /// Bytes of own frames (pong, close, replies) that wait for one connection; beyond: 1008 `ctl_flood`.
 pub const OWN_FRAMES_BYTES_MAX: usize = 64 * 1024;
-/// Bytes that a connection at rest is accounted for with, its timer and its place in the slab included (BUDGETS).
-pub const CONNECTION_BYTES: usize = 136;
+/// Bytes that a connection at rest is accounted for with, its timer, its place in the slab and where it waits included (BUDGETS).
+pub const CONNECTION_BYTES: usize = 144;
 /// The same for a subscription: itself and its place among the members.
 pub const SUBSCRIPTION_BYTES: usize = 24;
 /// The same for a channel that a shard knows: its name twice, its place in the map, its numbering; the feed aside.

@@ -111,7 +111,8 @@ mod tests {
         let (mut may, mut may_not) = (0, 0);
         for on_lag in [LagPolicy::Disconnect, LagPolicy::Skip, LagPolicy::Conflate] {
             for max_lag_bytes in [300, 100_000] {
-                let feed = feed(on_lag, max_lag_bytes);
+                let mut feed = feed(on_lag, max_lag_bytes);
+                feed.settings.conflate_enter = max_lag_bytes;
                 for (offset, seconds) in (1..=11).flat_map(|offset| [(offset, 1), (offset, 30)]) {
                     let now = Time::ZERO.after(Duration::from_secs(seconds));
                     if !feed.may_wait_at(Offset(offset), now) {

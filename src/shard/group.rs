@@ -196,9 +196,7 @@ impl<R: Reactor> Shard<R> {
             if let Some(wait) = self.slots.wait(*slot).filter(|_| !is_out_of_turn)
                 && (wait.is_patient() || kept == Some(wait) || feed.may_wait_at(wait.from(), judged_at))
             {
-                if !wait.is_patient() {
-                    kept = Some(wait);
-                }
+                kept = Some(wait);
                 found.waiting += 1;
                 found.waiting_from = found.waiting_from.min(wait.from());
                 continue;
@@ -307,18 +305,18 @@ impl<R: Reactor> Shard<R> {
     /// channel's last membership.
     fn note_member(&mut self, slot: u32, channel: ChannelIndex) {
         let Some(connection) = self.slots.get_mut(slot) else { return };
-        let is_blocked = connection.owed.is_blocked();
-        let is_ready = !matches!(connection.phase, Phase::Joining(_)) && !is_blocked;
-        let waits = is_blocked && matches!(connection.phase, Phase::Open(_));
-        let waits = waits && connection.owed.subscriptions().len() == 1;
         let Some(subscription) = connection.owed.subscription_mut(channel).map(|place| *place) else {
             return;
         };
-        // Who is parked needs nothing yet, however long that takes.
-        let waits = waits && !subscription.cursor.is_parked();
-        let is_patient = subscription.cursor.pace().is_patient();
+        let pace = subscription.cursor.pace();
+        let is_blocked = connection.owed.is_blocked();
         // Who is not at the common pace goes on by itself, without another round over all.
-        let is_ready = is_ready && subscription.cursor.pace() == Pace::Every;
+        let is_ready = !matches!(connection.phase, Phase::Joining(_)) && !is_blocked && pace == Pace::Every;
+        // Who is parked needs nothing yet, however long that takes.
+        let waits = is_blocked
+            && matches!(connection.phase, Phase::Open(_))
+            && connection.owed.subscriptions().len() == 1
+            && !subscription.cursor.is_parked();
         let cursor = connection.owed.needed_from(&subscription);
         let members = self.hub.members(channel).len() as u32;
         if let Some(feed) = self.feeds.get_mut(channel) {
@@ -326,7 +324,7 @@ impl<R: Reactor> Shard<R> {
             let cursor = cursor.min(feed.journal.next());
             feed.note_visits(1, cursor, is_ready, members, self.now);
             if waits {
-                self.slots.note_wait(slot, Wait::new(cursor, is_patient));
+                self.slots.note_wait(slot, Wait::new(cursor, pace.is_patient()));
             }
         }
     }
